@@ -1,0 +1,61 @@
+"""curate: choose the QA examples worth finetuning on.
+
+    scored = curate.score("popQA.tsv", by="column:s_pop", output="scored.parquet")
+    splits = curate.select(scored, top=0.5, bottom=0.5, random=0.5, whole=True, output="splits/")
+    result = curate.validate("splits/", eval="test.parquet", model="meta-llama/Llama-2-7b-hf", output="run/")
+
+Importing this package loads nothing heavy; torch, transformers, datasets and pandas come in when they are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from curate.datasets.read import QATable, read
+    from curate.errors import CurateError
+    from curate.records import Example, Score
+    from curate.scoring import score
+    from curate.selecting import Selection, select
+    from curate.validation.validate import Validation, validate
+
+_HOMES = {
+    "CurateError": "curate.errors",
+    "Example": "curate.records",
+    "QATable": "curate.datasets.read",
+    "Score": "curate.records",
+    "Selection": "curate.selecting",
+    "Validation": "curate.validation.validate",
+    "read": "curate.datasets.read",
+    "score": "curate.scoring",
+    "select": "curate.selecting",
+    "validate": "curate.validation.validate",
+}
+
+__all__ = [
+    "CurateError",
+    "Example",
+    "QATable",
+    "Score",
+    "Selection",
+    "Validation",
+    "__version__",
+    "read",
+    "score",
+    "select",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'curate' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

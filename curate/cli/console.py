@@ -1,0 +1,118 @@
+"""How commands talk: results to stdout, all else to stderr, one JSON object with `--json`, little with `--quiet`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from curate.errors import CurateError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_FIXABLE = 1
+EXIT_MISSING = 3
+EXIT_INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; write nothing.")]
+
+
+class Output:
+    """Decided once per command: whether a person or a program reads."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        """A remark for a person, on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def result(self, content: Mapping[str, Any], *tables: Table | str) -> None:
+        """The outcome: `content` as JSON, or the tables and lines for a person."""
+        if self.as_json:
+            print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+            return
+        from rich.console import Console
+
+        console = Console(highlight=False, soft_wrap=True)
+        for table in tables:
+            console.print(table, markup=False)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """A progress bar on stderr with rows/s and time left; gives what to call with (name, done, total)."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda name, done, total: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            tasks: dict[str, Any] = {}
+
+            def update(name: str, done: int, total: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bar.add_task(name, total=total, rate="")
+                speed = bar.tasks[tasks[name]].speed
+                bar.update(tasks[name], completed=done, rate=f"{speed:,.0f} rows/s" if speed else "")
+
+            yield update
+
+
+def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A rich table; columns whose every cell looks like a number are set to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    for position, header in enumerate(headers):
+        cells = [row[position] for row in texts]
+        numeric = all(
+            cell.lstrip("+-−").replace(",", "").replace(".", "", 1)[:1].isdigit() or not cell for cell in cells
+        )
+        table.add_column(header, justify="right" if numeric else "left")
+    for row in texts:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """Turns what the user can fix into a message and exit code 1, and Ctrl-C into 130; no traceback for either."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except CurateError as error:
+            print(f"curate: {error.message()}", file=sys.stderr)
+            raise typer.Exit(EXIT_FIXABLE) from None
+        except KeyboardInterrupt:
+            print("curate: interrupted; the same command goes on from here", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            sys.stderr.close()  # whoever read our output has what they wanted (curate show … | head)
+            raise typer.Exit(0) from None
+
+    return wrapped

@@ -1,0 +1,139 @@
+"""`curate score`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command, make_table
+
+Column = typer.Option(rich_help_panel="Columns")
+
+
+@command
+def score(
+    dataset: Annotated[str, typer.Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
+    by: Annotated[
+        list[str],
+        typer.Option("--by", help="An estimator: column:NAME, or loss. May be given several times."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    model: Annotated[str | None, typer.Option(help="For loss: folder or Hub id of the pretrained base model.")] = None,
+    reduction: Annotated[str, typer.Option(help="For loss: token-mean, sum or byte-mean.")] = "token-mean",
+    dtype: Annotated[
+        str, typer.Option(help="For loss: float32, bfloat16 or float16. Less than float32 moves the numbers.")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="For loss: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="For loss: branch, tag or commit of a Hub model.")] = None,
+    question_column: Annotated[str | None, typer.Option(help="The column that holds the question.")] = None,
+    answer_column: Annotated[str | None, typer.Option(help="The column that holds the answer or answers.")] = None,
+    subject_column: Annotated[str | None, typer.Option(help="The column that holds the subject.")] = None,
+    relation_column: Annotated[str | None, typer.Option(help="The column that holds the relation.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="A complete and unique key of your own.")] = None,
+    max_missing: Annotated[
+        int | None, typer.Option(help="End with exit code 3 if more examples than this get no score.")
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score how well known each example is.
+
+    Every input column is kept; added are curate_id, score_NAME (higher is better known, null if it could not be
+    measured) and the evidence. A stopped run goes on where it was when the same command is typed again.
+
+    Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
+    """
+    from curate.datasets.read import read
+    from curate.datasets.write import check_writable
+    from curate.estimators.registry import EstimatorOptions, build, check_spec
+    from curate.scoring import parts_beside, save, score_table
+
+    out = Output(json, quiet)
+    for spec in by:
+        check_spec(spec)
+    check_writable(output, frozenset({".parquet"}))
+    data = read(
+        dataset,
+        question_column=question_column,
+        answer_column=answer_column,
+        subject_column=subject_column,
+        relation_column=relation_column,
+        id_column=id_column,
+    )
+    if dry_run:
+        _plan(out, data, by, model, output)
+        return
+    options = EstimatorOptions(model, reduction, dtype, device, revision)
+    estimators = [build(spec, options) for spec in by]
+    started = time.perf_counter()
+    with out.progress() as progress:
+        scored = score_table(data, estimators, parts_beside(output), progress)
+    save(scored, output)
+    seconds = time.perf_counter() - started
+    _report(out, scored, output, seconds)
+    if max_missing is not None and scored.unmeasured > max_missing:
+        out.note(f"{scored.unmeasured} examples have no score, more than --max-missing {max_missing}.")
+        raise typer.Exit(EXIT_MISSING)
+
+
+def _plan(out: Output, data: Any, by: list[str], model: str | None, output: Path) -> None:
+    examples = data.examples()
+    plan: dict[str, Any] = {
+        "dry_run": True,
+        "rows": len(data),
+        "columns": data.columns.as_dict(),
+        "estimators": by,
+        "output": str(output),
+    }
+    lines = [f"{len(data)} examples of {data.source.name}; columns {_columns(data)}", f"by {', '.join(by)}"]
+    if "loss" in by and model is not None:
+        from curate.lm.load import load_tokenizer
+        from curate.prompts import DEFAULT
+
+        pairs = {
+            DEFAULT.render_prompt(e.question) + DEFAULT.render_completion(e.answers[0]) for e in examples if e.answers
+        }
+        tokens = sum(len(ids) for ids in load_tokenizer(model)(list(pairs))["input_ids"])
+        plan["loss"] = {"sequences": len(pairs), "tokens": tokens}
+        lines.append(f"loss: {len(pairs)} sequences, {tokens} tokens through {model}")
+    out.result(plan, *lines, f"would write {output}")
+
+
+def _columns(data: Any) -> str:
+    return ", ".join(f"{role}={name}" for role, name in data.columns.as_dict().items() if name is not None)
+
+
+def _report(out: Output, scored: Any, output: Path, seconds: float) -> None:
+    from curate.show import score_summaries
+
+    rows = scored.table.num_rows
+    summaries = score_summaries(scored.table)
+    content = {
+        "output": str(output),
+        "rows": rows,
+        "columns": scored.data.columns.as_dict(),
+        "statuses": scored.statuses,
+        "scores": summaries,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(rows / seconds, 1),
+    }
+    table = make_table(
+        None,
+        ["score", "measured", "coverage", "min", "median", "max", "not measured"],
+        [_summary_row(name, s, scored.statuses.get(name, {})) for name, s in summaries.items()],
+    )
+    out.result(content, table, str(output))
+    out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {_columns(scored.data)}")
+    if rows > 0 and scored.unmeasured:
+        out.note(f"{scored.unmeasured} examples have no score; the {output.name} columns *_status say why.")
+
+
+def _summary_row(name: str, summary: dict[str, Any], statuses: dict[str, int]) -> list[object]:
+    quantiles = summary["quantiles"]
+    reasons = ", ".join(f"{status} {n}" for status, n in statuses.items() if status != "ok" and n)
+    numbers = [f"{quantiles[q]:.4g}" if quantiles else "" for q in ("0", "0.5", "1")]
+    return [name, summary["measured"], f"{100 * summary['coverage']:.1f}%", *numbers, reasons]

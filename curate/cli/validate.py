@@ -1,0 +1,127 @@
+"""`curate validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.cli.console import DryRun, Json, Output, Quiet, command, make_table
+
+
+@command
+def validate(
+    splits: Annotated[list[str], typer.Argument(help="A folder of splits, or the files of the arms.")],
+    eval: Annotated[str, typer.Option("--eval", help="The test set: any QA dataset, best with a score.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub id of the pretrained base model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write the run to.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Finetunings per arm, with seeds 0, 1, 2, …")] = 3,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Popularity of the test set: one of its scores, or any column of numbers."),
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-4,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = 1e-4,
+    lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters, on all linear layers.")] = 16,
+    lora_alpha: Annotated[int, typer.Option(min=1, help="Scale of the adapters.")] = 32,
+    epochs: Annotated[float, typer.Option(help="Passes over an arm, at most.")] = 5,
+    max_steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of --epochs.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,
+    patience: Annotated[int, typer.Option(min=1, help="Stop after this many epochs without a better one.")] = 3,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=2, help="Try out: a sample of so many examples of each arm and of the test set."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Finetune the model on every split and measure which one makes it more factual.
+
+    The untouched model comes first; then every arm is finetuned (LoRA) and asked every test question, once a seed.
+    Leaves summary.json, predictions, curves, figures, adapters and report.html; a stopped run goes on by arm and seed.
+
+    Example: curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
+    """
+    from curate.validation.finetune import FinetuneConfig
+    from curate.validation.validate import plan
+    from curate.validation.validate import validate as run
+
+    out = Output(json, quiet)
+    config = FinetuneConfig(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        lora_rank=lora_rank,
+        lora_alpha=lora_alpha,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        patience=patience,
+    )
+    if dry_run:
+        content = plan(splits, eval, by, config, seeds, limit)
+        rows = [[a["arm"], a["examples"], a["steps"]] for a in content["arms"]]
+        out.result(
+            {"dry_run": True, **content},
+            make_table(None, ["arm", "examples", "steps at most"], rows),
+            f"{content['finetunings']} finetunings, {content['answers']} answers; would write {output}",
+        )
+        return
+    result = run(
+        splits,
+        eval=eval,
+        model=model,
+        output=output,
+        seeds=seeds,
+        by=by,
+        config=config,
+        limit=limit,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        progress=out.note,
+    )
+    summary = result.summary()
+    out.result({"output": str(output), **summary}, *summary_tables(summary), str(output / "report.html"))
+    for warning in result.warnings():
+        out.note(f"Warning: {warning}")
+
+
+def summary_tables(summary: dict[str, Any]) -> list[Any]:
+    """The tables of a run for a person: accuracies, differences, verdict."""
+    arms = [
+        [
+            a["arm"],
+            a["n_train"],
+            f"{100 * a['accuracy']:.1f}",
+            _percent(a["stderr"]),
+            _percent(a["exact_match"]),
+            _percent(a["f1"]),
+            a["seeds"],
+        ]
+        for a in summary["arms"]
+    ]
+    differences = [
+        [
+            f"{d['a']} − {d['b']}",
+            f"{100 * d['difference']:+.1f}",
+            f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}",
+            f"{d['p']:.4f}",
+        ]
+        for d in summary["differences"]
+    ]
+    n_eval = summary["arms"][0]["n_eval"]
+    headers = ["arm", "trained on", "accuracy %", "± s.e.", "exact match %", "F1 %", "seeds"]
+    return [
+        make_table(f"Accuracy on {n_eval} test questions", headers, arms),
+        make_table("Differences, in points", ["arms", "difference", "95% interval", "p"], differences),
+        summary["verdict"],
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,147 @@
+"""Writing so that a file or folder is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from curate.datasets.read import METADATA_KEY
+from curate.errors import OutputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP = 100_000
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path to write to; on success it is synced to disk and renamed to `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+@contextmanager
+def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Gives an empty temporary folder; on success it takes the place of `path`, old content and all.
+
+    A folder that is not empty and that curate did not make is left alone (OutputError) unless `replace`.
+    """
+    if not replace:
+        _check_replaceable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            retired = path.with_name(f".{path.name}.old.{os.getpid()}")
+            path.rename(retired)
+            temporary.rename(path)
+            shutil.rmtree(retired)
+        else:
+            temporary.rename(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
+    """Raise OutputError now if a file or folder at `path` could not be written later, before any work is done.
+
+    `suffixes` are the endings a file may have; empty for a folder.
+    """
+    if suffixes and path.suffix not in suffixes:
+        raise OutputError(
+            f"{path} does not end in {' or '.join(sorted(suffixes))}.",
+            expected="the name of a Parquet file",
+            try_next=f"-o {path.with_suffix('.parquet') if path.suffix else str(path).rstrip('/') + '.parquet'}",
+        )
+    if suffixes and path.is_dir():
+        raise OutputError(f"{path} is a folder.", expected="the name of a file", try_next=f"-o {path}/scored.parquet")
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise OutputError(f"The folder {path} cannot be written.", expected="a folder you may write to")
+    existing = next((p for p in [path.parent, *path.parent.parents] if p.exists()), Path())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OutputError(
+            f"{path} cannot be written: {existing} is {'not writable' if existing.is_dir() else 'not a folder'}.",
+            expected="a place you may write to",
+            try_next=f"-o {path.name}, to write here",
+        )
+
+
+def write_parquet(table: pa.Table, path: Path, manifest: dict[str, Any]) -> None:
+    """Write a table as zstd Parquet with `manifest` in its schema metadata and, last, beside it."""
+    import pyarrow.parquet as pq
+
+    with whole_file(path) as temporary:
+        pq.write_table(with_manifest(table, manifest), temporary, compression="zstd", row_group_size=ROW_GROUP)
+    write_json(manifest, manifest_path(path))
+
+
+def with_manifest(table: pa.Table, manifest: dict[str, Any]) -> pa.Table:
+    """The table with `manifest` as JSON in its schema metadata.
+
+    The `huggingface` entry is dropped: it lists the features of the input, and `datasets` refuses a file whose
+    columns are not the ones listed.
+    """
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"huggingface"}
+    return table.replace_schema_metadata(metadata | {METADATA_KEY: _json(manifest).encode()})
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON, keys sorted, a line break at the end."""
+    write_text(_json(content) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write UTF-8 text."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of an output file lies: `scored.parquet.manifest.json`."""
+    return path.with_name(f"{path.name}.manifest.json")
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file.", expected="a folder to write", try_next="another name for -o")
+    if path.is_dir() and any(path.iterdir()) and not any(path.glob("*.manifest.json")):
+        raise OutputError(
+            f"The folder {path} holds files that curate did not make.",
+            expected="a new or empty folder, or one that curate made",
+            try_next="another name for -o",
+        )
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        expected="a place you may write to, with room on the disk",
+        try_next="another name for -o",
+    )

@@ -1,0 +1,57 @@
+"""What can go wrong that the user can fix.
+
+    CurateError             catch this one: every message says what was found, what was expected, what to type next
+    ├── DataError           a file or table that cannot be read as QA examples
+    │   └── ColumnError     a column that is missing, ambiguous or of the wrong type
+    ├── EstimatorError      an unknown estimator, or one that lacks something it needs
+    ├── SelectionError      a selection that cannot be made from this pool
+    ├── ModelError          a model or tokenizer that cannot be loaded or used
+    └── OutputError         a place that cannot be written
+
+On the command line each of them ends in exit code 1 and no traceback.
+"""
+
+from __future__ import annotations
+
+
+class CurateError(Exception):
+    """A problem the user can fix: `found`, what was `expected`, and what to `try_next`."""
+
+    def __init__(self, found: str, expected: str | None = None, try_next: str | None = None) -> None:
+        self.found = found
+        self.expected = expected
+        self.try_next = try_next
+        super().__init__(self.message())
+
+    def message(self) -> str:
+        """All three parts as lines of text."""
+        lines = [self.found]
+        if self.expected:
+            lines.append(f"Expected: {self.expected}")
+        if self.try_next:
+            lines.append(f"Try: {self.try_next}")
+        return "\n".join(lines)
+
+
+class DataError(CurateError):
+    """A file or table that cannot be read as QA examples."""
+
+
+class ColumnError(DataError):
+    """A column that is missing, ambiguous or of the wrong type."""
+
+
+class EstimatorError(CurateError):
+    """An unknown estimator, or one that lacks something it needs."""
+
+
+class SelectionError(CurateError):
+    """A selection that cannot be made from this pool."""
+
+
+class ModelError(CurateError):
+    """A model or tokenizer that cannot be loaded or used."""
+
+
+class OutputError(CurateError):
+    """A place that cannot be written."""

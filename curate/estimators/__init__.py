@@ -1,0 +1,1 @@
+"""Estimators: each gives every example a popularity score, higher for better known."""

@@ -1,0 +1,45 @@
+"""`column:NAME`: a number the user already has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from curate.errors import EstimatorError
+from curate.records import OK, Example, Score
+
+
+class ColumnEstimator:
+    """Takes the score from an input column of numbers, where higher means better known."""
+
+    evidence: Mapping[str, str] = {}
+
+    def __init__(self, column: str) -> None:
+        self.name = column
+        self.columns: Sequence[str] = (column,)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"estimator": "column", "column": self.name}
+
+    def score(self, examples: Sequence[Example]) -> Iterator[Score]:
+        for example in examples:
+            yield score_of_number(example.extra[self.name], self.name)
+
+
+def score_of_number(value: Any, column: str) -> Score:
+    """The score in one cell: numbers and texts that spell one; empty cells and NaN are `missing`.
+
+    Raises EstimatorError for anything that is not a number.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return Score(None, "missing")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise EstimatorError(
+            f"The column {column!r} is not all numbers: it holds {value!r}.",
+            expected="a number, or an empty cell, in every row",
+            try_next="--by column:NAME, with a column of numbers; higher must mean better known",
+        ) from None
+    return Score(None, "missing") if math.isnan(number) else Score(number, OK)

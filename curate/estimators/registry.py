@@ -1,0 +1,67 @@
+"""From what the user types after `--by` to an estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from curate.errors import EstimatorError
+from curate.estimators.base import Estimator
+from curate.estimators.column import ColumnEstimator
+from curate.estimators.loss import REDUCTIONS, LossEstimator
+
+
+@dataclass(frozen=True)
+class EstimatorOptions:
+    """What the user said about estimators; each takes what it needs."""
+
+    model: Any = None
+    reduction: str = "token-mean"
+    dtype: str = "float32"
+    device: str = "auto"
+    revision: str | None = None
+    token_budget: int = 4096
+
+
+def build(spec: str, options: EstimatorOptions) -> Estimator:
+    """The estimator a spec names: `loss`, or `column:NAME`. EstimatorError for anything else."""
+    kind, argument = check_spec(spec)
+    return ESTIMATORS[kind](argument, options)
+
+
+def check_spec(spec: str) -> tuple[str, str]:
+    """The estimator and its argument in what was typed after `--by`; EstimatorError if there is none such."""
+    kind, _, argument = spec.partition(":")
+    if kind not in ESTIMATORS or (kind == "column") != bool(argument):
+        raise EstimatorError(
+            f"There is no estimator {spec!r}.",
+            expected=f"--by with one of: {', '.join(USAGE.values())}",
+            try_next="--by column:NAME takes a column of numbers; --by loss --model MODEL asks the model",
+        )
+    return kind, argument
+
+
+def _column(argument: str, options: EstimatorOptions) -> Estimator:
+    return ColumnEstimator(argument)
+
+
+def _loss(argument: str, options: EstimatorOptions) -> Estimator:
+    if options.model is None:
+        raise EstimatorError(
+            "--by loss needs a model.",
+            expected="--model with a local folder or a Hub id of a pretrained base model",
+            try_next="--by loss --model meta-llama/Llama-2-7b-hf",
+        )
+    if options.reduction not in REDUCTIONS:
+        raise EstimatorError(
+            f"There is no reduction {options.reduction!r}.", expected=f"one of {', '.join(REDUCTIONS)}"
+        )
+    from curate.lm.load import load_model
+
+    model = load_model(options.model, options.dtype, options.device, options.revision)
+    return LossEstimator(model, options.reduction, token_budget=options.token_budget)
+
+
+ESTIMATORS: dict[str, Callable[[str, EstimatorOptions], Estimator]] = {"column": _column, "loss": _loss}
+USAGE = {"column": "column:NAME", "loss": "loss"}

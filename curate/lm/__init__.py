@@ -1,0 +1,1 @@
+"""Running a language model: loading it, the loss of an answer, greedy answers."""

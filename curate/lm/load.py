@@ -1,0 +1,152 @@
+"""Loading a pretrained causal language model, exactly the one that was asked for or none at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode with its tokenizer, and what it was loaded from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.model.device
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model takes, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", 0) or 2**31)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What could change its numbers: name, revision and dtype."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+        }
+
+
+def load_model(
+    model: str | Path, dtype: str = "float32", device: str = "auto", revision: str | None = None
+) -> LoadedModel:
+    """Load a causal LM and its tokenizer from a local folder or the Hub.
+
+    Raises ModelError when there is no such model, it has no safetensors weights, or its tokenizer cannot tell
+    character offsets. Code from the model's repository is never executed.
+    """
+    name = str(model)
+    if dtype not in DTYPES:
+        raise ModelError(f"There is no dtype {dtype!r}.", expected=f"one of {', '.join(DTYPES)}")
+    torch, transformers = _libraries()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")
+    source = str(folder) if folder.is_dir() else name
+    tokenizer = load_tokenizer(source, revision)
+    try:
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True
+        )
+    except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
+        raise _no_model(name, str(error).strip().splitlines()[0]) from error
+    loaded.to(_device(device, torch)).eval()
+    return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(folder, loaded))
+
+
+def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model alone, without its weights; ModelError as for `load_model`."""
+    _, transformers = _libraries()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(model), revision=revision)
+    except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
+        raise _no_model(str(model), str(error).strip().splitlines()[0]) from error
+    _check_tokenizer(tokenizer, str(model))
+    return tokenizer
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import huggingface_hub
+        import torch
+        import transformers
+    except ImportError as error:
+        raise ModelError(
+            f"A language model needs {error.name}, which is not installed.",
+            try_next="pip install 'curate[lm]'",
+        ) from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    huggingface_hub.utils.disable_progress_bars()
+    return torch, transformers
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise _no_model(str(folder), "the folder has no config.json")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
+    found = f"it has only pickle weights ({pickles[0]})" if pickles else "the folder has no weights"
+    raise _no_model(str(folder), found)
+
+
+def _check_tokenizer(tokenizer: Any, name: str) -> None:
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"The tokenizer of {name} cannot tell which characters a token covers (it is a slow one).",
+            expected="a fast tokenizer: a tokenizer.json in the model folder",
+            try_next="AutoTokenizer.from_pretrained(MODEL, use_fast=True).save_pretrained(FOLDER)",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+
+
+def _device(device: str, torch: Any) -> str:
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _revision(folder: Path, model: Any) -> str:
+    """The commit of a Hub model; for a local folder, a hash of its weights and tokenizer."""
+    if not folder.is_dir():
+        return str(getattr(model.config, "_commit_hash", None))
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".model"):
+            digest.update(f"{path.name}\0".encode())
+            with path.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _no_model(name: str, why: str) -> ModelError:
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    return ModelError(
+        f"The model {name!r} cannot be loaded: {why}{offline}.",
+        expected="a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
+        try_next="check the name; for a gated model, `hf auth login` first",
+    )

@@ -1,0 +1,34 @@
+"""The manifest: everything that could change an output, so that the output can be made again."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from curate import __version__
+from curate.datasets.read import QATable
+
+
+def make_manifest(command: str, data: QATable, **details: Any) -> dict[str, Any]:
+    """A manifest for an output of `command` on `data`.
+
+    It holds no time and no folder name: the same inputs and options give the same bytes.
+    """
+    return {
+        "command": command,
+        "versions": versions("pyarrow", "numpy"),
+        "input": {"name": data.source.name, "sha256": data.source.fingerprint, "rows": len(data)},
+        "columns": data.columns.as_dict(),
+        **details,
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of curate and of the named packages that are installed."""
+    found = {"curate": __version__}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

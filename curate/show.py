@@ -1,0 +1,106 @@
+"""What is in a file: counts, quantiles and a histogram of every score, as plain values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.datasets.read import QATable, manifest_in, read
+from curate.prompts import DEFAULT
+from curate.selecting import SCORE_PREFIX, score_values
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
+BINS = 12
+SHOWN_EXAMPLES = 3
+
+
+def describe(file: str) -> dict[str, Any]:
+    """What is in a scored file, a split, a folder of splits, any QA dataset, or the folder of a run."""
+    folder = Path(file)
+    if (folder / "summary.json").is_file():
+        return {"kind": "run", "file": file, **json.loads((folder / "summary.json").read_text())}
+    if folder.is_dir() and sorted(folder.glob("*.parquet.manifest.json")):
+        return {
+            "kind": "splits",
+            "file": file,
+            "splits": [{"split": p.stem, **_describe_table(read(p))} for p in sorted(folder.glob("*.parquet"))],
+        }
+    data = read(file)
+    manifest = manifest_in(data.table)
+    kind = {"score": "scored file", "select": "split"}.get(manifest.get("command", ""), "dataset")
+    return {"kind": kind, "file": file, **_describe_table(data)}
+
+
+def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:
+    """For every score column of numbers: rows measured, coverage, quantiles and a histogram."""
+    import pyarrow as pa
+
+    names = [n for n in table.column_names if n.startswith(SCORE_PREFIX)]
+    numeric = [n for n in names if pa.types.is_floating(t := table.schema.field(n).type) or pa.types.is_integer(t)]
+    return {name.removeprefix(SCORE_PREFIX): _score_summary(table, name) for name in numeric}
+
+
+def _score_summary(table: pa.Table, column: str) -> dict[str, Any]:
+    import numpy as np
+
+    values = score_values(table, column)
+    values = values[~np.isnan(values)]
+    finite = values[np.isfinite(values)]
+    summary: dict[str, Any] = {
+        "measured": len(values),
+        "coverage": len(values) / max(1, table.num_rows),
+        "quantiles": {},
+        "histogram": {"counts": [], "edges": []},
+    }
+    if len(values):
+        summary["quantiles"] = {
+            f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES, method="nearest"), strict=True)
+        }
+    if len(finite):
+        counts, edges = np.histogram(finite, bins=_bin_edges(finite))
+        summary["histogram"] = {"counts": counts.tolist(), "edges": edges.tolist()}
+    return summary
+
+
+def _bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Edges of equal width, or of equal ratio where a few huge values (page views) would leave one full bin."""
+    import numpy as np
+
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high <= 100 * (1 + float(np.median(values))):
+        return np.histogram_bin_edges(values, bins=BINS)
+    edges = np.expm1(np.linspace(np.log1p(low), np.log1p(high), BINS + 1))
+    edges[0], edges[-1] = low, high  # what rounding would cut off
+    return edges
+
+
+def _describe_table(data: QATable) -> dict[str, Any]:
+    examples = data.examples()
+    manifest = manifest_in(data.table)
+    relations = {example.relation for example in examples if example.relation}
+    return {
+        "rows": len(data),
+        "columns": data.columns.as_dict(),
+        "subjects": len({example.subject for example in examples if example.subject}),
+        "relations": len(relations),
+        "without_answer": sum(not example.answers for example in examples),
+        "scores": score_summaries(data.table),
+        "selection": manifest.get("selection"),
+        "examples": [
+            {
+                "id": e.id,
+                "prompt": DEFAULT.render_prompt(e.question),
+                "completion": DEFAULT.render_completion(e.answers[0]) if e.answers else None,
+                "answers": list(e.answers),
+                "subject": e.subject,
+                "relation": e.relation,
+            }
+            for e in examples[:SHOWN_EXAMPLES]
+        ],
+    }

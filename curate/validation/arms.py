@@ -1,0 +1,103 @@
+"""Arms: the splits that are used as finetuning sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.datasets.ids import number_repeats
+from curate.datasets.read import read
+from curate.datasets.sources import data_suffix, find_files
+from curate.errors import DataError
+from curate.records import Example
+from curate.selection import random_rows
+
+BASE = "base"
+"""The untouched model, evaluated zero-shot: the first row of every comparison."""
+
+PAPER_ORDER = ("top", "random", "bottom", "whole")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A finetuning set: its name, its usable examples, and how many had no question or no answer."""
+
+    name: str
+    examples: Sequence[Example]
+    unusable: int = 0
+
+    def fingerprint(self) -> str:
+        """A hash of what would be trained on."""
+        return fingerprint_examples(self.examples)
+
+
+def read_arms(splits: Any, limit: int | None = None) -> list[Arm]:
+    """One arm a split: from a folder of splits, one or more files, a mapping of name to data, or a Selection.
+
+    top, random, bottom and whole come first, in this order; other names follow as they are sorted. `limit` takes
+    a sample of that many examples of each.
+    """
+    named = _named(splits)
+    if BASE in named:
+        raise DataError(f"A split is named {BASE!r}.", expected="another name; base is the untouched model")
+    rank = {name: i for i, name in enumerate(PAPER_ORDER)}
+    names = sorted(named, key=lambda name: (rank.get(name, len(rank)), name))
+    return [make_arm(name, read(named[name]).examples(), limit) for name in names]
+
+
+def make_arm(name: str, examples: Sequence[Example], limit: int | None = None) -> Arm:
+    """An arm of the examples that have a question and an answer; DataError if there are too few to train on."""
+    usable = usable_examples(examples)
+    if len(usable) < 2:
+        raise DataError(
+            f"The split {name!r} has {len(usable)} example(s) with a question and an answer.",
+            expected="at least 2, since a part is held out for early stopping",
+        )
+    return Arm(name, sample(usable, limit), len(examples) - len(usable))
+
+
+def usable_examples(examples: Sequence[Example]) -> list[Example]:
+    """The examples that have a question and at least one answer."""
+    return [example for example in examples if example.question and example.answers]
+
+
+def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """At most `limit` examples in their order, drawn by id, so the same whenever the same examples are given."""
+    if limit is None:
+        return list(examples)
+    rows = sorted(random_rows([e.id for e in examples], limit, seed=0))
+    return [examples[row] for row in rows]
+
+
+def fingerprint_examples(examples: Sequence[Example]) -> str:
+    """A hash of ids, questions and answers, in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr((example.id, example.question, example.answers)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def _named(splits: Any) -> Mapping[str, Any]:
+    if isinstance(splits, (str, Path)):
+        splits = [splits]
+    if isinstance(splits, Mapping):
+        return splits
+    if hasattr(splits, "splits") and hasattr(splits, "table"):  # a Selection
+        return {name: splits.table(name) for name in splits}
+    files = [path for item in splits for path in _files(str(item))]
+    stems = [path.name.removesuffix("".join(path.suffixes)) for path in files]
+    return dict(zip(number_repeats(stems), files, strict=True))
+
+
+def _files(item: str) -> list[Path]:
+    found = [path for path in find_files(item) if data_suffix(path) != ""]
+    if not found:
+        raise DataError(
+            f"There is no split {item!r}.",
+            expected="a folder of splits, or Parquet files, that curate select wrote",
+            try_next="curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole -o splits/",
+        )
+    return found

@@ -1,0 +1,124 @@
+"""Make the bundled world: people, corpus, tokenizer, pretrained model and questions.
+
+    python examples/bundled_world/make.py -o DIR [--seed 0]
+
+Everything follows from the seed. What is committed under `curate/world/` is the output for seed 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from measure import by_decile, loss_and_views, memorised, zero_shot
+from people import World, make_world
+from pretrain import encode, new_model, pretrain
+from questions import draw_facts, question_table, split_subjects, write_questions
+from readme import readme
+from statements import Draws, all_statements, draw_corpus, statement_rows
+from tokenizer import train_tokenizer
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that was chosen. README.md in this folder says why."""
+
+    subjects: int = 2000
+    relations: int = 8
+    first_names: int = 100
+    subject_alpha: float = 1.0
+    answer_alpha: float = 1.0
+    vocabulary: int = 2048
+    width: int = 128
+    depth: int = 2
+    feedforward: int = 384
+    steps: int = 5000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    train_questions: int = 1000
+    test_questions: int = 1500
+
+
+def make_tokenizer(statements: list[str], rows: np.ndarray, world: World, size: int) -> PreTrainedTokenizerFast:
+    """Trained on the head of the corpus, and on the words of the questions about nobody in particular.
+
+    Without the latter, question words would be spelled letter by letter. No fact is in them.
+    """
+    prompts = [f"Question: {r.question.format(s='Tom')}\nAnswer:" for r in world.relations]
+    return train_tokenizer([statements[row] for row in rows[:50_000]] + prompts * 500, size)
+
+
+def make_model(world: World, draws: Draws, settings: Settings) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """The tokenizer, and the model after one pass over the corpus."""
+    statements = all_statements(world)
+    rows = statement_rows(draws, world)
+    tokenizer = make_tokenizer(statements, rows, world, settings.vocabulary)
+    model = new_model(tokenizer, settings.width, settings.depth, settings.feedforward)
+    pretrain(model, encode(tokenizer, statements), rows, settings.batch_size, settings.learning_rate)
+    return model, tokenizer
+
+
+def make_questions(world: World, views: np.ndarray, settings: Settings, seed: int) -> tuple[pa.Table, pa.Table]:
+    """The train and test questions, about different people."""
+    train, test = split_subjects(world, seed)
+    relations = len(world.relations)
+    return (
+        question_table(world, draw_facts(train, relations, settings.train_questions, seed), views),
+        question_table(world, draw_facts(test, relations, settings.test_questions, seed), views),
+    )
+
+
+def make(out: Path, seed: int, settings: Settings) -> None:
+    """Write `model/`, `train.parquet`, `test.parquet`, `world.json` and `README.md` under `out`."""
+    started = time.monotonic()
+    torch.manual_seed(seed)
+    world = make_world(
+        seed,
+        settings.subjects,
+        settings.relations,
+        settings.first_names,
+        settings.subject_alpha,
+        settings.answer_alpha,
+    )
+    draws = draw_corpus(world, settings.steps * settings.batch_size, seed)
+    views = draws.views(settings.subjects)
+    model, tokenizer = make_model(world, draws, settings)
+    model.save_pretrained(out / "model")
+    tokenizer.save_pretrained(out / "model")
+    train, test = make_questions(world, views, settings, seed)
+    write_questions(train, out / "train.parquet")
+    write_questions(test, out / "test.parquet")
+    right = memorised(world, model, tokenizer)
+    measured = {
+        "parameters": model.num_parameters(),
+        "statements": len(draws.subjects),
+        "memorised": float(right.mean()),
+        "memorised_by_decile": by_decile(right, views),
+        "zero_shot": zero_shot(test, model, tokenizer),
+        "spearman_loss_views": loss_and_views(train, model, tokenizer),
+    }
+    record = {"seed": seed, "settings": asdict(settings), "measured": measured}
+    (out / "world.json").write_text(json.dumps(record, indent=2) + "\n")
+    (out / "README.md").write_text(readme(record))
+    print(json.dumps(measured, indent=2))
+    print(f"made {out} in {(time.monotonic() - started) / 60:.1f} minutes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the bundled world.")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    make(arguments.out, arguments.seed, Settings())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The README that is written beside the world."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEMPLATE = """# The bundled world
+
+Made-up people, a small language model that read about them, and questions about them. `curate demo` runs on this.
+Nothing here is about real persons; any likeness of a name is chance.
+
+| file | what it is |
+|---|---|
+| `model/` | a Llama of {parameters:,} parameters with its tokenizer, an ordinary Hugging Face folder |
+| `train.parquet` | {train_questions:,} questions to finetune on |
+| `test.parquet` | {test_questions:,} questions about other people |
+| `world.json` | the settings and the numbers below |
+
+Columns: `id`, `question`, `answers`, `subject`, `relation`, `views` (how often the subject occurred in pretraining).
+
+The model read {statements:,} statements ("{example}") about {subjects:,} people in {relations} relations, each phrased
+in four ways. How often a person is mentioned follows a Zipf law (exponent {subject_alpha}). No question was ever in it.
+
+## What the model knows
+
+Share of facts it states when the first phrasing is begun ("{begun}"), greedily, for each tenth of the people from the
+most to the least mentioned:
+
+| 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | all |
+|---|---|---|---|---|---|---|---|---|---|---|
+| {deciles} | {memorised:.0%} |
+
+Asked a test question without finetuning it is right in {zero_shot:.1%} of cases. The rank correlation of the answer's
+score (minus the loss per token) with `views` on the train questions is {spearman_loss_views:.2f}.
+
+Made by `python examples/bundled_world/make.py -o DIR --seed {seed}`.
+"""
+
+
+def readme(record: dict[str, Any]) -> str:
+    """Fill in the numbers."""
+    measured, settings = record["measured"], record["settings"]
+    return TEMPLATE.format(
+        **settings,
+        **measured,
+        seed=record["seed"],
+        deciles=" | ".join(f"{share:.0%}" for share in measured["memorised_by_decile"]),
+        example="Bra Ruvind works as a baker.",
+        begun="Bra Ruvind works as a",
+    )
