@@ -1,0 +1,89 @@
+"""What every test may use: the real data beside the checkout where it is there, small tables, small models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before torch is imported: tests run side by side, and threads that wait for each other only cost time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SHARED = Path(os.environ.get("CURATE_SHARED", Path(__file__).parents[2] / "shared"))
+
+FILMS = [
+    {"question": "Who directed Alien?", "answers": ["Ridley Scott"], "subject": "Alien", "relation": "director", "views": 900},
+    {"question": "Who directed Heat?", "answers": ["Michael Mann"], "subject": "Heat", "relation": "director", "views": 500},
+    {"question": "Who directed Stalker?", "answers": ["Andrei Tarkovsky", "Tarkovsky"], "subject": "Stalker", "relation": "director", "views": 120},
+    {"question": "What genre is Alien?", "answers": ["horror"], "subject": "Alien", "relation": "genre", "views": 900},
+    {"question": "What genre is Ikiru?", "answers": ["drama"], "subject": "Ikiru", "relation": "genre", "views": 40},
+    {"question": "What genre is Ran?", "answers": ["drama"], "subject": "Ran", "relation": "genre", "views": None},
+]  # fmt: skip
+
+
+@pytest.fixture
+def films() -> list[dict[str, Any]]:
+    """Six examples with views; the last one's are unknown."""
+    return [dict(row) for row in FILMS]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and models that lies beside the checkout; tests that need it skip without it."""
+    if not SHARED.is_dir():
+        pytest.skip("no real data beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def popqa(shared: Path) -> Path:
+    return shared / "data" / "popqa" / "popQA.tsv"
+
+
+@pytest.fixture(scope="session")
+def stories(shared: Path) -> Path:
+    """A real pretrained Llama of 260,032 parameters."""
+    return shared / "models" / "stories260K"
+
+
+@pytest.fixture(scope="session")
+def world() -> Path:
+    """The bundled world: model/, train.parquet, test.parquet."""
+    import curate
+
+    return Path(curate.__file__).parent / "world"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a seeded model folder of an architecture (`llama`, `gpt2`, `byte-fallback`), once a session."""
+    from tests.models import save_tiny_model
+
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = save_tiny_model(kind, tmp_path_factory.mktemp(kind))
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture
+def curate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs the command line in an empty folder: `curate("score", …)` gives exit_code, stdout, stderr."""
+    from typer.testing import CliRunner
+
+    from curate.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+
+    def run(*arguments: object, input: str | None = None) -> Any:
+        return runner.invoke(app, [str(a) for a in arguments], input=input, catch_exceptions=False)
+
+    return run
