@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import curate.cli.pageviews as views
 from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command, make_table
+
+if TYPE_CHECKING:
+    from curate.estimators.registry import EstimatorOptions
 
 Column = typer.Option(rich_help_panel="Columns")
 
@@ -18,7 +22,7 @@ def score(
     dataset: Annotated[str, typer.Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
     by: Annotated[
         list[str],
-        typer.Option("--by", help="An estimator: column:NAME, or loss. May be given several times."),
+        typer.Option("--by", help="An estimator: column:NAME, loss or pageviews. May be given several times."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     model: Annotated[str | None, typer.Option(help="For loss: folder or Hub id of the pretrained base model.")] = None,
@@ -28,6 +32,20 @@ def score(
     ] = "float32",
     device: Annotated[str, typer.Option(help="For loss: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="For loss: branch, tag or commit of a Hub model.")] = None,
+    views_from: views.ViewsFrom = "api",
+    window: views.Window = "12m",
+    project: views.Project = None,
+    access: views.Access = None,
+    agent: views.Agent = None,
+    contact: views.Contact = None,
+    pageviews_url: views.PageviewsUrl = None,
+    mediawiki_url: views.MediawikiUrl = None,
+    title_column: views.TitleColumn = None,
+    qid_column: views.QidColumn = None,
+    subject_template: views.SubjectTemplate = None,
+    rate: views.Rate = None,
+    refresh: views.Refresh = False,
+    offline: views.Offline = False,
     question_column: Annotated[str | None, typer.Option(help="The column that holds the question.")] = None,
     answer_column: Annotated[str | None, typer.Option(help="The column that holds the answer or answers.")] = None,
     subject_column: Annotated[str | None, typer.Option(help="The column that holds the subject.")] = None,
@@ -51,6 +69,7 @@ def score(
     from curate.datasets.write import check_writable
     from curate.estimators.registry import EstimatorOptions, build, check_spec
     from curate.scoring import parts_beside, save, score_table
+    from curate.wikipedia.options import PageviewOptions
 
     out = Output(json, quiet)
     for spec in by:
@@ -64,10 +83,28 @@ def score(
         relation_column=relation_column,
         id_column=id_column,
     )
+    pageviews = PageviewOptions(
+        views_from=views_from,
+        window=window,
+        project=project,
+        access=access,
+        agent=agent,
+        contact=contact,
+        pageviews_url=pageviews_url,
+        mediawiki_url=mediawiki_url,
+        title_column=title_column,
+        qid_column=qid_column,
+        subject_template=tuple(subject_template or ()),
+        rate=rate,
+        refresh=refresh,
+        offline=offline,
+    )
+    options = EstimatorOptions(
+        model, reduction, dtype, device, revision, pageviews=pageviews, input_columns=tuple(data.table.column_names)
+    )
     if dry_run:
-        _plan(out, data, by, model, output)
+        _plan(out, data, by, options, output)
         return
-    options = EstimatorOptions(model, reduction, dtype, device, revision)
     estimators = [build(spec, options) for spec in by]
     started = time.perf_counter()
     with out.progress() as progress:
@@ -75,13 +112,15 @@ def score(
     save(scored, output)
     seconds = time.perf_counter() - started
     _report(out, scored, output, seconds)
+    views.note_lookups(out, estimators)
     if max_missing is not None and scored.unmeasured > max_missing:
         out.note(f"{scored.unmeasured} examples have no score, more than --max-missing {max_missing}.")
         raise typer.Exit(EXIT_MISSING)
 
 
-def _plan(out: Output, data: Any, by: list[str], model: str | None, output: Path) -> None:
+def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, output: Path) -> None:
     examples = data.examples()
+    model = options.model
     plan: dict[str, Any] = {
         "dry_run": True,
         "rows": len(data),
@@ -100,6 +139,12 @@ def _plan(out: Output, data: Any, by: list[str], model: str | None, output: Path
         tokens = sum(len(ids) for ids in load_tokenizer(model)(list(pairs))["input_ids"])
         plan["loss"] = {"sequences": len(pairs), "tokens": tokens}
         lines.append(f"loss: {len(pairs)} sequences, {tokens} tokens through {model}")
+    if "pageviews" in by and not options.pageviews.views_from.startswith("column:"):
+        from curate.estimators.registry import build
+
+        estimator: Any = build("pageviews", options)
+        plan["pageviews"], line = views.plan(estimator, data.examples(estimator.columns))
+        lines.append(line)
     out.result(plan, *lines, f"would write {output}")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
 from curate.estimators.column import ColumnEstimator
 from curate.estimators.loss import REDUCTIONS, LossEstimator
+from curate.wikipedia.options import PageviewOptions
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class EstimatorOptions:
     device: str = "auto"
     revision: str | None = None
     token_budget: int = 4096
+    pageviews: PageviewOptions = field(default_factory=PageviewOptions)
+    input_columns: tuple[str, ...] = ()
 
 
 def build(spec: str, options: EstimatorOptions) -> Estimator:
-    """The estimator a spec names: `loss`, or `column:NAME`. EstimatorError for anything else."""
+    """The estimator a spec names: `pageviews`, `loss`, or `column:NAME`. EstimatorError for anything else."""
     kind, argument = check_spec(spec)
     return ESTIMATORS[kind](argument, options)
 
@@ -37,7 +40,8 @@ def check_spec(spec: str) -> tuple[str, str]:
         raise EstimatorError(
             f"There is no estimator {spec!r}.",
             expected=f"--by with one of: {', '.join(USAGE.values())}",
-            try_next="--by column:NAME takes a column of numbers; --by loss --model MODEL asks the model",
+            try_next="--by column:NAME takes a column of numbers; --by loss --model MODEL asks the model; "
+            "--by pageviews --contact YOU asks Wikipedia",
         )
     return kind, argument
 
@@ -63,5 +67,20 @@ def _loss(argument: str, options: EstimatorOptions) -> Estimator:
     return LossEstimator(model, options.reduction, token_budget=options.token_budget)
 
 
-ESTIMATORS: dict[str, Callable[[str, EstimatorOptions], Estimator]] = {"column": _column, "loss": _loss}
-USAGE = {"column": "column:NAME", "loss": "loss"}
+def _pageviews(argument: str, options: EstimatorOptions) -> Estimator:
+    from curate.estimators.pageviews import PageViewsEstimator, ViewsColumnEstimator
+    from curate.wikipedia.connect import make_finder, open_source
+
+    kind, _, column = options.pageviews.views_from.partition(":")
+    if kind == "column" and column:
+        return ViewsColumnEstimator(column)
+    finder = make_finder(options.pageviews, options.input_columns)
+    return PageViewsEstimator(open_source(options.pageviews), finder)
+
+
+ESTIMATORS: dict[str, Callable[[str, EstimatorOptions], Estimator]] = {
+    "column": _column,
+    "loss": _loss,
+    "pageviews": _pageviews,
+}
+USAGE = {"column": "column:NAME", "loss": "loss", "pageviews": "pageviews"}
