@@ -8,9 +8,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curate.errors import EstimatorError
 from curate.wikipedia.cache import Cache, default_cache
 from curate.wikipedia.lookup import ViewSource
-from curate.wikipedia.options import API, PageviewOptions, ResolvedOptions
+from curate.wikipedia.options import (
+    AGENTS,
+    API,
+    PageviewOptions,
+    ResolvedOptions,
+    check_choice,
+    check_contact,
+    http_base,
+    user_agent,
+)
 from curate.wikipedia.subjects import (
     ENTITY_QUESTIONS,
     QID_COLUMNS,
@@ -19,9 +29,11 @@ from curate.wikipedia.subjects import (
     read_templates,
 )
 from curate.wikipedia.titles import has_capitals
-from curate.wikipedia.windows import parse_window
+from curate.wikipedia.windows import MONTH, parse_window
 
 if TYPE_CHECKING:
+    import httpx
+
     from curate.wikipedia.polite import PoliteClient
 
 CONNECTIONS = 32
@@ -62,17 +74,37 @@ def open_client(settings: ResolvedOptions) -> PoliteClient | None:
     """A client that says who asks and keeps to the rate; None when offline."""
     if settings.given.offline:
         return None
-    import httpx
-
     from curate.wikipedia.polite import Pace, PoliteClient
 
-    http = httpx.Client(
-        headers={"User-Agent": settings.user_agent(), "Accept": "application/json"},
+    return PoliteClient(_http(settings.user_agent()), Pace(settings.rate))
+
+
+def open_download(
+    months: Sequence[str], agent: str, contact: str | None, dumps_url: str | None
+) -> tuple[str, httpx.Client, tuple[str, ...]]:
+    """For `curate views fetch`: the base of the dumps, a client, and the agents whose files are wanted."""
+    from curate.wikipedia.download import OFFICIAL_DUMPS
+
+    check_choice("agent", agent, AGENTS)
+    for month in months:
+        if not MONTH.match(month):
+            raise EstimatorError(f"{month!r} is not a month.", expected="--month 2021-10, once for each month")
+        parse_window(month, datetime.now(timezone.utc).date())
+    if dumps_url is None:
+        check_contact(contact)
+    base = http_base("--dumps-url", dumps_url or OFFICIAL_DUMPS)
+    return base, _http(user_agent(contact)), ("user", "spider", "automated") if agent == "all-agents" else (agent,)
+
+
+def _http(agent: str) -> httpx.Client:
+    import httpx
+
+    return httpx.Client(
+        headers={"User-Agent": agent},
         limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
         timeout=TIMEOUT,
         follow_redirects=True,
     )
-    return PoliteClient(http, Pace(settings.rate))
 
 
 def _open_table(settings: ResolvedOptions) -> ViewSource:

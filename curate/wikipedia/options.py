@@ -54,10 +54,10 @@ class PageviewOptions:
     def resolved(self) -> ResolvedOptions:
         """Every default filled in; EstimatorError for what cannot be, or for a server that wants a contact."""
         definition = _definition(self)
-        _check_choice("access", definition["access"], ACCESS)
-        _check_choice("agent", definition["agent"], AGENTS)
-        pageviews_url = _base("--pageviews-url", self.pageviews_url) or OFFICIAL_PAGEVIEWS
-        own_wiki = _base("--mediawiki-url", self.mediawiki_url)
+        check_choice("access", definition["access"], ACCESS)
+        check_choice("agent", definition["agent"], AGENTS)
+        pageviews_url = http_base("--pageviews-url", self.pageviews_url or OFFICIAL_PAGEVIEWS)
+        own_wiki = http_base("--mediawiki-url", self.mediawiki_url) if self.mediawiki_url else None
         official = pageviews_url == OFFICIAL_PAGEVIEWS or own_wiki is None
         if self.rate is not None and self.rate < 0:
             raise EstimatorError(f"--rate {self.rate} is below zero.", expected="requests a second, or 0 for no limit")
@@ -92,12 +92,8 @@ class ResolvedOptions:
 
     def check_contact(self) -> None:
         """EstimatorError if Wikimedia would be asked by somebody it cannot reach."""
-        if self.official and not self.given.offline and not (self.given.contact or "").strip():
-            raise EstimatorError(
-                "Wikimedia's servers want to know whom to write to when a client misbehaves; no contact was given.",
-                expected="--contact with an e-mail address or a web page of yours; it goes into the User-Agent",
-                try_next="--contact you@example.org; or --views-from TABLE.parquet, which asks nobody",
-            )
+        if self.official and not self.given.offline:
+            check_contact(self.given.contact)
 
     def wiki(self, client: PoliteClient) -> MediaWiki:
         """The wiki that resolves titles."""
@@ -113,10 +109,32 @@ class ResolvedOptions:
 
     def user_agent(self) -> str:
         """Who asks: curate, its version, and the operator."""
-        from curate import __version__
+        return user_agent(self.given.contact)
 
-        contact = " ".join((self.given.contact or "").split())
-        return f"curate/{__version__} ({contact})" if contact else f"curate/{__version__}"
+
+def check_contact(contact: str | None) -> None:
+    """EstimatorError unless there is somebody to write to."""
+    if not (contact or "").strip():
+        raise EstimatorError(
+            "Wikimedia's servers want to know whom to write to when a client misbehaves; no contact was given.",
+            expected="--contact with an e-mail address or a web page of yours; it goes into the User-Agent",
+            try_next="--contact you@example.org; or --views-from TABLE.parquet, which asks nobody",
+        )
+
+
+def user_agent(contact: str | None) -> str:
+    """Who asks: curate, its version, and the operator."""
+    from curate import __version__
+
+    words = " ".join((contact or "").split())
+    return f"curate/{__version__} ({words})" if words else f"curate/{__version__}"
+
+
+def http_base(option: str, url: str) -> str:
+    """The URL without a slash at its end; EstimatorError if it is none."""
+    if not url.startswith(("http://", "https://")):
+        raise EstimatorError(f"{option} {url!r} is not a URL.", expected="http://… or https://…")
+    return url.rstrip("/")
 
 
 def _definition(options: PageviewOptions) -> dict[str, Any]:
@@ -135,14 +153,7 @@ def _definition(options: PageviewOptions) -> dict[str, Any]:
     return dict(_POPQA)
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """EstimatorError unless `value` is one of those allowed for the option `--name`."""
     if value not in allowed:
         raise EstimatorError(f"There is no --{name} {value!r}.", expected=f"one of {', '.join(allowed)}")
-
-
-def _base(option: str, url: str | None) -> str | None:
-    if url is None:
-        return None
-    if not url.startswith(("http://", "https://")):
-        raise EstimatorError(f"{option} {url!r} is not a URL.", expected="http://… or https://…")
-    return url.rstrip("/")

@@ -18,7 +18,7 @@ FIRST_MONTH = (2015, 7)
 PUBLISHED_AFTER = timedelta(days=3)
 """A month's last numbers appear a little after its end; only then is the month taken for finished."""
 
-_MONTH = re.compile(r"^(\d{4})-(0[1-9]|1[0-2])$")
+MONTH = re.compile(r"^(\d{4})-(0[1-9]|1[0-2])$")
 _LAST = re.compile(r"^([1-9]\d{0,2})m$")
 
 Month = tuple[int, int]
@@ -82,7 +82,7 @@ def parse_window(text: str, today: date) -> Window:
 
 
 def _parse_month(text: str, window: str) -> Month:
-    match = _MONTH.match(text)
+    match = MONTH.match(text)
     if not match:
         raise _bad(f"{window!r} is not a window.")
     return int(match[1]), int(match[2])
