@@ -17,7 +17,7 @@ PROJECTS = {
 ACCESS = (("desktop", 1.0), ("mobile-web", 0.6), ("mobile-app", 0.15))
 DAYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_"
 SYLLABLES = [
-    a + b for a in "b c d f g h k l m n p r s t v w st tr sch br".split() for b in "a e i o u an er in on ai".split()
+    a + b for a in (*"bcdfghklmnprstvw", "st", "tr", "sch", "br") for b in (*"aeiou", "an", "er", "in", "on", "ai")
 ]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curate.datasets.read import QATable, manifest_in, read
 from curate.prompts import DEFAULT
 from curate.selecting import SCORE_PREFIX, score_values
+from curate.views_report import describe_views
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +92,7 @@ def _describe_table(data: QATable) -> dict[str, Any]:
         "relations": len(relations),
         "without_answer": sum(not example.answers for example in examples),
         "scores": score_summaries(data.table),
+        "pageviews": describe_views(data.table, examples),
         "selection": manifest.get("selection"),
         "examples": [
             {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curate.cli.console import Output
+from curate.cli.console import Output, make_table
 
 if TYPE_CHECKING:
     from curate.estimators.pageviews import PageViewsEstimator
@@ -76,3 +76,30 @@ def plan(estimator: PageViewsEstimator, examples: Sequence[Any]) -> tuple[dict[s
         content["requests_at_most"] = requests = subjects + -(-subjects // BATCH)
         line += f"; at most about {requests} requests, fewer by what is in the cache"
     return content, line
+
+
+def report_tables(report: dict[str, Any] | None) -> list[Any]:
+    """The pageviews part of `curate show`."""
+    if report is None:
+        return []
+    total = sum(report["statuses"].values())
+    coverage = [[status, n, f"{100 * n / total:.1f}%"] for status, n in report["statuses"].items()]
+    tables: list[Any] = [make_table("Page views: coverage", ["status", "examples", "share"], coverage)]
+    if report["quantiles"]:
+        row = [f"{views:,.0f}" for views in report["quantiles"].values()]
+        headers = [f"{100 * float(q):g}%" for q in report["quantiles"]]
+        tables.append(make_table("Monthly views", headers, [row]))
+    for which in ("most", "least"):
+        rows = [[subject, f"{views:,.0f}"] for subject, views in report[which]]
+        tables.append(make_table(f"{which.capitalize()} viewed", ["subject", "views a month"], rows))
+    if report["agreement"]:
+        found = report["agreement"]
+        number = found["rank_correlation"]
+        tables.append(
+            f"rank correlation with {found['column']}: {number:.3f} over {found['examples']} examples"
+            if number is not None
+            else f"rank correlation with {found['column']}: not defined over {found['examples']} examples"
+        )
+    for status, subjects in report["unanswered"].items():
+        tables.append(f"{status}: {'; '.join(subjects)}{'; …' if len(subjects) == 20 else ''}")
+    return tables

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from curate.cli.console import Json, Output, Quiet, command, make_table
+from curate.cli.pageviews import report_tables
 from curate.cli.validate import summary_tables
 
 
@@ -47,6 +48,7 @@ def _one_table(found: dict[str, Any]) -> list[Any]:
         )
     for name, summary in found["scores"].items():
         lines += _score_tables(name, summary)
+    lines += report_tables(found["pageviews"])
     for example in found["examples"]:
         lines.append(f"{example['prompt']}{example['completion'] or ''}")
     return lines

@@ -179,7 +179,7 @@ def _merge(runs: Sequence[Path], output: Path, manifest: dict[str, Any]) -> int:
     schema = with_manifest(pa.table({"title": pa.array([], pa.string()), "views": pa.array([], pa.int64())}), manifest)
     rows = 0
     with duckdb.connect(config={"memory_limit": MERGE_MEMORY, "temp_directory": str(runs[0].parent)}) as db:
-        reader = db.execute(_MERGE, [[str(run) for run in runs]]).to_arrow_reader(100_000)
+        reader = db.sql(_MERGE, params=[[str(run) for run in runs]]).to_arrow_reader(100_000)
         with whole_file(output) as temporary, pq.ParquetWriter(temporary, schema.schema, compression="zstd") as writer:
             for batch in reader:
                 writer.write_batch(pa.record_batch(batch.columns, schema.schema), row_group_size=100_000)

@@ -13,6 +13,8 @@ ZERO_VIEWS = "zero_views"
 FAILED = "failed"
 NOT_CACHED = "not_cached"
 NOT_IN_TABLE = "not_in_table"
+MEASURED = (OK, ZERO_VIEWS)
+"""The statuses that come with a number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class TableViews:
         wanted = pa.table({"title": pa.array(list(dict.fromkeys(titles)), pa.string())})
         with duckdb.connect() as db:
             db.register("wanted", wanted)
-            result: pa.Table = db.execute(_JOIN, [str(self.path)]).to_arrow_table()
+            result: pa.Table = db.sql(_JOIN, params=[str(self.path)]).to_arrow_table()
         return dict(zip(result["title"].to_pylist(), result["views"].to_pylist(), strict=True))
 
 
