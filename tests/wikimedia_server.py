@@ -144,8 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stumble(self, stumble: str, body: bytes) -> None:
         world = self.wikimedia.world
-        if stumble in ("429", "500", "503"):
-            headers = {} if stumble == "500" else {"Retry-After": world.retry_after}
+        if stumble.isdigit():
+            headers = {"Retry-After": world.retry_after} if stumble in ("429", "503") else {}
             self._send(int(stumble), b"{}", headers)
         elif stumble == "slow":
             time.sleep(world.slow)

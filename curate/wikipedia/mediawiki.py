@@ -124,7 +124,11 @@ def parse_query(titles: Sequence[str], answers: Sequence[Any]) -> dict[str, Page
             pages[page["title"]] = {**pages.get(page["title"], {}), **page}
         pages |= {elsewhere["title"]: {"missing": True} for elsewhere in query.get("interwiki", [])}
     ends = {title: _follow(title, steps) for title in titles}
-    return {title: _page(pages[end]) for title, end in ends.items() if end in pages}
+    return {
+        title: Page(NO_ARTICLE) if end is None else _page(pages[end])
+        for title, end in ends.items()
+        if end is None or end in pages
+    }
 
 
 def parse_entities(items: Sequence[str], answers: Sequence[Any], site: str) -> dict[str, str | None]:
@@ -148,10 +152,13 @@ def parse_created(answers: Sequence[Any]) -> date | None:
     return None
 
 
-def _follow(title: str, steps: Mapping[str, str]) -> str:
+def _follow(title: str, steps: Mapping[str, str]) -> str | None:
+    """Where a title leads; None if its redirects lead back to where they began."""
     seen = {title}
-    while title in steps and steps[title] not in seen:  # a redirect may lead back to where it began
+    while title in steps:
         title = steps[title]
+        if title in seen:
+            return None
         seen.add(title)
     return title
 

@@ -54,6 +54,7 @@ class _Retry:
     reason: str
     after: float | None = None
     for_everyone: bool = False
+    unreachable: bool = False
 
 
 class Pace:
@@ -143,7 +144,8 @@ class PoliteClient:
         try:
             response = self._http.get(url, params=params)
         except httpx.TransportError as error:
-            return _Retry(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return _Retry(reason, unreachable=isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)))
         except httpx.DecodingError as error:
             return _Retry(f"a broken answer ({error})")
         status = response.status_code
@@ -160,11 +162,11 @@ class PoliteClient:
             answer = response.json()
         except ValueError:
             return _Retry("an answer that is not JSON")
-        reason = trouble(answer) if trouble else None
-        return answer if reason is None else _Retry(reason, after)
+        found = trouble(answer) if trouble else None
+        return answer if found is None else _Retry(found, after)
 
     def _give_up_or_wait(self, retry: _Retry, failures: int, url: str) -> None:
-        if not self._answered and failures >= self._patience.unreachable:
+        if retry.unreachable and not self._answered and failures >= self._patience.unreachable:
             raise PageViewsError(
                 f"{_base(url)} does not answer ({retry.reason}).",
                 expected="a server that can be reached from here",
