@@ -21,10 +21,10 @@ from curate.wikipedia.dumps import Parsed, Wanted, layout_of, month_in, parse_bl
 if TYPE_CHECKING:
     import pyarrow as pa
 
-READ = 1 << 19
-BLOCK = 8 << 20
-RUN_ROWS = 500_000
-MERGE_MEMORY = "256MB"
+READ = 1 << 18
+BLOCK = 4 << 20
+RUN_ROWS = 250_000
+MERGE_MEMORY = "160MB"
 """Compressed bytes read at a time, text parsed at a time, rows summed before they go to disk, memory to merge them."""
 
 _MERGE = """
@@ -178,6 +178,7 @@ def _merge(runs: Sequence[Path], output: Path, manifest: dict[str, Any]) -> int:
 
     schema = with_manifest(pa.table({"title": pa.array([], pa.string()), "views": pa.array([], pa.int64())}), manifest)
     rows = 0
+    pa.default_memory_pool().release_unused()
     with duckdb.connect(config={"memory_limit": MERGE_MEMORY, "temp_directory": str(runs[0].parent)}) as db:
         reader = db.sql(_MERGE, params=[[str(run) for run in runs]]).to_arrow_reader(100_000)
         with whole_file(output) as temporary, pq.ParquetWriter(temporary, schema.schema, compression="zstd") as writer:
