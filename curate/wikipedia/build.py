@@ -155,7 +155,7 @@ def _sum_dump(path: Path, folder: Path, number: int, wanted: Wanted, reading: _R
     runs = 0
     for part in parsed():
         lines, malformed = lines + part.lines, malformed + part.malformed
-        waiting.append(total_by_title(part.table))
+        waiting.append(part.table)
         if sum(table.num_rows for table in waiting) >= RUN_ROWS:
             _write_run(waiting, folder / f"{number}-{runs}.parquet")
             waiting, runs = [], runs + 1

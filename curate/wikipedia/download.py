@@ -118,7 +118,7 @@ def _load_some(
             there = 0  # the server sends the whole file, whatever it was asked
         total = there + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if there else "wb") as file:
-            for data in response.iter_bytes(BLOCK):
+            for data in response.iter_raw():  # as it comes: what waited for a full block would be lost with the line
                 file.write(data)
                 there += len(data)
                 if progress:
