@@ -31,13 +31,14 @@ class Article:
 class World:
     """What the wiki knows, and how it behaves.
 
-    `failing` is the share of requests that stumble, in one of the ways `stumbles`; `slow` the seconds a slow answer
-    takes, `retry_after` what a 429 or 503 asks for.
+    Every answer takes `delay` seconds. `failing` is the share of requests that stumble, in one of the ways
+    `stumbles`; `slow` the seconds a slow answer takes, `retry_after` what a 429 or 503 asks for.
     """
 
     articles: dict[str, Article] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     items: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
     failing: float = 0.0
     stumbles: Sequence[str] = STUMBLES
     slow: float = 1.0
@@ -129,6 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wikimedia.note(self.path, self.headers.get("User-Agent", ""), stumble or "answered")
         status, answer = self._answer()
         body = json.dumps(answer, ensure_ascii=False).encode()
+        time.sleep(self.wikimedia.world.delay)
         if stumble is None:
             self._send(status, body)
         else:
