@@ -17,7 +17,7 @@ def test_what_the_user_names_comes_before_what_is_recognised() -> None:
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(ColumnError, match="no column 'reply'.*--answer-column") as caught:
+    with pytest.raises(ColumnError, match=r"no column 'reply'.*--answer-column") as caught:
         recognise(["question", "answer"], {"answers": "reply"}, "a.csv")
     assert "'question', 'answer'" in str(caught.value.expected)
 
