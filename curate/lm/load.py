@@ -87,6 +87,8 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
 
 
 def _libraries() -> tuple[Any, Any]:
+    # OpenMP's threads spin while they wait; on a machine with other work that makes small models 30 times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import huggingface_hub
         import torch
