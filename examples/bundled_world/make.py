@@ -42,7 +42,7 @@ class Settings:
     steps: int = 5000
     batch_size: int = 128
     learning_rate: float = 3e-3
-    train_questions: int = 1000
+    train_questions: int = 3000
     test_questions: int = 1500
 
 
