@@ -180,7 +180,9 @@ def _report(out: Output, scored: Any, output: Path, seconds: float) -> None:
 
 
 def _summary_row(name: str, summary: dict[str, Any], statuses: dict[str, int]) -> list[object]:
+    from curate.wikipedia.lookup import MEASURED
+
     quantiles = summary["quantiles"]
-    reasons = ", ".join(f"{status} {n}" for status, n in statuses.items() if status != "ok" and n)
+    reasons = ", ".join(f"{status} {n}" for status, n in statuses.items() if status not in MEASURED and n)
     numbers = [f"{quantiles[q]:.4g}" if quantiles else "" for q in ("0", "0.5", "1")]
     return [name, summary["measured"], f"{100 * summary['coverage']:.1f}%", *numbers, reasons]
