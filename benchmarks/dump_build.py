@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "dump_build.json")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    result = {"cores": os.cpu_count(), **building(options.folder, options.megabytes, options.repeats)}
-    result["join"] = joining(options.folder)
+    result = {"cores": os.cpu_count(), "join": joining(options.folder)}
+    result |= building(options.folder, options.megabytes, options.repeats)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

@@ -180,6 +180,7 @@ def _merge(runs: Sequence[Path], output: Path, manifest: dict[str, Any]) -> int:
     rows = 0
     pa.default_memory_pool().release_unused()
     with duckdb.connect(config={"memory_limit": MERGE_MEMORY, "temp_directory": str(runs[0].parent)}) as db:
+        db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
         reader = db.sql(_MERGE, params=[[str(run) for run in runs]]).to_arrow_reader(100_000)
         with whole_file(output) as temporary, pq.ParquetWriter(temporary, schema.schema, compression="zstd") as writer:
             for batch in reader:

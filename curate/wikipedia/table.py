@@ -92,6 +92,7 @@ class TableViews:
 
         wanted = pa.table({"title": pa.array(list(dict.fromkeys(titles)), pa.string())})
         with duckdb.connect() as db:
+            db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
             db.register("wanted", wanted)
             result: pa.Table = db.sql(_JOIN, params=[str(self.path)]).to_arrow_table()
         return dict(zip(result["title"].to_pylist(), result["views"].to_pylist(), strict=True))
