@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -76,7 +77,8 @@ def open_client(settings: ResolvedOptions) -> PoliteClient | None:
         return None
     from curate.wikipedia.polite import Pace, PoliteClient
 
-    return PoliteClient(_http(settings.user_agent()), Pace(settings.rate))
+    stopped = threading.Event()
+    return PoliteClient(_http(settings.user_agent()), Pace(settings.rate, sleep=stopped.wait), stopped=stopped)
 
 
 def open_download(

@@ -81,7 +81,8 @@ class Pace:
                     # A slot missed by less than one interval is made up for, or the rate would never be reached.
                     self._next = max(self._next, now - self._interval) + self._interval
                     return
-            self._sleep(delay)
+            if self._sleep(delay):  # an event that was set, instead of a sleep that ended
+                return
 
     def pause(self, seconds: float) -> None:
         """Let no request begin for so many seconds."""
@@ -93,7 +94,8 @@ class PoliteClient:
     """Gets JSON over `http`, however often the server stumbles; safe to use from several threads.
 
     Retried with growing, random delays: 429 and 5xx, time-outs, dropped connections, broken JSON. Retry-After is
-    obeyed, and after a 429 by every thread. `sleep` waits so many seconds; `random` gives a number in [0, 1).
+    obeyed, and after a 429 by every thread. `sleep` waits so many seconds; `random` gives a number in [0, 1);
+    `stopped`, once set, ends every wait.
     """
 
     def __init__(
@@ -103,9 +105,10 @@ class PoliteClient:
         patience: Patience | None = None,
         sleep: Callable[[float], Any] | None = None,
         random: Callable[[], float] = random,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._http, self._pace, self._patience, self._random = http, pace, patience or Patience(), random
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
         self._sleep = sleep or self._stopped.wait
         self._answered = False
         self._given_up = 0
