@@ -54,14 +54,14 @@ def main() -> None:
 
 
 def measure(url: str, subjects: int, rate: float | None) -> dict[str, float | None]:
-    """Look up as many subjects as take about ten seconds at the rate."""
+    """Look up as many subjects as take about five seconds at the rate."""
     from curate.wikipedia.api import ApiViews
     from curate.wikipedia.connect import open_cache, open_client
     from curate.wikipedia.options import PageviewOptions
     from curate.wikipedia.subjects import Reference
     from curate.wikipedia.windows import Window
 
-    count = min(subjects, int(10 * rate)) if rate else subjects
+    count = min(subjects, int(5 * rate)) if rate else subjects
     settings = PageviewOptions(pageviews_url=url, mediawiki_url=url, rate=rate or 0).resolved()
     with tempfile.TemporaryDirectory() as folder:
         cache = open_cache(settings, Path(folder) / "cache.sqlite")
