@@ -45,6 +45,7 @@ def run_demo(
     folder: Path,
     by: str = "views",
     seeds: int = 3,
+    config: FinetuneConfig = CONFIG,
     show_command: Callable[[str], None] = lambda line: None,
     progress: Progress = lambda line: None,
 ) -> Demo:
@@ -64,8 +65,8 @@ def run_demo(
 
     show_command(
         f"curate validate {splits} --eval {folder}/world/test.parquet --by views --model {model} --seeds {seeds} "
-        f"--learning-rate {CONFIG.learning_rate} --max-steps {CONFIG.max_steps} "
-        f"--batch-size {CONFIG.batch_size} -o {run}"
+        f"--learning-rate {config.learning_rate} --max-steps {config.max_steps} "
+        f"--batch-size {config.batch_size} -o {run}"
     )
     result = validate(
         splits,
@@ -74,7 +75,7 @@ def run_demo(
         model=model,
         output=run,
         seeds=seeds,
-        config=CONFIG,
+        config=config,
         progress=progress,
     )
     return Demo(agreement_of(scored), chosen, result)
