@@ -21,7 +21,7 @@ from curate.validation.validate import Progress, Validation, validate
 ESTIMATORS = ("views", "loss")
 """What the arms can be selected by: subject frequency in pretraining, or the pretrained model's loss."""
 
-CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=200)
+CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=260)
 
 
 @dataclass(frozen=True)
