@@ -1,0 +1,189 @@
+"""A scored table of any size: single columns at once, whole rows as a stream, out of Parquet files or memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from curate.datasets.columns import Columns, recognise
+from curate.datasets.ids import ID_COLUMN
+from curate.datasets.read import manifest_in, read
+from curate.datasets.sources import find_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH = 100_000
+"""Rows in a batch of the stream; a row group of at most WHOLE_GROUP rows is one batch."""
+
+WHOLE_GROUP = 250_000
+
+
+class Store(Protocol):
+    """Where the rows lie."""
+
+    schema: pa.Schema
+    rows: int
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+
+    def batches(self) -> Iterator[pa.Table]:
+        """All columns of all rows, in order, a batch at a time."""
+
+    def fingerprint(self) -> str:
+        """Changes whenever the content does."""
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """A scored table: its name, its columns by role, and where its rows lie.
+
+    `restore` turns an Arrow table into the kind of thing that was given.
+    """
+
+    name: str
+    roles: Columns
+    store: Store
+    restore: Callable[[pa.Table], Any]
+
+    def __len__(self) -> int:
+        return self.store.rows
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns, and what the metadata says."""
+        return self.store.schema
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """How the table was made; empty when curate did not make it."""
+        return manifest_in(self.schema.empty_table())
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One whole column."""
+        return self.store.columns([name])[name]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever the content does."""
+        return self.store.fingerprint()
+
+    def ids(self) -> Any:
+        """One id a row: the column `curate_id` where curate wrote it, else ids made from the content."""
+        if ID_COLUMN in self.schema.names:
+            return self.column(ID_COLUMN)
+        roles = self.roles
+        needed = dict.fromkeys(name for name in roles.as_dict().values() if name is not None)
+        return read(
+            self.store.columns(list(needed)),
+            question_column=roles.question,
+            answer_column=roles.answers,
+            subject_column=roles.subject,
+            relation_column=roles.relation,
+            id_column=roles.id,
+        ).ids
+
+
+def open_rows(data: Any) -> ScoredRows:
+    """Open what `curate.read` opens; Parquet files on this machine are left on the disk until rows are asked for."""
+    if isinstance(data, (str, Path)):
+        paths = [] if str(data) == "-" else find_files(str(data))
+        store = open_parquet(paths)
+        if store is not None:
+            name = Path(data).name
+            return ScoredRows(name, _columns(store.schema, name), store, lambda table: table)
+    table = read(data)
+    return ScoredRows(
+        table.source.name,
+        table.columns,
+        MemoryStore(table.table, table.source.fingerprint),
+        table.source.restore,
+    )
+
+
+def _columns(schema: pa.Schema, name: str) -> Columns:
+    remembered: Mapping[str, str | None] = manifest_in(schema.empty_table()).get("columns", {})
+    return recognise(schema.names, {r: c for r, c in remembered.items() if c in schema.names}, name)
+
+
+class MemoryStore:
+    """Rows of an Arrow table."""
+
+    def __init__(self, table: pa.Table, fingerprint: str) -> None:
+        self.table = table
+        self.schema = table.schema
+        self.rows = int(table.num_rows)
+        self._fingerprint = fingerprint
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+        return self.table.select(list(names))
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Slices of the table."""
+        for start in range(0, self.rows, BATCH):
+            yield self.table.slice(start, BATCH)
+
+    def fingerprint(self) -> str:
+        """The one the table was read with."""
+        return self._fingerprint
+
+
+def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
+    """Parquet files that have rows and one schema; None if anything else, which `read` can read or explain."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not paths or any(path.suffix.lower() != ".parquet" for path in paths):
+        return None
+    try:
+        files = [pq.ParquetFile(path, pre_buffer=False) for path in paths]  # pre-buffering reads slower here
+    except (pa.ArrowException, OSError):
+        return None
+    schemas = [file.schema_arrow for file in files]
+    if any(file.metadata.num_rows == 0 for file in files) or any(s != schemas[0] for s in schemas):
+        return None
+    return ParquetStore(paths, files)
+
+
+class ParquetStore:
+    """Rows of Parquet files of one schema, in the order of the files; memory holds a batch at a time."""
+
+    def __init__(self, paths: Sequence[Path], files: Sequence[Any]) -> None:
+        self.paths = paths
+        self.files = files
+        self.schema = files[0].schema_arrow
+        self.rows = sum(file.metadata.num_rows for file in files)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+        import pyarrow as pa
+
+        tables = [file.read(columns=list(names)) for file in self.files]
+        return pa.concat_tables(tables).select(list(names))
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Row groups of ordinary size, and large ones in pieces."""
+        import pyarrow as pa
+
+        for file in self.files:
+            for number in range(file.metadata.num_row_groups):
+                if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
+                    yield file.read_row_group(number)
+                else:
+                    for batch in file.iter_batches(BATCH, row_groups=[number]):
+                        yield pa.Table.from_batches([batch])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the files' bytes, one after the other."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
