@@ -15,20 +15,20 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SHARED = Path(os.environ.get("CURATE_SHARED", Path(__file__).parents[2] / "shared"))
 
-FILMS = [
-    {"question": "Who directed Alien?", "answers": ["Ridley Scott"], "subject": "Alien", "relation": "director", "views": 900},
-    {"question": "Who directed Heat?", "answers": ["Michael Mann"], "subject": "Heat", "relation": "director", "views": 500},
-    {"question": "Who directed Stalker?", "answers": ["Andrei Tarkovsky", "Tarkovsky"], "subject": "Stalker", "relation": "director", "views": 120},
-    {"question": "What genre is Alien?", "answers": ["horror"], "subject": "Alien", "relation": "genre", "views": 900},
-    {"question": "What genre is Ikiru?", "answers": ["drama"], "subject": "Ikiru", "relation": "genre", "views": 40},
-    {"question": "What genre is Ran?", "answers": ["drama"], "subject": "Ran", "relation": "genre", "views": None},
-]  # fmt: skip
+_FILMS = [
+    ("Who directed Alien?", ["Ridley Scott"], "Alien", "director", 900),
+    ("Who directed Heat?", ["Michael Mann"], "Heat", "director", 500),
+    ("Who directed Stalker?", ["Andrei Tarkovsky", "Tarkovsky"], "Stalker", "director", 120),
+    ("What genre is Alien?", ["horror"], "Alien", "genre", 900),
+    ("What genre is Ikiru?", ["drama"], "Ikiru", "genre", 40),
+    ("What genre is Ran?", ["drama"], "Ran", "genre", None),
+]
 
 
 @pytest.fixture
 def films() -> list[dict[str, Any]]:
     """Six examples with views; the last one's are unknown."""
-    return [dict(row) for row in FILMS]
+    return [dict(zip(("question", "answers", "subject", "relation", "views"), row, strict=True)) for row in _FILMS]
 
 
 @pytest.fixture(scope="session")

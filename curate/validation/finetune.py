@@ -94,16 +94,16 @@ def finetuned(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers by an older name
+        warnings.filterwarnings("ignore", message="fan_in_fan_out")  # peft sets what GPT-2 needs by itself
         adapted: Any = get_peft_model(loaded.model, lora)
     try:
         with TemporaryDirectory(prefix="curate-") as folder:
             trainer = _trainer(adapted, loaded, train, held_out, config, template, seed, Path(folder), progress)
             trainer.train()
-            best = trainer.state.best_metric
-            steps = trainer.state.best_global_step if best is not None else trainer.state.global_step
+            steps, accuracy = _best_step(trainer.state)
         adapted.eval()
         _check_adapted(adapted, loaded, train[0], template)
-        yield Finetuned(replace(loaded, model=adapted), int(steps or 0), best)
+        yield Finetuned(replace(loaded, model=adapted), steps, accuracy)
     finally:
         adapted.unload()
         # peft leaves its config on the base model, where it would be taken for an adapter that is still on.
@@ -181,8 +181,7 @@ def _trainer(
         max_steps=config.max_steps or -1,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=0.03,
+        lr_scheduler_type="constant",  # the best step is kept, wherever in training it comes
         seed=seed,
         data_seed=seed,
         bf16=str(loaded.model.dtype) == "torch.bfloat16",
@@ -191,7 +190,7 @@ def _trainer(
         save_only_model=True,
         save_total_limit=1,
         load_best_model_at_end=stopping,
-        metric_for_best_model="accuracy" if stopping else None,
+        metric_for_best_model="merit" if stopping else None,
         logging_strategy="no",
         report_to=[],
         disable_tqdm=True,
@@ -209,19 +208,45 @@ def _trainer(
         data_collator=lambda items: collate(items, pad),
         train_dataset=training_items(loaded, train, template),
         eval_dataset=training_items(loaded, held_out, template) if stopping else None,
-        compute_metrics=_whole_answer_accuracy,
-        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(dim=-1),
+        compute_metrics=_held_out_metrics,
+        preprocess_logits_for_metrics=_choices_and_nats,  # type: ignore[arg-type]
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _whole_answer_accuracy(predicted: Any) -> dict[str, float]:
-    """The share of examples whose every answer token is the first choice; (N, T) argmax ids and labels."""
-    choices, labels = predicted.predictions[:, :-1], predicted.label_ids[:, 1:]
-    right = (choices == labels) | (labels == IGNORED)
-    return {"accuracy": float(right.all(axis=1).mean())}
+def _choices_and_nats(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first choice for the next token, and the nats of the right one (0 where ignored): (B, T) each."""
+    import torch
+
+    following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    nats = torch.nn.functional.cross_entropy(
+        logits.float().transpose(1, 2), following, ignore_index=IGNORED, reduction="none"
+    )
+    return logits.argmax(dim=-1), nats
+
+
+def _held_out_metrics(predicted: Any) -> dict[str, float]:
+    """`accuracy`, the share of examples whose every answer token is the first choice; and `merit`, by which steps
+    are compared: the accuracy, and among equal ones the lower loss, without which a small held-out part on which
+    nothing is right yet would stop training at once.
+    """
+    choices, nats = predicted.predictions
+    labels = predicted.label_ids[:, 1:]
+    learned = labels != IGNORED
+    right = (choices[:, :-1] == labels) | ~learned
+    accuracy = float(right.all(axis=1).mean())
+    loss = float(nats[:, :-1][learned].mean())
+    return {"accuracy": accuracy, "merit": accuracy - 1e-6 * min(loss, 100.0)}
+
+
+def _best_step(state: Any) -> tuple[int, float | None]:
+    """The step whose adapter was kept, and its held-out accuracy; the last step where nothing was held out."""
+    if state.best_global_step is None:
+        return state.global_step, None
+    kept = (row for row in state.log_history if row["step"] == state.best_global_step and "eval_accuracy" in row)
+    return state.best_global_step, next(kept)["eval_accuracy"]
 
 
 def _step_callback(progress: StepProgress) -> Any:

@@ -1,0 +1,168 @@
+"""Reading files, folders and tables as they come."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import curate
+from curate.errors import ColumnError, DataError
+
+ROWS = [
+    {"question": "Who wrote Emma?", "answer": "Jane Austen"},
+    {"question": 'Who said "no, never"?\nAnd when?', "answer": "Nan"},
+]
+
+
+def _csv(rows: list[dict[str, str]], separator: str = ",") -> str:
+    cells = [["question", "answer"], *([row["question"], row["answer"]] for row in rows)]
+    return "\r\n".join(separator.join('"' + c.replace('"', '""') + '"' for c in line) for line in cells) + "\r\n"
+
+
+def _write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def _pairs(data: Any) -> list[tuple[str, tuple[str, ...]]]:
+    return [(e.question, e.answers) for e in curate.read(data).examples()]
+
+
+EXPECTED = [(row["question"], (row["answer"],)) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", _csv(ROWS)),
+        ("a.tsv", _csv(ROWS, "\t")),
+        ("bom.csv", "\ufeff" + _csv(ROWS)),
+        ("a.jsonl", "\n".join(json.dumps(row) for row in ROWS) + "\n"),
+        ("array.json", json.dumps(ROWS)),
+        ("wrapped.json", json.dumps({"data": ROWS})),
+        ("lines.json", "\n".join(json.dumps(row) for row in ROWS)),
+        ("a.csv.gz", gzip.compress(_csv(ROWS).encode())),
+    ],
+)
+def test_every_text_format_gives_the_same_examples(tmp_path: Path, name: str, content: str | bytes) -> None:
+    assert _pairs(_write(tmp_path / name, content)) == EXPECTED
+
+
+def test_parquet_and_every_table_in_memory_give_the_same_examples(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    held = [tmp_path / "a.parquet", ROWS, pa.Table.from_pylist(ROWS), pd.DataFrame(ROWS), pl.DataFrame(ROWS)]
+    for data in [*held, Dataset.from_list(ROWS)]:
+        assert _pairs(data) == EXPECTED
+
+
+def test_a_folder_and_a_glob_are_read_as_one_table(tmp_path: Path) -> None:
+    for number, row in enumerate(ROWS):
+        _write(tmp_path / f"{number}.jsonl", json.dumps(row))
+    assert _pairs(tmp_path) == _pairs(str(tmp_path / "*.jsonl")) == EXPECTED
+
+
+def test_only_plain_numbers_become_numbers() -> None:
+    from curate.datasets.text import read_delimited
+
+    content = b"n,x,code,word,gap\n1,0.5,007,nan,3\n20,3.0,08,None,\n"
+    table = read_delimited(content, ",", Path("a.csv"))
+    assert table.to_pylist() == [
+        {"n": 1, "x": 0.5, "code": "007", "word": "nan", "gap": 3},
+        {"n": 20, "x": 3.0, "code": "08", "word": "None", "gap": None},
+    ]
+
+
+TEXT = (
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1).map(str.strip).filter(bool)
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
+def test_any_question_and_answer_survives_every_format(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("roundtrip")
+    rows = [{"question": q, "answers": [a]} for q, a in pairs]
+    expected = [(q, (a,)) for q, a in pairs]
+    _write(folder / "a.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    spelled = [{"question": q, "answer": json.dumps([a])} for q, a in pairs]
+    _write(folder / "a.csv", _csv(spelled))
+    for name in ("a.jsonl", "a.parquet", "a.csv"):
+        assert _pairs(folder / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", "", "is empty"),
+        ("header.csv", "question,answer\n", "no rows"),
+        ("ragged.csv", 'question,answer\n"a\nb",x\nc\n', "line 4: found 1 cells"),
+        ("ragged.tsv", "question\tanswer\na\tb\nc\td\te\n", "line 3: found 3 cells"),
+        ("tabs.csv", "question\tanswer\na\tb\n", "separated by '\\t'"),
+        ("twice.csv", "question,answer,answer\na,b,c\n", "more than one column named 'answer'"),
+        ("json.csv", '{"question": "a", "answer": "b"}\n', "holds JSON"),
+        ("latin.csv", "question,answer\nwho?,Zoë\n".encode("latin-1"), "line 2: byte 0xeb is not UTF-8"),
+        ("binary.csv", b"question,answer\n\x00\x01", "binary"),
+        ("text.parquet", "question,answer\na,b\n", "not a Parquet file"),
+        ("cut.parquet", b"PAR1abcdef", "cut off or damaged"),
+        ("csv.jsonl", "question,answer\na,b\n", "not JSON"),
+        ("broken.jsonl", '{"question": "a", "answer": "b"}\n{"question": \n', "line 2: not JSON"),
+        ("list.json", '[["a", "b"]]', "item 1: found list"),
+        ("notes.txt", "question,answer\na,b\n", "a name that tells no format"),
+        ("blank.csv", "question,answer\nwho?,\nwhere?,  \n", "no row has an answer"),
+    ],
+)
+def test_wrong_files_are_refused_with_what_is_wrong(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        curate.read(_write(tmp_path / name, content))
+    assert message in str(caught.value)
+
+
+def test_a_parquet_file_under_another_name_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.csv")
+    with pytest.raises(DataError, match="is a Parquet file"):
+        curate.read(tmp_path / "a.csv")
+
+
+def test_ids_follow_the_content_and_number_exact_repeats() -> None:
+    rows = [*ROWS, ROWS[0]]
+    ids = curate.read(rows).ids
+    assert ids[2] == f"{ids[0]}-2"
+    assert curate.read(rows[::-1]).ids == [ids[0], ids[1], f"{ids[0]}-2"]
+
+
+def test_a_key_of_the_user_is_the_id() -> None:
+    rows = [{**row, "key": number} for number, row in enumerate(ROWS)]
+    assert curate.read(rows, id_column="key").ids == ["0", "1"]
+
+
+def test_a_column_named_like_ours_is_not_taken_for_ours() -> None:
+    with pytest.raises(ColumnError, match="curate did not write"):
+        _ = curate.read([{**row, "curate_id": "mine"} for row in ROWS]).ids
+
+
+def test_real_popqa_is_read_as_it_is(popqa: Path) -> None:
+    data = curate.read(popqa)
+    first = data.examples()[0]
+    assert len(data) == 2981
+    assert len(set(data.ids)) == 2981
+    assert first.question == "What is George Rankin's occupation?"
+    assert first.answers == ("politician", "political leader", "political figure", "polit.", "pol")
+    assert (first.subject, first.relation) == ("George Rankin", "occupation")
+    assert data.table["id"].null_count == 735

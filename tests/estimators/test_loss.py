@@ -1,0 +1,145 @@
+"""The loss is the number a careful researcher computes by hand, whatever is beside it in the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import curate
+from curate.errors import ModelError
+from curate.estimators.loss import score_of_loss
+from curate.lm.answer_loss import AnswerLoss, Encoded, answer_losses, batches, encode, fit
+from curate.lm.load import LoadedModel, load_model
+
+PAIRS = [
+    ("Question: What is the capital of France?\nAnswer:", " Paris"),
+    ("Question: Who directed Alien?\nAnswer:", " Ridley Scott"),
+    ("Question: What is George Rankin's occupation, in so many words that it fills a line?\nAnswer:", " pol."),
+    ("Question: In what city was Zoë Müller born?\nAnswer:", " Zürich 東京 🎬"),
+    ("Q", " a"),
+]
+KINDS = ("llama", "gpt2", "byte-fallback")
+
+
+def by_hand(loaded: LoadedModel, prompt: str, completion: str) -> tuple[float, int]:
+    """One example alone, unpadded: −Σ log p(token | all before it) over the tokens that end after the prompt."""
+    import torch
+
+    encoded = loaded.tokenizer(prompt + completion, return_offsets_mapping=True)
+    ids = torch.tensor([encoded["input_ids"]])
+    with torch.no_grad():
+        log_p = torch.log_softmax(loaded.model(ids).logits[0].double(), dim=-1)
+    chosen = [i for i, (_, end) in enumerate(encoded["offset_mapping"]) if end > len(prompt)]
+    return -sum(float(log_p[i - 1, ids[0, i]]) for i in chosen), len(chosen)
+
+
+@pytest.fixture(params=KINDS)
+def loaded(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> LoadedModel:
+    return load_model(tiny_model(request.param), device="cpu")
+
+
+def test_agrees_with_one_example_at_a_time(loaded: LoadedModel) -> None:
+    for (prompt, completion), loss in zip(PAIRS, answer_losses(loaded, PAIRS), strict=True):
+        nats, tokens = by_hand(loaded, prompt, completion)
+        assert loss.tokens == tokens
+        assert loss.nats == pytest.approx(nats, abs=1e-4 * tokens)
+
+
+def test_real_model_on_real_questions_agrees_with_one_at_a_time(stories: Path, popqa: Path) -> None:
+    loaded = load_model(stories, device="cpu")
+    examples = curate.read(popqa).examples()[::75]
+    pairs = [(f"Question: {e.question}\nAnswer:", f" {e.answers[0]}") for e in examples]
+    for (prompt, completion), loss in zip(pairs, answer_losses(loaded, pairs), strict=True):
+        nats, tokens = by_hand(loaded, prompt, completion)
+        assert loss.nats == pytest.approx(nats, abs=1e-4 * tokens)
+
+
+def test_golden_losses_of_a_real_model(stories: Path) -> None:
+    losses = answer_losses(load_model(stories, device="cpu"), PAIRS[:3])
+    assert [loss.tokens for loss in losses] == [4, 9, 4]
+    assert [loss.nats for loss in losses] == pytest.approx([16.90359, 46.73122, 29.00797], abs=1e-3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(order=st.permutations(range(len(PAIRS))), budget=st.sampled_from([1, 40, 100, 10_000]))
+def test_batch_size_and_order_never_change_a_loss(
+    tiny_model: Callable[[str], Path], order: list[int], budget: int
+) -> None:
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    alone = [answer_losses(loaded, [pair])[0].nats for pair in PAIRS]
+    mixed = answer_losses(loaded, [PAIRS[i] for i in order], budget)
+    assert [loss.nats for loss in mixed] == pytest.approx([alone[i] for i in order], abs=1e-4)
+
+
+def test_equal_pairs_have_equal_losses(loaded: LoadedModel) -> None:
+    losses = answer_losses(loaded, [PAIRS[0], PAIRS[1], PAIRS[0]])
+    assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize(("kind", "answer"), [("llama", " Paris"), ("gpt2", " Paris"), ("byte-fallback", "wer: Paris")])
+def test_the_space_and_a_token_across_the_join_belong_to_the_answer(
+    tiny_model: Callable[[str], Path], kind: str, answer: str
+) -> None:
+    """The byte-fallback tokenizer here has learned the token "wer:▁", which begins inside the prompt."""
+    loaded = load_model(tiny_model(kind), device="cpu")
+    (item,) = encode(loaded, [PAIRS[0]])
+    assert loaded.tokenizer.decode(item.ids[item.start : item.end]).strip() == answer.strip()
+    assert answer_losses(loaded, [PAIRS[0]])[0].bytes == len(b" Paris")
+
+
+def test_a_long_prompt_is_cut_from_the_left_and_an_answer_never() -> None:
+    item = Encoded(ids=tuple(range(10)), start=7, end=10)
+    assert fit(item, 10) == item
+    assert fit(item, 8) == Encoded((0, 3, 4, 5, 6, 7, 8, 9), 5, 8)
+    assert fit(item, 4) is None
+
+
+def test_an_answer_longer_than_the_context_gets_a_status(tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    (loss,) = answer_losses(loaded, [("Question: ?\nAnswer:", " ab" * 200)])
+    assert (loss.nats, loss.status) == (None, "too_long")
+
+
+def test_batches_are_longest_first_and_within_the_budget() -> None:
+    lengths = [3, 9, 1, 5, 5]
+    made = list(batches(lengths, 10))
+    assert made == [[1], [3, 4], [0, 2]]
+
+
+@pytest.mark.parametrize(("reduction", "value"), [("sum", -6.0), ("token-mean", -2.0), ("byte-mean", -0.5)])
+def test_reductions(reduction: str, value: float) -> None:
+    assert score_of_loss(AnswerLoss(6.0, tokens=3, bytes=12), reduction).value == value
+
+
+def test_a_model_that_gives_nan_is_refused(tiny_model: Callable[[str], Path]) -> None:
+    import torch
+
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    with torch.no_grad():
+        next(loaded.model.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        answer_losses(loaded, PAIRS[:1])
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "no config.json"),
+        (["config.json"], "no weights"),
+        (["config.json", "pytorch_model.bin"], "only pickle weights"),
+    ],
+)
+def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, files: list[str], message: str) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path)
+
+
+def test_a_model_that_is_nowhere_is_not_replaced_by_another() -> None:
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model("no-such-owner/no-such-model")

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.validation.compare import (
+    Difference,
+    accuracy,
+    paired_difference,
+    popularity_percentiles,
+    standard_error,
+    top_accuracy,
+    verdict,
+)
+
+
+def coins(share: float, seeds: int, n: int, seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).random((seeds, n)) < share).astype(float)
+
+
+def test_accuracy_and_its_standard_error_over_seeds() -> None:
+    correct = np.array([[1, 1, 0, 0], [1, 1, 1, 0.0]])
+    assert accuracy(correct) == 0.625
+    assert standard_error(correct) == pytest.approx(0.125)
+    assert standard_error(correct[:1]) is None
+
+
+def test_a_planted_difference_is_found_with_its_sign() -> None:
+    found = paired_difference("top", "bottom", coins(0.40, 3, 1500, 1), coins(0.33, 3, 1500, 2))
+    assert 0 < found.low < found.difference < found.high
+    assert found.p < 0.01
+    reversed_ = paired_difference("bottom", "top", coins(0.33, 3, 1500, 2), coins(0.40, 3, 1500, 1))
+    assert reversed_.difference == pytest.approx(-found.difference)
+    assert reversed_.high < 0
+
+
+def test_no_difference_is_found_where_there_is_none() -> None:
+    intervals = [
+        paired_difference("a", "b", coins(0.4, 3, 400, 2 * i), coins(0.4, 3, 400, 2 * i + 1)) for i in range(40)
+    ]
+    assert sum(d.low <= 0 <= d.high for d in intervals) >= 36
+
+
+def test_what_an_example_does_to_both_arms_cancels() -> None:
+    a = coins(0.5, 1, 300, 3)
+    b = a.copy()
+    b[0, np.flatnonzero(a[0])[:9]] = 0
+    paired = paired_difference("a", "b", a, b)
+    assert paired.low > 0, "nine lost answers out of 300 are plain when everything else is equal"
+
+
+def test_one_seed_of_the_base_meets_every_seed_of_an_arm() -> None:
+    arm, base = coins(0.5, 3, 200, 1), coins(0.1, 1, 200, 2)
+    assert paired_difference("arm", "base", arm, base).difference == pytest.approx(arm.mean() - base.mean())
+
+
+def test_the_same_numbers_give_the_same_interval() -> None:
+    a, b = coins(0.5, 2, 100, 1), coins(0.4, 2, 100, 2)
+    assert paired_difference("a", "b", a, b) == paired_difference("a", "b", a, b)
+
+
+def test_percentile_0_is_the_most_popular_and_an_unknown_one_has_none() -> None:
+    scores = np.array([5.0, np.nan, 50.0, 0.5, 500.0])
+    percentiles = popularity_percentiles(scores, list("abcde"))
+    assert percentiles[[4, 2, 0, 3]].tolist() == [0, 25, 50, 75]
+    assert np.isnan(percentiles[1])
+
+
+@given(n=st.integers(1, 60), percent=st.integers(5, 100))
+def test_the_top_x_percent_are_that_many_and_the_most_popular(n: int, percent: int) -> None:
+    scores = np.arange(n, dtype=float)[::-1]
+    percentiles = popularity_percentiles(scores, [str(i) for i in range(n)])
+    _, count = top_accuracy(np.ones((1, n)), percentiles, percent)
+    assert count == -(-percent * n // 100)
+    assert set(np.flatnonzero(percentiles < percent)) == set(range(count))
+
+
+def test_the_verdict_is_read_off_the_intervals() -> None:
+    said = verdict(
+        [
+            Difference("top", "random", 0.01, -0.01, 0.03, 0.3),
+            Difference("top", "bottom", 0.05, 0.02, 0.08, 0.001),
+            Difference("top", "whole", -0.04, -0.06, -0.02, 0.001),
+            Difference("random", "bottom", 0.04, 0.01, 0.07, 0.01),
+        ],
+        "top",
+    )
+    assert said == (
+        "Finetuning on top beats bottom (+5.0, +2.0 to +8.0), and shows no difference from random "
+        "(+1.0, -1.0 to +3.0), and is worse than whole (-4.0, -6.0 to -2.0); points of accuracy with 95% intervals."
+    )
+
+
+def test_a_planted_null_is_called_no_difference_wherever_the_arm_stands_in_the_pair() -> None:
+    assert "no difference from whole" in verdict([Difference("whole", "top", 0.01, -0.02, 0.04, 0.5)], "top")
+    assert "is worse than whole (-3.0, -4.0 to -2.0)" in verdict(
+        [Difference("whole", "top", 0.03, 0.02, 0.04, 0)], "top"
+    )
