@@ -122,7 +122,7 @@ def parse_band(text: str) -> Band:
     return band
 
 
-def best(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
+def top_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
     """The head of the total order: the k highest scores, and of those equal to the last, the smallest hashes.
 
     (N,) -> (N,) mask with exactly k rows. Only rows that tie at the cut are hashed; nothing is sorted.
@@ -143,17 +143,17 @@ def best(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
     return mask
 
 
-def worst(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
+def bottom_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
     """The tail of the same total order: what its head of all but k rows leaves. (N,) -> (N,)"""
     import numpy as np
 
     pool = ~np.isnan(scores)
-    return pool & ~best(scores, int(pool.sum()) - k, ties)
+    return pool & ~top_rows(scores, int(pool.sum()) - k, ties)
 
 
 def between(scores: NDArray[np.float64], start: int, stop: int, ties: Ties) -> NDArray[np.bool_]:
     """Positions start to stop of the total order, 0 the best known. (N,) -> (N,)"""
-    return best(scores, stop, ties) & ~best(scores, start, ties)
+    return top_rows(scores, stop, ties) & ~top_rows(scores, start, ties)
 
 
 def drawn(pool: NDArray[np.bool_], k: int, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,9 @@ from curate.datasets.read import manifest_in, read
 from curate.datasets.sources import find_files
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 BATCH = 100_000
 """Rows in a batch of the stream; a row group of at most WHOLE_GROUP rows is one batch."""
@@ -68,10 +71,28 @@ class ScoredRows:
         """One whole column."""
         return self.store.columns([name])[name]
 
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """All columns of some rows; their numbers (k,) must ascend."""
+        import numpy as np
+        import pyarrow as pa
+
+        parts, start = [self.schema.empty_table()], 0
+        for batch in self.store.batches():
+            first, last = np.searchsorted(rows, (start, start + batch.num_rows))
+            parts.append(batch.take(rows[first:last] - start))
+            start += batch.num_rows
+        return pa.concat_tables(parts)
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the content does."""
         return self.store.fingerprint()
+
+    def fingerprint_in_background(self) -> threading.Thread:
+        """Hash the content while something else is done; join the thread before asking for the fingerprint."""
+        thread = threading.Thread(target=lambda: self.fingerprint, daemon=True)
+        thread.start()
+        return thread
 
     def ids(self) -> Any:
         """One id a row: the column `curate_id` where curate wrote it, else ids made from the content."""

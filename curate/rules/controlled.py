@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def most_frequent(
-    groups: NDArray[np.int32], answers: NDArray[np.int32], pool: NDArray[np.bool_]
-) -> dict[int, int]:
+def most_frequent(groups: NDArray[np.int32], answers: NDArray[np.int32], pool: NDArray[np.bool_]) -> dict[int, int]:
     """Group to the answer that most of its pool rows have; of equally frequent answers, the lowest number.
 
     `groups` and `answers` are codes, (N,) each; a row whose answer is -1 has none and does not count.
