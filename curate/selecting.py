@@ -77,7 +77,9 @@ class Selection:
 
     def reselect(self, **changes: Any) -> Selection:
         """The same scores with other options of `select`; asking for a split forgets the ones asked for before."""
-        return choose(self.data, change(self.request, self.options, **changes), self.options | changes, self.ranking)
+        return choose(
+            self.data, change(self.request, self.options, **changes), {**self.options, **changes}, self.ranking
+        )
 
     def table(self, name: str) -> pa.Table:
         """The rows of one split as an Arrow table, in the order asked for, every column of the scored file."""
@@ -179,7 +181,7 @@ def select(
     return chosen
 
 
-OPTIONS = tuple(name for name in select.__kwdefaults__ if name not in ("output", "progress"))
+OPTIONS = frozenset(select.__kwdefaults__ or ()) - {"output", "progress"}
 
 
 def choose(data: ScoredRows, request: Request, options: Mapping[str, Any], ranking: Ranking | None = None) -> Selection:

@@ -66,11 +66,13 @@ def _mix(role: str, explanation: Mapping[str, Any]) -> str:
         return ""
     lines = [f"\nThe mix of {role} ({explanation['counted']} counted), largest shifts of each split:\n"]
     for name, split in explanation[role]["splits"].items():
-        shifts = ", ".join(
-            f"{s['value']} {_percent(s['before'])} → {_percent(s['after'])}" for s in split["shifts"][:3]
-        )
+        shifts = ", ".join(map(_shift, split["shifts"][:3]))
         lines.append(f"* {name}: {_percent(split['moved'])} moved{f' ({shifts})' if shifts else ''}")
     return "\n".join(lines) + "\n"
+
+
+def _shift(shift: Mapping[str, Any]) -> str:
+    return f"{shift['value']} {_percent(shift['before'])} → {_percent(shift['after'])}"
 
 
 def _percent(share: float) -> str:

@@ -92,7 +92,8 @@ def read_ahead(items: Iterable[T]) -> Iterator[T]:
     def put(kind: str, item: Any) -> None:
         while not stopped.is_set():
             try:
-                return ready.put((kind, item), timeout=0.1)
+                ready.put((kind, item), timeout=0.1)
+                break
             except queue.Full:
                 continue
 

@@ -50,7 +50,9 @@ class Ranking:
 
 def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
     """Rank by one score, or by the mean percentile rank of several (over the rows that have all of them)."""
-    columns = tuple(dict.fromkeys(score_column(data.schema.empty_table(), name, data.name) for name in by or [None]))
+    table = data.schema.empty_table()
+    named: list[str | None] = list(by) or [None]
+    columns = tuple(dict.fromkeys(score_column(table, name, data.name) for name in named))
     if len(columns) == 1:
         column = data.column(columns[0])
         scores = as_ranked(column)
@@ -63,8 +65,8 @@ def mean_percentile_rank(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.fl
     """The mean of each row's percentile ranks, NaN where any score is missing: (N,) each -> (N,) in (0, 100)."""
     import numpy as np
 
-    measured = ~np.isnan(np.stack(scores)).any(axis=0)
-    combined = np.full(len(measured), np.nan)
+    measured = np.logical_and.reduce([~np.isnan(s) for s in scores])
+    combined = np.full(len(scores[0]), np.nan)
     combined[measured] = np.mean([selection.percentile_rank(s[measured]) for s in scores], axis=0)
     return combined
 

@@ -171,10 +171,8 @@ class _Cutter:
         k = size.rows(len(self.pool))
         if self.groups is None:
             return self.split(name, self._pick(name, self.scores, k, self._ties()), str(size))
-        of_groups = [len(rows) for rows in self.groups]
-        quotas = (strata.quotas_of_tail if name == "bottom" else strata.quotas)(
-            of_groups, size.fraction(len(self.pool))
-        )
+        share_out = strata.quotas_of_tail if name == "bottom" else strata.quotas
+        quotas = share_out([len(rows) for rows in self.groups], size.fraction(len(self.pool)))
         mask = strata.in_groups(
             len(self.scores),
             self.groups,
