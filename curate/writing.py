@@ -39,7 +39,7 @@ def write_selection(chosen: Selection, output: Path, progress: Progress | None =
         return
     if len(chosen.splits) > 1:
         raise SelectionError(
-            f"{len(chosen.splits)} splits ({', '.join(chosen.splits)}) do not fit the one file {output}.",
+            f"{len(chosen.splits)} splits do not fit the one file {output}: {', '.join(chosen.splits)}.",
             expected="a folder",
             try_next=f"-o {output.with_suffix('')}/",
         )

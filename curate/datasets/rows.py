@@ -35,8 +35,8 @@ class Store(Protocol):
     def columns(self, names: Sequence[str]) -> pa.Table:
         """All rows of some columns."""
 
-    def batches(self) -> Iterator[pa.Table]:
-        """All columns of all rows, in order, a batch at a time."""
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """All rows in order, a batch at a time: all columns, or some."""
 
     def fingerprint(self) -> str:
         """Changes whenever the content does."""
@@ -145,10 +145,11 @@ class MemoryStore:
         """All rows of some columns."""
         return self.table.select(list(names))
 
-    def batches(self) -> Iterator[pa.Table]:
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Slices of the table."""
+        table = self.table if names is None else self.columns(names)
         for start in range(0, self.rows, BATCH):
-            yield self.table.slice(start, BATCH)
+            yield table.slice(start, BATCH)
 
     def fingerprint(self) -> str:
         """The one the table was read with."""
@@ -188,16 +189,17 @@ class ParquetStore:
         tables = [file.read(columns=list(names)) for file in self.files]
         return pa.concat_tables(tables).select(list(names))
 
-    def batches(self) -> Iterator[pa.Table]:
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Row groups of ordinary size, and large ones in pieces."""
         import pyarrow as pa
 
+        threads = pa.cpu_count() > 2  # else the one that reads and the one that writes are all the threads there are
         for file in self.files:
             for number in range(file.metadata.num_row_groups):
                 if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
-                    yield file.read_row_group(number)
+                    yield file.read_row_group(number, names, use_threads=threads)
                 else:
-                    for batch in file.iter_batches(BATCH, row_groups=[number]):
+                    for batch in file.iter_batches(BATCH, [number], names, use_threads=threads):
                         yield pa.Table.from_batches([batch])
 
     def fingerprint(self) -> str:

@@ -8,13 +8,15 @@ from curate.rules import explain as arithmetic
 from curate.rules.values import first_answers, groups_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from curate.datasets.rows import ScoredRows
     from curate.selecting import Selection
 
-EXPLAINED = 500_000
-"""The mixes of a larger table are counted on every 2nd, 3rd, … row: at most this many."""
+EXPLAINED = 250_000
+"""Quantiles and mixes of a larger table are those of every 2nd, 3rd, … row: of at most this many."""
 
 
 class MixSample:
@@ -54,26 +56,27 @@ def explain(selection: Selection, gathered: MixSample | None = None) -> dict[str
     The mixes compare each split with all rows that have a score and meet --where and the thresholds.
     """
     gathered = gathered or sample(selection.data)
-    shown, pool = selection.ranking.shown, selection.pool
-    masks = {name: split.mask for name, split in selection.splits.items()}
-    before = pool.mask
-    for name, split in selection.splits.items():
+    every = slice(None, None, gathered.stride)
+    splits = selection.splits.values()
+    masks = {split.name: split.mask[every] for split in splits}
+    before = (selection.pool.reasons == 0)[every]
+    for split in splits:
         if split.use == "evaluation":
-            before = before | masks[name]
+            before = before | masks[split.name]
+    shown = selection.ranking.shown[every]
     return {
-        "quantiles": {"pool": arithmetic.quantiles(shown[before])}
-        | {name: arithmetic.quantiles(shown[mask]) for name, mask in masks.items()},
-        "overlap": arithmetic.overlaps(masks),
         "counted": "all rows" if gathered.stride == 1 else f"every {gathered.stride}th row",
+        "quantiles": {name: arithmetic.quantiles(shown[mask]) for name, mask in {"pool": before, **masks}.items()},
+        "overlap": arithmetic.overlaps({split.name: split.mask for split in splits}),
         **_mixes(gathered, before, masks),
     }
 
 
-def _mixes(gathered: MixSample, before: Any, masks: dict[str, Any]) -> dict[str, Any]:
-    table, stride = gathered.table(), gathered.stride
+def _mixes(gathered: MixSample, before: NDArray[np.bool_], masks: dict[str, NDArray[np.bool_]]) -> dict[str, Any]:
+    table = gathered.table()
     mixes: dict[str, Any] = {}
     for role, column in gathered.roles.items():
         if column is not None:
             groups = first_answers(table[column]) if role == "answers" else groups_of(table[column], column)
-            mixes[role] = arithmetic.mix(groups, before[::stride], {n: m[::stride] for n, m in masks.items()})
+            mixes[role] = arithmetic.mix(groups, before, masks)
     return mixes

@@ -41,8 +41,9 @@ class Pool:
         rows = rows & self.mask
         if why not in self.labels:
             self.labels.append(why)
-        self.reasons[rows] = self.labels.index(why)
-        self.scores[rows] = np.nan
+        if rows.any():
+            self.reasons[rows] = self.labels.index(why)
+            self.scores = np.where(rows, np.nan, self.scores)  # a copy: the ranking keeps its scores
         return int(rows.sum())
 
     def left_out(self) -> dict[str, int]:
@@ -61,7 +62,7 @@ def make_pool(scores: NDArray[np.float64], outside: Sequence[tuple[NDArray[np.bo
     """
     import numpy as np
 
-    pool = Pool(scores.copy(), np.zeros(len(scores), dtype=np.uint8))
+    pool = Pool(scores, np.zeros(len(scores), dtype=np.uint8))
     for rows, why in outside:
         pool.leave_out(rows, why)
     before = len(pool)
@@ -82,7 +83,7 @@ def make_pool(scores: NDArray[np.float64], outside: Sequence[tuple[NDArray[np.bo
             try_next="--missing exclude, to leave them out, or --missing lowest",
         )
     if missing == "lowest":
-        pool.scores[unmeasured] = -np.inf
+        pool.scores = np.where(unmeasured, -np.inf, pool.scores)
     elif pool.unmeasured:
         pool.leave_out(unmeasured, "no score")
     return pool
@@ -92,6 +93,8 @@ def apply_thresholds(pool: Pool, shown: NDArray[np.float64], low: float | None, 
     """Leave out the rows whose score, as the user knows it, is below `low` or above `high`."""
     import numpy as np
 
+    if low is None and high is None:
+        return
     shown = np.where(np.isnan(shown), -np.inf, shown)  # what is ranked lowest is below every threshold
     if low is not None:
         pool.leave_out(shown < low, f"below --min-score {low:g}")

@@ -54,11 +54,25 @@ def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
     named: list[str | None] = list(by) or [None]
     columns = tuple(dict.fromkeys(score_column(table, name, data.name) for name in named))
     if len(columns) == 1:
+        if data.schema.field(columns[0]).type == "double":
+            scores = _floats(data, columns[0])
+            return Ranking(data, tuple(by), columns, scores, scores)
         column = data.column(columns[0])
         scores = as_ranked(column)
         return Ranking(data, tuple(by), columns, scores, scores if _is_floating(column) else as_float(column))
     combined = mean_percentile_rank([as_ranked(data.column(name)) for name in columns])
     return Ranking(data, tuple(by), columns, combined, combined)
+
+
+def _floats(data: ScoredRows, column: str) -> NDArray[np.float64]:
+    """A float64 column read batch by batch, so that it is in memory once. (N,)"""
+    import numpy as np
+
+    values, start = np.empty(len(data)), 0
+    for batch in data.store.batches([column]):
+        values[start : start + batch.num_rows] = as_float(batch[column])
+        start += batch.num_rows
+    return values
 
 
 def mean_percentile_rank(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -73,8 +73,30 @@ def groups_of(column: pa.ChunkedArray, labels: str) -> Groups:
 
 def first_answers(column: pa.ChunkedArray) -> Groups:
     """The rows grouped by the answer that trains, the first accepted one; -1 for rows without an answer."""
+    import pyarrow as pa
+
+    if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
+        codes, cells = encoded(_first_items(column))
+        texts = [None if cell is None else answer_text(cell) for cell in cells]
+        if "" not in texts:  # else the answer that trains is a later one
+            return _sorted_groups(codes, texts)
     codes, answers = accepted_answers(column)
     return _sorted_groups(codes, [a[0] if a else None for a in answers])
+
+
+def _first_items(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The first item of every list; null for no list and for an empty one."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = []
+    for chunk in column.chunks:
+        empty = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy() == 0
+        starts = np.asarray(chunk.offsets)[:-1]
+        first = chunk.values.take(pa.array(starts, mask=empty))
+        parts.append(pc.if_else(pa.array(empty), None, pc.fill_null(first, "")))
+    return pa.chunked_array(parts, column.type.value_type)
 
 
 def accepted_answers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[tuple[str, ...]]]:
