@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from curate.datasets.columns import Columns, recognise
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import manifest_in, read
 from curate.datasets.sources import find_files
+from curate.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,7 +188,8 @@ class ParquetStore:
         """All rows of some columns."""
         import pyarrow as pa
 
-        tables = [file.read(columns=list(names)) for file in self.files]
+        with self._readable():
+            tables = [file.read(columns=list(names)) for file in self.files]
         return pa.concat_tables(tables).select(list(names))
 
     def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -194,13 +197,27 @@ class ParquetStore:
         import pyarrow as pa
 
         threads = pa.cpu_count() > 2  # else the one that reads and the one that writes are all the threads there are
-        for file in self.files:
-            for number in range(file.metadata.num_row_groups):
+        groups = [(file, number) for file in self.files for number in range(file.metadata.num_row_groups)]
+        for file, number in groups:
+            with self._readable():
                 if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
                     yield file.read_row_group(number, names, use_threads=threads)
                 else:
                     for batch in file.iter_batches(BATCH, [number], names, use_threads=threads):
                         yield pa.Table.from_batches([batch])
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{', '.join(path.name for path in self.paths)} cannot be read: {str(error).splitlines()[0]}",
+                expected="whole Parquet files",
+                try_next="make the damaged file again",
+            ) from error
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, one after the other."""

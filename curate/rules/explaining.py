@@ -65,7 +65,7 @@ def explain(selection: Selection, gathered: MixSample | None = None) -> dict[str
             before = before | masks[split.name]
     shown = selection.ranking.shown[every]
     return {
-        "counted": "all rows" if gathered.stride == 1 else f"every {gathered.stride}th row",
+        "counted": "all rows" if gathered.stride == 1 else f"1 row in {gathered.stride}",
         "quantiles": {name: arithmetic.quantiles(shown[mask]) for name, mask in {"pool": before, **masks}.items()},
         "overlap": arithmetic.overlaps({split.name: split.mask for split in splits}),
         **_mixes(gathered, before, masks),

@@ -49,7 +49,7 @@ def as_ranked(column: pa.ChunkedArray) -> NDArray[np.float64]:
     values = as_float(column)
     too_coarse = pa.types.is_integer(column.type) and bool((np.abs(values) > EXACT).any())
     if too_coarse or pa.types.is_decimal(column.type):
-        ranks = pc.rank(column, "ascending", null_placement="at_end", tiebreaker="dense")
+        ranks = pc.rank(column, "ascending", tiebreaker="dense")
         return np.where(np.isnan(values), np.nan, np.asarray(ranks, dtype=np.float64))
     return values
 
