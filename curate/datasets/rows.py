@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +92,12 @@ class ScoredRows:
 
     def fingerprint_in_background(self) -> threading.Thread:
         """Hash the content while something else is done; join the thread before asking for the fingerprint."""
-        thread = threading.Thread(target=lambda: self.fingerprint, daemon=True)
+
+        def work() -> None:
+            with suppress(Exception):  # whoever asks for it meets the error again, where it can be told
+                _ = self.fingerprint
+
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         return thread
 
@@ -223,7 +228,7 @@ class ParquetStore:
         """SHA-256 of the files' bytes, one after the other."""
         digest = hashlib.sha256()
         for path in self.paths:
-            with path.open("rb") as file:
+            with self._readable(), path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
         return digest.hexdigest()

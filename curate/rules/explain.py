@@ -54,7 +54,7 @@ def _moved(labels: Sequence[str], before: NDArray[np.float64], after: NDArray[np
     import numpy as np
 
     shift = after - before
-    largest = [i for i in np.argsort(-np.abs(shift), kind="stable")[:SHIFTS] if shift[i]]
+    largest = [i for i in np.argsort(-np.abs(shift).round(12), kind="stable")[:SHIFTS] if shift[i]]
     return {
         "distinct": int((after > 0).sum()),
         "moved": float(np.abs(shift).sum() / 2),
