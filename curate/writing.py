@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curate.datasets.arrow import as_indices
 from curate.datasets.card import dataset_card
 from curate.datasets.sources import SUFFIXES, data_suffix
 from curate.datasets.stream import ParquetStream, read_ahead
@@ -79,7 +80,7 @@ def _parts(chosen: Selection, sample: MixSample) -> Iterator[tuple[int, dict[str
         stop = start + batch.num_rows
         sample.add(batch, start)
         kept = {name: np.flatnonzero(split.mask[start:stop]) for name, split in chosen.splits.items()}
-        yield stop, {name: batch.take(rows) for name, rows in kept.items()}
+        yield stop, {name: batch.take(as_indices(rows)) for name, rows in kept.items()}
         start = stop
 
 

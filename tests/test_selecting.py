@@ -365,10 +365,10 @@ def test_a_folder_that_curate_did_not_make_is_left_alone(file: Path, tmp_path: P
         curate.select(file, top=3, bottom=3, output=tmp_path / "mine")
 
 
-def test_selecting_from_a_file_imports_no_torch_and_no_datasets(file: Path, tmp_path: Path) -> None:
+def test_selecting_from_a_file_imports_no_pandas_and_no_torch(file: Path, tmp_path: Path) -> None:
     code = (
         "import sys, curate; curate.select(sys.argv[1], top=3, output=sys.argv[2]); "
-        "print([m for m in ('torch', 'transformers', 'datasets', 'polars', 'duckdb') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'pandas', 'polars') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(file), str(tmp_path / "top.parquet")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

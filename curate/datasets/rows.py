@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from curate.datasets.arrow import as_indices, empty_table
 from curate.datasets.columns import Columns, recognise
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import manifest_in, read
@@ -67,7 +68,7 @@ class ScoredRows:
     @property
     def manifest(self) -> dict[str, Any]:
         """How the table was made; empty when curate did not make it."""
-        return manifest_in(self.schema.empty_table())
+        return manifest_in(empty_table(self.schema))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One whole column."""
@@ -78,10 +79,10 @@ class ScoredRows:
         import numpy as np
         import pyarrow as pa
 
-        parts, start = [self.schema.empty_table()], 0
+        parts, start = [empty_table(self.schema)], 0
         for batch in self.store.batches():
             first, last = np.searchsorted(rows, (start, start + batch.num_rows))
-            parts.append(batch.take(rows[first:last] - start))
+            parts.append(batch.take(as_indices(rows[first:last] - start)))
             start += batch.num_rows
         return pa.concat_tables(parts)
 
@@ -135,7 +136,7 @@ def open_rows(data: Any) -> ScoredRows:
 
 
 def _columns(schema: pa.Schema, name: str) -> Columns:
-    remembered: Mapping[str, str | None] = manifest_in(schema.empty_table()).get("columns", {})
+    remembered: Mapping[str, str | None] = manifest_in(empty_table(schema)).get("columns", {})
     return recognise(schema.names, {r: c for r, c in remembered.items() if c in schema.names}, name)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from curate.datasets.arrow import empty_table
 from curate.datasets.write import ROW_GROUP, with_manifest
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class ParquetStream:
 
     def __init__(self, path: Path, schema: pa.Schema, manifest: dict[str, Any]) -> None:
         self._path = path
-        self._schema = with_manifest(schema.empty_table(), manifest).schema
+        self._schema = with_manifest(empty_table(schema), manifest).schema
         self._writer: Any = None
         self._waiting: list[pa.Table] = []
         self._rows = 0
@@ -51,7 +52,7 @@ class ParquetStream:
         import pyarrow.parquet as pq
 
         tables = [table.replace_schema_metadata(self._schema.metadata) for table in self._waiting]
-        table = pa.concat_tables([self._schema.empty_table(), *tables])
+        table = pa.concat_tables([empty_table(self._schema), *tables])
         if self._writer is None:
             self._writer = pq.ParquetWriter(
                 self._path, self._schema, compression="zstd", use_dictionary=columns_to_encode(table[:SAMPLE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from curate.datasets.arrow import as_indices
 from curate.rules import explain as arithmetic
 from curate.rules.values import first_answers, groups_of
 
@@ -34,7 +35,7 @@ class MixSample:
 
         rows = np.arange(-start % self.stride, batch.num_rows, self.stride)
         part = batch.select(self._columns)
-        self._parts.append(part if self.stride == 1 else part.take(rows))
+        self._parts.append(part if self.stride == 1 else part.take(as_indices(rows)))
 
     def table(self) -> pa.Table:
         """The rows gathered."""

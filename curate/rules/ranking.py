@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from curate import selection
+from curate.datasets.arrow import empty_table
 from curate.datasets.rows import ScoredRows
 from curate.errors import ColumnError
 from curate.hashing import hash_texts, keyed
@@ -50,7 +51,7 @@ class Ranking:
 
 def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
     """Rank by one score, or by the mean percentile rank of several (over the rows that have all of them)."""
-    table = data.schema.empty_table()
+    table = empty_table(data.schema)
     named: list[str | None] = list(by) or [None]
     columns = tuple(dict.fromkeys(score_column(table, name, data.name) for name in named))
     if len(columns) == 1:

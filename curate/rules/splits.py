@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate import selection
+from curate.datasets.arrow import as_indices
 from curate.datasets.rows import ScoredRows
 from curate.errors import SelectionError
 from curate.hashing import hash_texts, keyed
@@ -67,7 +68,7 @@ class Split:
 
     def arranged(self, table: pa.Table) -> pa.Table:
         """A table of the split's rows in source order, put into the order asked for."""
-        return table if self.positions is None else table.take(self.positions)
+        return table if self.positions is None else table.take(as_indices(self.positions))
 
     def summary(self) -> dict[str, Any]:
         """What goes into the manifest and into `--json`."""

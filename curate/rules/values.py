@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import answer_text, parse_answers
+from curate.datasets.arrow import as_indices, floats, numpy_view, valid_rows
 from curate.datasets.rows import ScoredRows
 from curate.errors import ColumnError
 
@@ -37,7 +38,8 @@ def as_float(column: pa.ChunkedArray) -> NDArray[np.float64]:
         column = column.cast(pa.float64())
     elif not pa.types.is_float64(column.type):
         column = pc.cast(column, pa.float64(), safe=False)
-    return np.asarray(column.to_numpy(), dtype=np.float64)
+    parts = [floats(chunk) for chunk in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
 
 def as_ranked(column: pa.ChunkedArray) -> NDArray[np.float64]:
@@ -73,30 +75,33 @@ def groups_of(column: pa.ChunkedArray, labels: str) -> Groups:
 
 def first_answers(column: pa.ChunkedArray) -> Groups:
     """The rows grouped by the answer that trains, the first accepted one; -1 for rows without an answer."""
+    import numpy as np
     import pyarrow as pa
 
     if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
-        codes, cells = encoded(_first_items(column))
-        texts = [None if cell is None else answer_text(cell) for cell in cells]
-        if "" not in texts:  # else the answer that trains is a later one
-            return _sorted_groups(codes, texts)
+        has_items, items = _first_items(column)
+        codes, cells = encoded(items)
+        if all(cell is not None and answer_text(cell) for cell in cells):  # else what trains is a later item
+            firsts = _sorted_groups(codes, [answer_text(cell) for cell in cells])
+            of_rows = np.full(len(column), -1, dtype=np.int32)
+            of_rows[has_items] = firsts.codes
+            return Groups(of_rows, firsts.labels)
     codes, answers = accepted_answers(column)
     return _sorted_groups(codes, [a[0] if a else None for a in answers])
 
 
-def _first_items(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The first item of every list; null for no list and for an empty one."""
+def _first_items(column: pa.ChunkedArray) -> tuple[NDArray[np.bool_], pa.ChunkedArray]:
+    """Which lists have items (N,), and the first item of each of these."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    parts = []
+    masks, items = [np.empty(0, dtype=bool)], []
     for chunk in column.chunks:
-        empty = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy() == 0
-        starts = np.asarray(chunk.offsets)[:-1]
-        first = chunk.values.take(pa.array(starts, mask=empty))
-        parts.append(pc.if_else(pa.array(empty), None, pc.fill_null(first, "")))
-    return pa.chunked_array(parts, column.type.value_type)
+        offsets = numpy_view(chunk.offsets, np.int32)
+        mask = valid_rows(chunk) & (np.diff(offsets) > 0)
+        masks.append(mask)
+        items.append(chunk.values.take(as_indices(offsets[:-1][mask])))
+    return np.concatenate(masks), pa.chunked_array(items, column.type.value_type)
 
 
 def accepted_answers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[tuple[str, ...]]]:
@@ -122,7 +127,7 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
     array = column.dictionary_encode("encode").unify_dictionaries()
     if not array.num_chunks:
         return np.empty(0, dtype=np.int64), []
-    codes = np.concatenate([np.asarray(chunk.indices, dtype=np.int64) for chunk in array.chunks])
+    codes = np.concatenate([numpy_view(chunk.indices, np.int32) for chunk in array.chunks]).astype(np.int64)
     return codes, array.chunk(0).dictionary.to_pylist()
 
 
