@@ -36,7 +36,10 @@ def test_every_option_in_a_shell_block_exists(page: Path) -> None:
             assert {word for word in words if word.startswith("-")} - known == set(), line
 
 
-@pytest.mark.parametrize("module", ["curate.datasets.read", "curate.scoring", "curate.selecting", "curate.selection"])
+@pytest.mark.parametrize(
+    "module",
+    ["curate.datasets.answers", "curate.datasets.read", "curate.scoring", "curate.selecting", "curate.selection"],
+)
 def test_docstring_examples_are_true(module: str) -> None:
     results = doctest.testmod(importlib.import_module(module))
     assert results.attempted > 0

@@ -32,6 +32,7 @@ def score(
     answer_column: Annotated[str | None, typer.Option(help="The column that holds the answer or answers.")] = None,
     subject_column: Annotated[str | None, typer.Option(help="The column that holds the subject.")] = None,
     relation_column: Annotated[str | None, typer.Option(help="The column that holds the relation.")] = None,
+    choices_column: Annotated[str | None, typer.Option(help="The column that holds the list of choices.")] = None,
     id_column: Annotated[str | None, typer.Option(help="A complete and unique key of your own.")] = None,
     max_missing: Annotated[
         int | None, typer.Option(help="End with exit code 3 if more examples than this get no score.")
@@ -62,6 +63,7 @@ def score(
         answer_column=answer_column,
         subject_column=subject_column,
         relation_column=relation_column,
+        choices_column=choices_column,
         id_column=id_column,
     )
     if dry_run:
@@ -104,7 +106,7 @@ def _plan(out: Output, data: Any, by: list[str], model: str | None, output: Path
 
 
 def _columns(data: Any) -> str:
-    return ", ".join(f"{role}={name}" for role, name in data.columns.as_dict().items() if name is not None)
+    return ", ".join(f"{role}={name}" for role, name in data.columns.as_dict().items() if name)
 
 
 def _report(out: Output, scored: Any, output: Path, seconds: float) -> None:

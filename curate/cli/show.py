@@ -56,7 +56,7 @@ def _tables(found: dict[str, Any]) -> list[Any]:
 
 
 def _one_table(found: dict[str, Any]) -> list[Any]:
-    columns = ", ".join(f"{role}={name}" for role, name in found["columns"].items() if name is not None)
+    columns = ", ".join(f"{role}={name}" for role, name in found["columns"].items() if name)
     lines: list[Any] = [
         f"{found['rows']} examples, {found['subjects']} subjects, {found['relations']} relations, "
         f"{found['without_answer']} without an answer; columns {columns}"

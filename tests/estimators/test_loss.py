@@ -129,8 +129,9 @@ def test_a_model_that_gives_nan_is_refused(tiny_model: Callable[[str], Path]) ->
     ("files", "message"),
     [
         ([], "no config.json"),
-        (["config.json"], "no weights"),
-        (["config.json", "pytorch_model.bin"], "only pickle weights"),
+        (["config.json"], "no tokenizer"),
+        (["config.json", "tokenizer.json"], "no weights"),
+        (["config.json", "tokenizer.json", "pytorch_model.bin"], "only pickle weights"),
     ],
 )
 def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, files: list[str], message: str) -> None:
