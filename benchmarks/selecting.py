@@ -143,7 +143,7 @@ def measure(function: str, source: Path, target: Path) -> dict[str, float]:
 def run_one(function: str, source: str, target: str) -> None:
     import importlib
 
-    for module in {"curate": ["curate", "pyarrow.parquet", "numpy"]}.get(
+    for module in {"curate": ["curate.selecting", "pyarrow.parquet", "numpy"]}.get(
         function.split("_")[0], [function.split("_")[0]]
     ):
         importlib.import_module(module)

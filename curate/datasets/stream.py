@@ -24,8 +24,8 @@ SMALLER = 0.9
 class ParquetStream:
     """One Parquet file (zstd), written a batch at a time in row groups of ROW_GROUP rows.
 
-    The bytes depend on the rows and the manifest, not on how the rows were batched. The types are exactly the
-    ones of `schema`. Every column is given the encoding, dictionary or plain, that made a sample of it smaller.
+    The same batches and manifest give the same bytes. The types are exactly the ones of `schema`. Every column is
+    given the encoding, dictionary or plain, that made a sample of it smaller.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, manifest: dict[str, Any]) -> None:
@@ -58,8 +58,7 @@ class ParquetStream:
                 self._path, self._schema, compression="zstd", use_dictionary=columns_to_encode(table[:SAMPLE])
             )
         for start in range(0, rows, ROW_GROUP):
-            group = table.slice(start, min(ROW_GROUP, rows - start)).combine_chunks()
-            self._writer.write_table(group, row_group_size=ROW_GROUP)
+            self._writer.write_table(table.slice(start, min(ROW_GROUP, rows - start)), row_group_size=ROW_GROUP)
         self._waiting = [table.slice(rows)]
         self._rows -= rows
 
