@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from curate.datasets.arrow import as_indices, empty_table
 from curate.datasets.columns import Columns, recognise
 from curate.datasets.ids import ID_COLUMN
-from curate.datasets.read import manifest_in, read
-from curate.datasets.sources import find_files
+from curate.datasets.read import QATable, manifest_in, read
+from curate.datasets.sources import Source, find_files
 from curate.errors import DataError
 
 if TYPE_CHECKING:
@@ -107,15 +107,9 @@ class ScoredRows:
         if ID_COLUMN in self.schema.names:
             return self.column(ID_COLUMN)
         roles = self.roles
-        needed = dict.fromkeys(name for name in roles.as_dict().values() if name is not None)
-        return read(
-            self.store.columns(list(needed)),
-            question_column=roles.question,
-            answer_column=roles.answers,
-            subject_column=roles.subject,
-            relation_column=roles.relation,
-            id_column=roles.id,
-        ).ids
+        named = (roles.question, roles.answers, roles.subject, roles.relation, roles.id, *roles.choices)
+        table = self.store.columns(list(dict.fromkeys(name for name in named if name is not None)))
+        return QATable(Source(table, self.name, "", self.restore), roles).ids
 
 
 def open_rows(data: Any) -> ScoredRows:
@@ -136,8 +130,9 @@ def open_rows(data: Any) -> ScoredRows:
 
 
 def _columns(schema: pa.Schema, name: str) -> Columns:
-    remembered: Mapping[str, str | None] = manifest_in(empty_table(schema)).get("columns", {})
-    return recognise(schema.names, {r: c for r, c in remembered.items() if c in schema.names}, name)
+    remembered: Mapping[str, Any] = manifest_in(empty_table(schema)).get("columns", {})
+    there = {role: c for role, c in remembered.items() if isinstance(c, str) and c in schema.names}
+    return recognise(schema.names, there, name)
 
 
 class MemoryStore:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +133,8 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
 
 def role_column(data: ScoredRows, name: str, flag: str) -> str:
     """The column a role (`relation`) plays or that has this name; ColumnError when there is neither."""
-    roles: Mapping[str, str | None] = data.roles.as_dict()
-    column = roles.get(name) or name
+    role = data.roles.as_dict().get(name)
+    column = role if isinstance(role, str) else name
     if column not in data.schema.names:
         raise ColumnError(
             f"{data.name} has no column {name!r} (asked for with --{flag}).",
