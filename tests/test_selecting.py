@@ -232,6 +232,13 @@ def test_where_keeps_the_named_values(scored: Rows) -> None:
         curate.select(scored, where="relation=town", whole=True)
 
 
+def test_a_random_draw_is_not_the_top_when_all_scores_are_equal() -> None:
+    table = pa.table({"question": [f"q{i}" for i in range(200)], "answer": ["a"] * 200, "score_x": [1.0] * 200})
+    for options in ({}, {"stratify_by": "answer"}):
+        shared = curate.select(table, top=0.5, random=0.5, **options).explanation["overlap"][0]["rows"]
+        assert 25 < shared < 75, "half of a hundred, give or take"
+
+
 def test_strata_take_the_share_inside_each_group(scored: Rows) -> None:
     chosen = curate.select(scored, top=0.5, bottom=0.5, stratify_by="relation")
     for name in chosen:
