@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.read import QATable, manifest_in, read
+from curate.errors import DataError
 from curate.prompts import DEFAULT
 from curate.selecting import SCORE_PREFIX, score_values
 from curate.views_report import describe_views
@@ -36,6 +37,19 @@ def describe(file: str) -> dict[str, Any]:
     manifest = manifest_in(data.table)
     kind = {"score": "scored file", "select": "split"}.get(manifest.get("command", ""), "dataset")
     return {"kind": kind, "file": file, **_describe_table(data)}
+
+
+def compare_files(files: list[str]) -> dict[str, Any]:
+    """Two splits or more side by side; DataError for fewer."""
+    from curate.rules.comparing import compare
+
+    if len(files) < 2:
+        raise DataError(
+            f"There is nothing to compare {files[0]} with.",
+            expected="two files or more",
+            try_next=f"curate show --compare {files[0]} OTHER.parquet",
+        )
+    return compare(files)
 
 
 def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:
