@@ -197,3 +197,13 @@ def test_both_layouts_of_real_mmlu_give_the_same_examples(shared: Path) -> None:
     assert first == second
     assert len(first) == 930
     assert all(len(choices) == 4 and len(answers) == 1 for _, choices, answers in first)
+
+
+def test_a_column_of_mixed_types_keeps_every_value_and_null_is_null() -> None:
+    rows = [
+        {"question": "a?", "answer": ["x", "y"]},
+        {"question": "b?", "answer": "z"},
+        {"question": "c?", "answer": None},
+    ]
+    assert [e.answers for e in curate.read(rows).examples()] == [("x", "y"), ("z",), ()]
+    assert curate.read(rows).table["answer"].null_count == 1
