@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curate.records import Example, Score
     from curate.scoring import score
     from curate.selecting import Selection, select
+    from curate.validation.finetune import FinetuneConfig
     from curate.validation.validate import Validation, validate
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "QATable": "curate.datasets.read",
     "Score": "curate.records",
     "Selection": "curate.selecting",
+    "FinetuneConfig": "curate.validation.finetune",
     "Validation": "curate.validation.validate",
     "read": "curate.datasets.read",
     "score": "curate.scoring",
@@ -37,6 +39,7 @@ _HOMES = {
 __all__ = [
     "CurateError",
     "Example",
+    "FinetuneConfig",
     "QATable",
     "Score",
     "Selection",

@@ -3,6 +3,7 @@
     CurateError             catch this one: every message says what was found, what was expected, what to type next
     ├── DataError           a file or table that cannot be read as QA examples
     │   └── ColumnError     a column that is missing, ambiguous or of the wrong type
+    ├── SettingError        a number or name among the options that cannot be
     ├── EstimatorError      an unknown estimator, or one that lacks something it needs
     │   └── PageViewsError  page views that cannot be had: a server that refuses, a damaged cache, table or dump
     ├── SelectionError      a selection that cannot be made from this pool
@@ -40,6 +41,10 @@ class DataError(CurateError):
 
 class ColumnError(DataError):
     """A column that is missing, ambiguous or of the wrong type."""
+
+
+class SettingError(CurateError):
+    """A number or name among the options that cannot be."""
 
 
 class EstimatorError(CurateError):

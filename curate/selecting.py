@@ -171,7 +171,7 @@ def select(
     options = {k: v for k, v in locals().items() if k in OPTIONS}
     request = parse_request(**options)
     if output is not None:
-        check_output(Path(output))
+        check_output(scored, Path(output))
     data = open_rows(scored)
     fingerprint = None if output is None else data.fingerprint_in_background()
     chosen = choose(data, request, options)

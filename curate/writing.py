@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curate.datasets.arrow import as_indices
 from curate.datasets.card import dataset_card
 from curate.datasets.sources import SUFFIXES, data_suffix
 from curate.datasets.stream import ParquetStream, read_ahead
-from curate.datasets.write import check_writable, manifest_path, whole_file, whole_folder, write_json, write_text
+from curate.datasets.write import (
+    check_folder,
+    check_not_input,
+    check_writable,
+    manifest_path,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from curate.errors import SelectionError
 from curate.rules.explaining import MixSample, explain
 
@@ -23,12 +32,14 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-def check_output(output: Path) -> None:
-    """OutputError now if the file or folder could not be written later."""
-    if output.suffix == ".parquet" or data_suffix(output) not in SUFFIXES:
-        check_writable(output)
-    else:
+def check_output(scored: Any, output: Path) -> None:
+    """OutputError now if the file or folder could not be written later, or would replace what is read."""
+    check_not_input(scored, output)
+    if data_suffix(output) in SUFFIXES:
         check_writable(output, frozenset({".parquet"}))
+    else:
+        check_folder(output)
+        check_writable(output)
 
 
 def write_selection(chosen: Selection, output: Path, progress: Progress | None = None) -> None:

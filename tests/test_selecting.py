@@ -368,7 +368,7 @@ def test_an_error_while_reading_ends_the_writing_and_leaves_nothing(file: Path, 
 def test_a_folder_that_curate_did_not_make_is_left_alone(file: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(OutputError, match="did not make"):
+    with pytest.raises(OutputError, match="did not write"):
         curate.select(file, top=3, bottom=3, output=tmp_path / "mine")
 
 

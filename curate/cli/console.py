@@ -43,7 +43,9 @@ class Output:
     def result(self, content: Mapping[str, Any], *tables: Table | str) -> None:
         """The outcome: `content` as JSON, or the tables and lines for a person."""
         if self.as_json:
-            print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+            from curate.datasets.write import plain
+
+            print(json.dumps(plain(content), indent=2, ensure_ascii=False, default=str, allow_nan=False))
             return
         from rich.console import Console
 

@@ -73,6 +73,8 @@ class _HashSink:
 def _open_named(name: str) -> Source:
     if name == "-":
         content = sys.stdin.buffer.read()
+        if not content.strip():
+            raise DataError("Standard input is empty.", expected="one JSON object a line")
         table = read_json(content, "standard input")
         return Source(_not_empty(table, name), "standard input", _sha256(content), _as_table)
     paths = find_files(name)
@@ -131,7 +133,12 @@ def _read_bytes(path: Path) -> bytes:
         with pa.input_stream(str(path), compression="detect") as stream:
             return stream.read()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}", expected="a readable file") from error
+        packed = path.suffix.lower() in COMPRESSED
+        raise DataError(
+            f"{path} cannot be read: {error}",
+            expected=f"a whole {path.suffix} file, as its name says" if packed else "a readable file",
+            try_next="rename it after what it holds" if packed else "ls -l, to see whether you may read it",
+        ) from error
 
 
 def _parse(path: Path, content: bytes) -> pa.Table:
@@ -173,6 +180,13 @@ def _read_parquet(path: Path, content: bytes) -> pa.Table:
 def _concatenate(paths: list[Path], tables: list[pa.Table]) -> pa.Table:
     import pyarrow as pa
 
+    for path, table in zip(paths, tables, strict=True):
+        if set(table.column_names) != set(tables[0].column_names):
+            raise DataError(
+                f"{path} has other columns than {paths[0]}: {', '.join(table.column_names)}.",
+                expected=f"the same columns in every file: {', '.join(tables[0].column_names)}",
+                try_next="one dataset at a time",
+            )
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
@@ -194,12 +208,12 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     if isinstance(data, pa.Table):
         return data, _as_table
     if kind == "pandas.DataFrame":
-        return pa.Table.from_pandas(data, preserve_index=False), lambda table: table.to_pandas()
+        return _from_pandas(data), lambda table: table.to_pandas()
     if kind == "polars.DataFrame":
         return data.to_arrow(), lambda table: type(data)(table)
     if kind == "datasets.Dataset":
-        return data.with_format("arrow")[:], lambda table: type(data)(_without_features(table))
-    if isinstance(data, list):
+        return data.with_format("arrow")[:], lambda table: _to_dataset(table, data)
+    if isinstance(data, list) and all(isinstance(row, dict) for row in data):
         return table_from_rows(data), lambda table: table.to_pylist()
     raise DataError(
         f"Cannot read examples from a {type(data).__name__}.",
@@ -207,9 +221,27 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     )
 
 
-def _without_features(table: pa.Table) -> pa.Table:
+def _from_pandas(frame: Any) -> pa.Table:
+    """The frame with its index (a plain range index costs no column), so that what comes back has it too."""
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pandas(frame)
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(
+            f"The DataFrame does not fit an Arrow table: {error}.",
+            expected="columns of different names, each of one type",
+            try_next="frame.astype({NAME: str}) for a column that mixes types",
+        ) from error
+
+
+def _to_dataset(table: pa.Table, like: Any) -> Any:
+    """A `datasets.Dataset` whose columns have the features they had before (the names of a ClassLabel, say)."""
+    from datasets import Features
+
     metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"huggingface"}
-    return table.replace_schema_metadata(metadata)
+    made = type(like)(table.replace_schema_metadata(metadata))
+    return made.cast(Features({name: like.features.get(name, feature) for name, feature in made.features.items()}))
 
 
 def _as_table(table: pa.Table) -> pa.Table:

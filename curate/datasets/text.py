@@ -99,6 +99,12 @@ def _check_header(header: list[str], delimiter: str, where: Path) -> None:
             expected="a different name for every column",
             try_next="rename one of them in the first line of the file",
         )
+    if len(header) == 1 and ";" in header[0]:
+        raise DataError(
+            f"{where} has one column only, and its cells look separated by ';'.",
+            expected=f"cells separated by {delimiter!r}, as its name says",
+            try_next="save it with commas, or as .tsv with tabs",
+        )
     other, kind = ("\t", ".tsv") if delimiter == "," else (",", ".csv")
     if len(header) == 1 and other in header[0]:
         raise DataError(

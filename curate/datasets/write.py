@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.read import METADATA_KEY
+from curate.datasets.sources import find_files
 from curate.errors import OutputError
 
 if TYPE_CHECKING:
@@ -42,8 +44,9 @@ def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
     A folder that is not empty and that curate did not make is left alone (OutputError) unless `replace`.
     """
+    path = path.expanduser().resolve()  # a link stays a link: what it leads to is replaced
     if not replace:
-        _check_replaceable(path)
+        check_folder(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -125,18 +128,60 @@ def manifest_path(path: Path) -> Path:
 
 
 def _json(content: Any) -> str:
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+    return json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, default=str, allow_nan=False)
 
 
-def _check_replaceable(path: Path) -> None:
+def plain(content: Any) -> Any:
+    """The same content with numbers that JSON does not know (an infinite score, NaN) as text: "inf", "nan"."""
+    if isinstance(content, Mapping):
+        return {key: plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [plain(value) for value in content]
+    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def check_folder(path: Path) -> None:
+    """Raise OutputError now unless a folder of splits may be written to `path`.
+
+    It may be new, empty, or hold nothing but what `curate select` left there before.
+    """
+    path = path.expanduser().resolve()
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file.", expected="a folder to write", try_next="another name for -o")
-    if path.is_dir() and any(path.iterdir()) and not any(path.glob("*.manifest.json")):
+    if path == Path.cwd():
         raise OutputError(
-            f"The folder {path} holds files that curate did not make.",
-            expected="a new or empty folder, or one that curate made",
+            "The folder you are in cannot be replaced as a whole.", expected="another folder", try_next="-o splits/"
+        )
+    foreign = sorted(set(path.iterdir()) - _selected_files(path)) if path.is_dir() else []
+    if foreign:
+        raise OutputError(
+            f"The folder {path} holds {foreign[0].name!r}, which curate select did not write.",
+            expected="a new or empty folder, or one that holds only splits",
             try_next="another name for -o",
         )
+
+
+def _selected_files(folder: Path) -> set[Path]:
+    """The splits in a folder with their manifests, and the card beside them."""
+    found = set()
+    for manifest in folder.glob("*.parquet.manifest.json"):
+        if json.loads(manifest.read_text(encoding="utf-8")).get("command") == "select":
+            found |= {manifest, manifest.with_name(manifest.name.removesuffix(".manifest.json")), folder / "README.md"}
+    return found
+
+
+def check_not_input(data: Any, output: Path) -> None:
+    """Raise OutputError if the output would replace the file, or the folder of the file, that is read."""
+    if not isinstance(data, (str, Path)) or str(data) == "-":
+        return
+    target = output.expanduser().resolve()
+    for path in (found.resolve() for found in find_files(str(data))):
+        if target == path or target in path.parents:
+            raise OutputError(
+                f"The output {output} would replace the input {data}.",
+                expected="another file or folder",
+                try_next="another name for -o",
+            )
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,12 @@ def read_arms(splits: Any, limit: int | None = None) -> list[Arm]:
     a sample of that many examples of each.
     """
     named = _named(splits)
+    for name in named:
+        if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
+            raise DataError(
+                f"A split cannot be named {name!r}.",
+                expected="letters, digits, dots, dashes: it becomes a folder's name",
+            )
     if BASE in named:
         raise DataError(f"A split is named {BASE!r}.", expected="another name; base is the untouched model")
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}

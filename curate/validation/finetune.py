@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.write import whole_folder
-from curate.errors import ModelError
+from curate.errors import ModelError, SettingError
 from curate.lm.answer_loss import Encoded, encode, fit
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
@@ -41,6 +41,18 @@ class FinetuneConfig:
     batch_size: int = 16
     held_out: float = 0.1
     patience: int = 3
+
+    def __post_init__(self) -> None:
+        positive = {name: getattr(self, name) for name in ("learning_rate", "epochs", "batch_size", "patience")}
+        positive |= {name: getattr(self, name) for name in ("lora_rank", "lora_alpha")}
+        positive |= {} if self.max_steps is None else {"max_steps": self.max_steps}
+        wrong = {name: value for name, value in positive.items() if not 0 < value < math.inf}
+        if not 0 <= self.weight_decay < math.inf:
+            wrong["weight_decay"] = self.weight_decay
+        if not 0 <= self.held_out < 1:
+            wrong["held_out"] = self.held_out
+        for name, value in wrong.items():
+            raise SettingError(f"--{name.replace('_', '-')} {value} is out of range.", expected="a number above 0")
 
     def as_dict(self) -> dict[str, Any]:
         """For manifests and keys."""
@@ -114,6 +126,9 @@ def finetuned(
 
 def save_adapter(result: Finetuned, folder: Path) -> None:
     """Save the adapter as safetensors, with the config that `PeftModel.from_pretrained` reads."""
+    configs: dict[str, Any] = dict(result.loaded.model.peft_config)
+    for lora in configs.values():
+        lora.target_modules = sorted(lora.target_modules)  # a set would be saved in another order every time
     with whole_folder(folder, replace=True) as temporary:
         result.loaded.model.save_pretrained(temporary)
 

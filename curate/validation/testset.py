@@ -47,6 +47,8 @@ def make_test_set(data: QATable, by: str | None = None, limit: int | None = None
 
 def popularity_column(data: QATable, by: str | None) -> str | None:
     """The column of an evaluation set that tells popularity: a score, any column of numbers by name, or none."""
+    import pyarrow as pa
+
     names = data.table.column_names
     if by is not None and f"{SCORE_PREFIX}{by}" not in names:
         column = by.removeprefix("column:")
@@ -55,6 +57,13 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
                 f"{data.source.name} has no score and no column named {by!r}.",
                 expected=f"one of its columns: {', '.join(names)}",
                 try_next="--by NAME, with a column of numbers, higher for better known",
+            )
+        kind = data.table.schema.field(column).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise ColumnError(
+                f"The column {column!r} of {data.source.name} holds {kind}, not numbers.",
+                expected="a column of numbers, higher for better known",
+                try_next="--by NAME, with such a column",
             )
         return column
     if by is None and not any(name.startswith(SCORE_PREFIX) for name in names):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.read import read
 from curate.datasets.write import check_writable, whole_file
-from curate.errors import DataError
+from curate.errors import DataError, OutputError
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.validation.arms import BASE, Arm, fingerprint_examples, read_arms
@@ -29,6 +29,9 @@ from curate.validation.testset import TestSet, count_leakage, make_test_set
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+PARTS = ".parts"
+"""Where a run keeps what every arm and seed answered."""
 
 Progress = Callable[[str], None]
 """Called with one line of text whenever an arm and seed begins or ends."""
@@ -140,19 +143,21 @@ def validate(
     device: str = "auto",
     revision: str | None = None,
     progress: Progress | None = None,
+    **finetuning: Any,
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
 
     `splits` is a folder of splits, files, a mapping of name to data, or a Selection; `eval` is any QA dataset;
     popularity for the curves is its score `by` (needed only when there are several). Each arm is finetuned and
-    tested once a seed. `limit` takes a seeded sample of that many examples of each arm and of the test set.
-    Writes the run folder `output`; the same call resumes a stopped one.
+    tested once a seed; `finetuning` are fields of FinetuneConfig (`learning_rate=1e-3`). `limit` takes a seeded
+    sample of that many examples of each arm and of the test set. Writes the run folder `output`; the same call
+    resumes a stopped one.
     """
     from curate.validation.results import write_run
 
     folder = Path(output)
-    check_writable(folder / "summary.json")
-    finetune_config = config or FinetuneConfig()
+    check_run_folder(folder)
+    finetune_config = replace(config or FinetuneConfig(), **finetuning)
     arms = read_arms(splits, limit)
     data = read(eval)
     test = make_test_set(data, by, limit)
@@ -174,6 +179,19 @@ def validate(
     result = Validation(test, arms, runs, settings, count_leakage(arms, test))
     write_run(result, folder)
     return result
+
+
+def check_run_folder(folder: Path) -> None:
+    """Make the folder, or raise OutputError now, if a run could not be written to it later."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / PARTS).is_dir():
+        raise OutputError(
+            f"The folder {folder} holds files that curate validate did not make.",
+            expected="a new or empty folder, or that of an earlier run",
+            try_next="another name for -o",
+        )
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file.", expected="a folder", try_next="-o run/")
+    check_writable(folder)
 
 
 def plan(
@@ -258,4 +276,4 @@ def _kept(folder: Path, key: str) -> Run | None:
 
 
 def _part(folder: Path, key: str) -> Path:
-    return folder / ".parts" / f"{key}.json"
+    return folder / PARTS / f"{key}.json"

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.datasets.write import check_writable, whole_file, whole_folder, write_parquet
+from curate.datasets.write import check_not_input, check_writable, plain, whole_file, whole_folder, write_parquet
 from curate.errors import OutputError
 
 
@@ -20,19 +20,56 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert target.read_text() == "old"
 
 
-def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> None:
+def write_splits(folder: Path, *names: str) -> None:
+    with whole_folder(folder) as temporary:
+        for name in names:
+            write_parquet(pa.table({"x": [1]}), temporary / f"{name}.parquet", {"command": "select"})
+
+
+def test_a_folder_of_splits_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "splits"
-    for names in (["a", "b"], ["b"]):
-        with whole_folder(folder) as temporary:
-            for name in names:
-                (temporary / f"{name}.manifest.json").write_text("{}")
-    assert [p.name for p in folder.iterdir()] == ["b.manifest.json"]
+    write_splits(folder, "a", "b")
+    write_splits(folder, "b")
+    assert sorted(p.name for p in folder.iterdir()) == ["b.parquet", "b.parquet.manifest.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["splits"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "mine.parquet", "scored.parquet"])
+def test_whatever_else_lies_among_the_splits_is_never_lost(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "splits"
+    write_splits(folder, "a")
+    write_parquet(pa.table({"x": [1]}), folder / name, {"command": "score"}) if "scored" in name else None
+    (folder / name).touch()
+    before = sorted(folder.iterdir())
+    with pytest.raises(OutputError, match="did not write"):
+        write_splits(folder, "b")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_splits(tmp_path / "link", "a")
+    write_splits(tmp_path / "link", "b")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "b.parquet").is_file()
+
+
+def test_an_output_never_takes_the_place_of_its_input(tmp_path: Path) -> None:
+    write_splits(tmp_path / "splits", "a")
+    for output in (tmp_path / "splits" / "a.parquet", tmp_path / "splits"):
+        with pytest.raises(OutputError, match="would replace the input"):
+            check_not_input(tmp_path / "splits" / "a.parquet", output)
+    check_not_input(tmp_path / "splits" / "a.parquet", tmp_path / "b.parquet")
+
+
+def test_numbers_that_json_does_not_know_are_text() -> None:
+    assert plain({"cut": [float("inf"), -float("inf"), float("nan"), 1.5]}) == {"cut": ["inf", "-inf", "nan", 1.5]}
 
 
 def test_a_folder_that_curate_did_not_make_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="did not make"), whole_folder(tmp_path):
+    with pytest.raises(OutputError, match="did not write"), whole_folder(tmp_path):
         pass
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.errors import ModelError
+from curate.errors import ModelError, SettingError
 from curate.lm.greedy import greedy_answers
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
@@ -91,9 +91,18 @@ def test_the_best_adapter_on_the_held_out_part_is_kept(loaded: LoadedModel) -> N
 
 
 def test_finetuning_that_changes_nothing_is_an_error(loaded: LoadedModel) -> None:
-    config = FinetuneConfig(learning_rate=0.0, max_steps=1, held_out=0)
+    config = FinetuneConfig(learning_rate=1e-30, max_steps=1, held_out=0)
     with pytest.raises(ModelError, match="left the outputs"), finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0):
         pass
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"learning_rate": -1}, {"learning_rate": float("nan")}, {"epochs": 0}, {"max_steps": 0}, {"weight_decay": -1}],
+)
+def test_settings_out_of_range_are_refused_before_any_work(setting: dict[str, float]) -> None:
+    with pytest.raises(SettingError, match="out of range"):
+        FinetuneConfig(**setting)  # type: ignore[arg-type]
 
 
 def test_the_held_out_part_and_the_rest_make_up_the_arm() -> None:
