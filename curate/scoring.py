@@ -17,6 +17,7 @@ from curate.errors import ColumnError, EstimatorError
 from curate.estimators.base import Estimator
 from curate.estimators.registry import EstimatorOptions, build
 from curate.manifest import make_manifest
+from curate.prompts import default_template
 from curate.records import OK, Example, Score
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def score(
     dtype: str = "float32",
     device: str = "auto",
     revision: str | None = None,
+    template: str | None = None,
+    answers: str = "first",
+    shots: int = 0,
+    shots_from: Any = None,
+    allow_pickle: bool = False,
     output: str | Path | None = None,
     **columns: str | None,
 ) -> Any:
@@ -80,11 +86,22 @@ def score(
     90.0
     """
     specs = [by] if isinstance(by, str) else list(by)
-    options = EstimatorOptions(model, reduction, dtype, device, revision)
     target = None if output is None else Path(output)
     if target is not None:
         check_writable(target)
     table = read(data, **columns)
+    options = EstimatorOptions(
+        model=model,
+        reduction=reduction,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        template=template or default_template(table.examples()),
+        answers=answers,
+        shots=shots,
+        shots_from=shots_from,
+        allow_pickle=allow_pickle,
+    )
     estimators = [build(spec, options) for spec in specs]
     scored = score_table(table, estimators, parts_beside(target))
     if target is None:
@@ -179,8 +196,13 @@ def _chunk_scores(estimator: Estimator, chunk: Sequence[Example], parts: Path | 
 def _chunk_key(estimator: Estimator, chunk: Sequence[Example]) -> str:
     digest = hashlib.sha256(json.dumps(estimator.fingerprint(), sort_keys=True, default=str).encode())
     for example in chunk:
-        digest.update(repr((example.question, example.answers, example.choices)).encode("utf-8", "surrogatepass"))
+        digest.update(repr(_content(example)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
+
+
+def _content(example: Example) -> tuple[Any, ...]:
+    """All of an example that an estimator may use; a template may name its subject and relation."""
+    return example.question, example.answers, example.choices, example.subject, example.relation
 
 
 def _append(table: pa.Table, estimator: Estimator, scores: Sequence[Score]) -> pa.Table:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command, make_table
+
+if TYPE_CHECKING:
+    from curate.estimators.registry import EstimatorOptions
 
 Column = typer.Option(rich_help_panel="Columns")
 
@@ -23,6 +26,19 @@ def score(
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     model: Annotated[str | None, typer.Option(help="For loss: folder or Hub id of the pretrained base model.")] = None,
     reduction: Annotated[str, typer.Option(help="For loss: token-mean, sum or byte-mean.")] = "token-mean",
+    answers: Annotated[
+        str, typer.Option(help="For loss, of several accepted answers: first, best (lowest loss) or all-mean.")
+    ] = "first",
+    template: Annotated[
+        str | None, typer.Option(help="For loss: qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa.")
+    ] = None,
+    shots: Annotated[int, typer.Option(help="For loss: solved examples before each question.")] = 0,
+    shots_from: Annotated[
+        str | None, typer.Option(help="The dataset they come from; of the same relation (or MMLU subject) if it can.")
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickle weights, if you trust them.")
+    ] = False,
     dtype: Annotated[
         str, typer.Option(help="For loss: float32, bfloat16 or float16. Less than float32 moves the numbers.")
     ] = "float32",
@@ -50,6 +66,7 @@ def score(
     from curate.datasets.read import read
     from curate.datasets.write import check_writable
     from curate.estimators.registry import EstimatorOptions, build, check_spec
+    from curate.prompts import default_template
     from curate.scoring import parts_beside, save, score_table
 
     out = Output(json, quiet)
@@ -64,10 +81,21 @@ def score(
         relation_column=relation_column,
         id_column=id_column,
     )
+    options = EstimatorOptions(
+        model=model,
+        reduction=reduction,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        template=template or default_template(data.examples()),
+        answers=answers,
+        shots=shots,
+        shots_from=shots_from,
+        allow_pickle=allow_pickle,
+    )
     if dry_run:
-        _plan(out, data, by, model, output)
+        _plan(out, data, by, options, output)
         return
-    options = EstimatorOptions(model, reduction, dtype, device, revision)
     estimators = [build(spec, options) for spec in by]
     started = time.perf_counter()
     with out.progress() as progress:
@@ -80,7 +108,7 @@ def score(
         raise typer.Exit(EXIT_MISSING)
 
 
-def _plan(out: Output, data: Any, by: list[str], model: str | None, output: Path) -> None:
+def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, output: Path) -> None:
     examples = data.examples()
     plan: dict[str, Any] = {
         "dry_run": True,
@@ -90,16 +118,19 @@ def _plan(out: Output, data: Any, by: list[str], model: str | None, output: Path
         "output": str(output),
     }
     lines = [f"{len(data)} examples of {data.source.name}; columns {_columns(data)}", f"by {', '.join(by)}"]
-    if "loss" in by and model is not None:
+    if "loss" in by and options.model is not None:
+        from curate.estimators.asking import ask
+        from curate.estimators.registry import read_shots
         from curate.lm.load import load_tokenizer
-        from curate.prompts import DEFAULT
+        from curate.prompts import find_template
 
-        pairs = {
-            DEFAULT.render_prompt(e.question) + DEFAULT.render_completion(e.answers[0]) for e in examples if e.answers
-        }
-        tokens = sum(len(ids) for ids in load_tokenizer(model)(list(pairs))["input_ids"])
-        plan["loss"] = {"sequences": len(pairs), "tokens": tokens}
-        lines.append(f"loss: {len(pairs)} sequences, {tokens} tokens through {model}")
+        template = find_template(options.template)
+        shots = read_shots(template, options)
+        asks = [ask(example, template, shots, options.answers) for example in examples]
+        texts = {prompt + completion for asked in asks for prompt, completion in asked.pairs}
+        tokens = sum(len(ids) for ids in load_tokenizer(options.model, options.revision)(list(texts))["input_ids"])
+        plan["loss"] = {"sequences": len(texts), "tokens": tokens}
+        lines.append(f"loss: {len(texts)} sequences, {tokens} tokens through {options.model}")
     out.result(plan, *lines, f"would write {output}")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import curate
 from curate.errors import ModelError
-from curate.estimators.loss import score_of_loss
+from curate.estimators.reductions import score_of_loss
 from curate.lm.answer_loss import AnswerLoss, Encoded, answer_losses, batches, encode, fit
 from curate.lm.load import LoadedModel, load_model
 
