@@ -22,7 +22,7 @@ PAIRS = [
     ("Question: In what city was Zoë Müller born?\nAnswer:", " Zürich 東京 🎬"),
     ("Q", " a"),
 ]
-KINDS = ("llama", "gpt2", "byte-fallback")
+KINDS = ("llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma")
 
 
 def by_hand(loaded: LoadedModel, prompt: str, completion: str) -> tuple[float, int]:
