@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from curate.errors import ModelError
-from curate.lm.batching import Group, Row, batches, make_groups, make_rows, rows_that_fit
+from curate.lm.batching import batches, make_groups, make_rows, one_group, rows_that_fit
 from curate.lm.encode import Encoded, encode, fit
 from curate.lm.forward import batch_nats, cache_of, can_share
 from curate.lm.load import LoadedModel
@@ -73,7 +73,7 @@ def _nats(
     loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int], budget: int
 ) -> Iterator[tuple[int, float]]:
     rows = make_rows(items, runnable)
-    groups = make_groups(rows, items) if can_share(loaded) else [_one_group(rows)]
+    groups = make_groups(rows, items) if can_share(loaded) else [one_group(rows)]
     for group in groups:
         cache = cache_of(loaded, group.rows[0].ids[: group.shared]) if group.shared else []
         start = 0
@@ -104,10 +104,6 @@ def _smaller(error: RuntimeError, budget: int, rows: int) -> int:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return max(1, budget // 2)
-
-
-def _one_group(rows: Sequence[Row]) -> Group:
-    return Group(tuple(sorted(rows, key=lambda row: -len(row.ids))))
 
 
 def _budget(loaded: LoadedModel) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from curate.lm.encode import Encoded
 
-LEAST_SHARED = 32
-"""Tokens that rows must have in common before a shared beginning is computed apart from them."""
-LEAST_SAVED = 256
-"""Tokens that must be saved in all before another pass through the model is worth it."""
+LEAST_SAVED = 512
+"""Tokens that must be saved before another pass through the model is worth it."""
 CACHED_PER_BUDGET = 8
 """Cached tokens a batch may stand on, per token of its budget: every row of a batch has its copy of the cache."""
 
@@ -51,26 +50,33 @@ def make_rows(items: Sequence[Encoded], indices: Sequence[int]) -> list[Row]:
 
 def make_groups(rows: Sequence[Row], items: Sequence[Encoded]) -> list[Group]:
     """Sorted rows in groups that share a beginning worth sharing, and one group of all the rest; longest first."""
-    groups, loose = [], []
+    groups: list[Group] = []
+    loose: list[Row] = []
     for run in _runs(rows):
         # The token before an answer predicts it, so it must not be in the cached part.
         first_answer = min(items[i].start for row in run for i in row.items)
         shared = min(common(run[0].ids, run[-1].ids), first_answer - 1)
         if shared * (len(run) - 1) >= LEAST_SAVED:
-            groups.append(_group(run, shared))
+            groups.append(one_group(run, shared))
         else:
             loose.extend(run)
     if loose:
-        groups.append(_group(loose, 0))
+        groups.append(one_group(loose))
     return sorted(groups, key=lambda group: -len(group.rows[0].ids))
 
 
-def common(a: Sequence[int], b: Sequence[int]) -> int:
+def one_group(rows: Sequence[Row], shared: int = 0) -> Group:
+    """All rows in one group, the longest first."""
+    return Group(tuple(sorted(rows, key=lambda row: -len(row.ids))), shared)
+
+
+def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """How many first tokens two rows have in common."""
-    for position, (left, right) in enumerate(zip(a, b, strict=False)):
-        if left != right:
-            return position
-    return min(len(a), len(b))
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -90,19 +96,20 @@ def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:
     return max(1, min(by_compute, by_cache) if shared else by_compute)
 
 
-def _runs(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Neighbours stay together while they share most of the shorter one."""
-    run: list[Row] = []
-    for row in rows:
-        if run:
-            least = max(LEAST_SHARED, min(len(run[-1].ids), len(row.ids)) // 2)
-            if common(run[-1].ids, row.ids) < least:
-                yield run
-                run = []
-        run.append(row)
-    if run:
-        yield run
+def _runs(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Runs of neighbours: cut where they share least, again and again, while that saves enough tokens."""
+    links = [common(a.ids, b.ids) for a, b in pairwise(rows)]
 
+    def saved(start: int, end: int) -> int:
+        return min(links[start : end - 1], default=0) * (end - start - 1)
 
-def _group(rows: Sequence[Row], shared: int) -> Group:
-    return Group(tuple(sorted(rows, key=lambda row: -len(row.ids))), shared)
+    runs = [(0, len(rows))] if rows else []
+    while runs:
+        start, end = runs.pop()
+        weakest = min(links[start : end - 1], default=0)
+        cuts = [start, *(n + 1 for n in range(start, end - 1) if links[n] == weakest), end]
+        parts = list(pairwise(cuts))
+        if sum(saved(*part) for part in parts) - saved(start, end) >= LEAST_SAVED:
+            runs.extend(parts)
+        else:
+            yield rows[start:end]

@@ -35,7 +35,6 @@ FEW_SHOT = [(SHOTS + prompt, completion) for prompt, completion in ASKED] * 2
 def eager_to_share() -> Iterator[None]:
     """Rows share a beginning here even where little is saved."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "LEAST_SHARED", 4)
         patch.setattr(batching, "LEAST_SAVED", 8)
         yield
 
