@@ -33,10 +33,13 @@ def estimator_in(folder: Path) -> dict[str, Any]:
     return dict(estimator)
 
 
-def test_a_template_of_ones_own_is_used_and_stored(score: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_template_of_ones_own_is_used_stored_and_shown(
+    score: Callable[..., Any], curate: Curate, tmp_path: Path
+) -> None:
     (tmp_path / "own.j2").write_text("About {{ subject }}. {{ question }} {{ answer }}\n")
     assert [row["loss_status"] for row in score("--template", "own.j2")] == ["ok"] * 6
     assert estimator_in(tmp_path)["template"]["prompt"] == "About {{ subject }}. {{ question }}"
+    assert "About Alien. Who directed Alien? Ridley Scott" in curate("show", "scored.parquet").stdout
 
 
 def test_solved_examples_change_the_loss_and_are_in_the_manifest(score: Callable[..., Any], tmp_path: Path) -> None:
