@@ -21,7 +21,7 @@ from curate.validation.validate import Progress, Validation, validate
 ESTIMATORS = ("views", "loss")
 """What the arms can be selected by: subject frequency in pretraining, or the pretrained model's loss."""
 
-CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=200)
+CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=260)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def run_demo(
     folder: Path,
     by: str = "views",
     seeds: int = 3,
+    config: FinetuneConfig = CONFIG,
     show_command: Callable[[str], None] = lambda line: None,
     progress: Progress = lambda line: None,
 ) -> Demo:
@@ -64,8 +65,8 @@ def run_demo(
 
     show_command(
         f"curate validate {splits} --eval {folder}/world/test.parquet --by views --model {model} --seeds {seeds} "
-        f"--learning-rate {CONFIG.learning_rate} --max-steps {CONFIG.max_steps} "
-        f"--batch-size {CONFIG.batch_size} -o {run}"
+        f"--learning-rate {config.learning_rate} --max-steps {config.max_steps} "
+        f"--batch-size {config.batch_size} -o {run}"
     )
     result = validate(
         splits,
@@ -74,7 +75,7 @@ def run_demo(
         model=model,
         output=run,
         seeds=seeds,
-        config=CONFIG,
+        config=config,
         progress=progress,
     )
     return Demo(agreement_of(scored), chosen, result)

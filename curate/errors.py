@@ -4,6 +4,7 @@
     ├── DataError           a file or table that cannot be read as QA examples
     │   └── ColumnError     a column that is missing, ambiguous or of the wrong type
     ├── EstimatorError      an unknown estimator, or one that lacks something it needs
+    │   └── PageViewsError  page views that cannot be had: a server that refuses, a damaged cache, table or dump
     ├── SelectionError      a selection that cannot be made from this pool
     ├── ModelError          a model or tokenizer that cannot be loaded or used
     └── OutputError         a place that cannot be written
@@ -43,6 +44,10 @@ class ColumnError(DataError):
 
 class EstimatorError(CurateError):
     """An unknown estimator, or one that lacks something it needs."""
+
+
+class PageViewsError(EstimatorError):
+    """Page views that cannot be had: a server that refuses, a damaged cache, table or dump."""
 
 
 class SelectionError(CurateError):

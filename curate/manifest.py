@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,11 +15,19 @@ def make_manifest(command: str, data: QATable, **details: Any) -> dict[str, Any]
 
     It holds no time and no folder name: the same inputs and options give the same bytes.
     """
+    origin = {"name": data.source.name, "sha256": data.source.fingerprint, "rows": len(data)}
+    return manifest_for(command, origin, data.columns.as_dict(), **details)
+
+
+def manifest_for(
+    command: str, origin: Mapping[str, Any], columns: Mapping[str, str | None], **details: Any
+) -> dict[str, Any]:
+    """The same from its parts: name, SHA-256 and rows of the input, and its columns by role."""
     return {
         "command": command,
         "versions": versions("pyarrow", "numpy"),
-        "input": {"name": data.source.name, "sha256": data.source.fingerprint, "rows": len(data)},
-        "columns": data.columns.as_dict(),
+        "input": dict(origin),
+        "columns": dict(columns),
         **details,
     }
 

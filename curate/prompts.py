@@ -23,7 +23,7 @@ class Template:
 
     The texts may use `question`, `answer` (in the completion only), `subject`, `relation`, `choices` and
     `letters` (A, B, …, as many as there are choices). The header stands once before everything, solved examples
-    included; the separator stands after each solved example.
+    included, and may name the `topic`; the separator stands after each solved example.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Template:
 
     def head(self, example: Example) -> str:
         """The header as it reads for one example; empty where the template has none."""
-        return _render(self.header, **_complete(facts_of(example))) if self.header else ""
+        return _render(self.header, topic=topic(example), **_complete(facts_of(example))) if self.header else ""
 
 
 TEMPLATES = {
@@ -61,7 +61,7 @@ TEMPLATES = {
         "mmlu",
         "{{ question }}{% for choice in choices %}\n{{ letters[loop.index0] }}. {{ choice }}{% endfor %}\nAnswer:",
         header="The following are multiple choice questions (with answers)"
-        "{% if subject %} about {{ subject | replace('_', ' ') }}{% endif %}.\n\n",
+        "{% if topic %} about {{ topic | replace('_', ' ') }}{% endif %}.\n\n",
     ),
 }
 DEFAULT = TEMPLATES["qa"]
@@ -72,6 +72,11 @@ _ANSWER = re.compile(r"( *\{\{-?\s*answer\s*-?\}\})\s*$")
 def facts_of(example: Example) -> dict[str, Any]:
     """What a template may name besides the question."""
     return {"subject": example.subject, "relation": example.relation, "choices": example.choices}
+
+
+def topic(example: Example) -> str | None:
+    """What solved examples should have in common with a question: its relation; in multiple choice, its subject."""
+    return (example.subject or example.relation) if example.choices else example.relation
 
 
 def default_template(examples: Sequence[Example]) -> str:

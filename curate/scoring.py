@@ -14,11 +14,12 @@ from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import QATable, manifest_in, read
 from curate.datasets.write import check_writable, whole_file, write_parquet
 from curate.errors import ColumnError, EstimatorError
-from curate.estimators.base import Estimator
+from curate.estimators.base import Estimator, PreparedEstimator
 from curate.estimators.registry import EstimatorOptions, build
 from curate.manifest import make_manifest
 from curate.prompts import default_template
 from curate.records import OK, Example, Score
+from curate.wikipedia.options import PageviewOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,20 +73,23 @@ def score(
     shots_from: Any = None,
     allow_pickle: bool = False,
     output: str | Path | None = None,
-    **columns: str | None,
+    **settings: Any,
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
 
     `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table or a list of
-    dicts; `by` is one estimator or several (`"loss"`, `"column:NAME"`). Returns the same kind of thing with
-    `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`, writes
-    Parquet and a manifest there and returns its path. `columns` are the column arguments of `curate.read`.
+    dicts; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the same kind of
+    thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`,
+    writes Parquet and a manifest there and returns its path. `settings` are the column arguments of `curate.read`
+    and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
 
     >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
     >>> score(rows, by="column:views")[0]["score_views"]
     90.0
     """
     specs = [by] if isinstance(by, str) else list(by)
+    columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
+    pageviews = PageviewOptions(**{name: value for name, value in settings.items() if name not in columns})
     target = None if output is None else Path(output)
     if target is not None:
         check_writable(target)
@@ -101,6 +105,8 @@ def score(
         shots=shots,
         shots_from=shots_from,
         allow_pickle=allow_pickle,
+        pageviews=pageviews,
+        input_columns=tuple(table.table.column_names),
     )
     estimators = [build(spec, options) for spec in specs]
     scored = score_table(table, estimators, parts_beside(target))
@@ -172,6 +178,9 @@ def _scores(
     estimator: Estimator, examples: Sequence[Example], parts: Path | None, progress: Progress | None
 ) -> list[Score]:
     scores: list[Score] = []
+    if isinstance(estimator, PreparedEstimator):
+        estimator.prepare(examples)
+        parts = None
     for start in range(0, len(examples), CHUNK):
         chunk = examples[start : start + CHUNK]
         scores.extend(_chunk_scores(estimator, chunk, parts))

@@ -1,13 +1,16 @@
-"""Which rows: pure functions on arrays, no files and no model (the exact rules are in docs/selecting.md)."""
+"""Which rows: pure functions on arrays, no files and no model (the exact rules are in docs/selecting.md).
+
+Scores are float64, higher for better known, NaN for a row that is not in the pool. Masks are bool, one a row.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Literal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import SelectionError
 
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Missing = Literal["exclude", "lowest", "error"]
-MISSING: tuple[Missing, ...] = ("exclude", "lowest", "error")
+Ties = Callable[["NDArray[np.int64]"], "NDArray[np.uint64]"]
+"""From row numbers to the seeded hashes that order rows of equal score: (N,) -> (N,)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,9 @@ class Size:
 
     share: Decimal | None = None
     count: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.count if self.share is None else self.share)
 
     def rows(self, pool: int) -> int:
         """k rows of a pool: round-half-up(share × pool), or the count. SelectionError if k is 0 or too many."""
@@ -37,10 +43,19 @@ class Size:
                 )
             return self.count
         assert self.share is not None
-        k = int((self.share * pool).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+        k = round_half_up(self.share * pool)
         if k == 0:
             raise SelectionError(f"A share of {self.share} of {pool} rows is no row at all.", expected="a larger share")
         return k
+
+    def fraction(self, pool: int) -> Fraction:
+        """The exact share of a pool that this size is."""
+        return Fraction(self.share) if self.share is not None else Fraction(self.rows(pool), pool)
+
+
+def round_half_up(number: Decimal) -> int:
+    """The nearest whole number; 2.5 gives 3."""
+    return int(number.quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
 def parse_size(value: str | int | float, flag: str = "top") -> Size:
@@ -75,54 +90,122 @@ def _bad_size(text: str, flag: str) -> SelectionError:
     )
 
 
-def id_hashes(ids: Sequence[str], seed: int, salt: str) -> NDArray[np.uint64]:
-    """A seeded 64-bit hash of every id: (N,) uint64. Another salt gives an unrelated order."""
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of the order, in percent from its head: 0 is the best known row, 100 the end."""
+
+    low: Decimal
+    high: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.low}:{self.high}"
+
+    def positions(self, pool: int) -> tuple[int, int]:
+        """Where the band starts and stops in an order of `pool` rows; bands that meet share no row."""
+        return round_half_up(self.low * pool / 100), round_half_up(self.high * pool / 100)
+
+
+def parse_band(text: str) -> Band:
+    """`30:70` is the middle of the order, its best known 30% and its least known 30% left out.
+
+    >>> parse_band("30:70").positions(10)
+    (3, 7)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)%?\s*:\s*(\d+(?:\.\d+)?)%?\s*", str(text))
+    band = Band(Decimal(match[1]), Decimal(match[2])) if match else None
+    if band is None or not band.low < band.high <= 100:
+        raise SelectionError(
+            f"--band {text} is not a band.",
+            expected="two percentages of the order, the best known first: FROM:TO with 0 <= FROM < TO <= 100",
+            try_next="--band 30:70, for the middle 40%",
+        )
+    return band
+
+
+def top_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
+    """The head of the total order: the k highest scores, and of those equal to the last, the smallest hashes.
+
+    (N,) -> (N,) mask with exactly k rows. Only rows that tie at the cut are hashed; nothing is sorted.
+    """
     import numpy as np
 
-    key = f"{salt}:{seed}".encode()
-    digest = (hashlib.blake2b(i.encode(), digest_size=8, key=key).digest() for i in ids)
-    return np.frombuffer(b"".join(digest), dtype=np.uint64)
+    if k == 0:
+        return np.zeros(len(scores), dtype=bool)
+    pool = scores[~np.isnan(scores)]
+    pool.partition(len(pool) - k)
+    edge = pool[len(pool) - k]
+    mask = scores > edge
+    tied = np.flatnonzero(scores == edge)
+    wanted = k - int(mask.sum())
+    if wanted < len(tied):
+        tied = tied[np.argsort(ties(tied), kind="stable")[:wanted]]
+    mask[tied] = True
+    return mask
+
+
+def bottom_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
+    """The tail of the same total order: what its head of all but k rows leaves. (N,) -> (N,)"""
+    import numpy as np
+
+    pool = ~np.isnan(scores)
+    return pool & ~top_rows(scores, int(pool.sum()) - k, ties)
+
+
+def between(scores: NDArray[np.float64], start: int, stop: int, ties: Ties) -> NDArray[np.bool_]:
+    """Positions start to stop of the total order, 0 the best known. (N,) -> (N,)"""
+    return top_rows(scores, stop, ties) & ~top_rows(scores, start, ties)
+
+
+def drawn(pool: NDArray[np.bool_], k: int, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """k rows of the pool with the smallest hashes: (N,), (N,) -> (N,)"""
+    import numpy as np
+
+    rows = np.flatnonzero(pool)
+    mask = np.zeros(len(pool), dtype=bool)
+    if k:
+        of_pool = hashes[rows]
+        edge = np.partition(of_pool, k - 1)[k - 1]
+        # Equal hashes are equal ids in all likelihood, and then it makes no difference which row is taken.
+        below = rows[of_pool < edge]
+        mask[below] = True
+        mask[rows[of_pool == edge][: k - len(below)]] = True
+    return mask
 
 
 def total_order(scores: NDArray[np.float64], ids: Sequence[str], seed: int) -> NDArray[np.int64]:
     """Row numbers from best to least known: score descending, ties by a seeded hash of the id. (N,) -> (N,)"""
+    from curate.hashing import id_hashes
+
+    return ordered(scores, id_hashes(ids, seed, "ties"))
+
+
+def ordered(scores: NDArray[np.float64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The total order of rows whose hashes are known. (N,), (N,) -> (N,)"""
     import numpy as np
 
-    return np.lexsort((id_hashes(ids, seed, "ties"), -scores))
-
-
-def pool_of(scores: NDArray[np.float64], missing: Missing) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The rows that can be ranked, and their scores; NaN stands for a score that could not be measured.
-
-    `exclude` leaves such rows out, `lowest` ranks them below all others, `error` refuses them.
-    """
-    import numpy as np
-
-    unmeasured = np.isnan(scores)
-    left_out = int(unmeasured.sum())
-    if left_out == len(scores):
-        raise SelectionError(
-            "All scores are null: there is nothing to rank.",
-            expected="at least one row with a score",
-            try_next="curate show FILE, to see why no row could be scored",
-        )
-    if left_out and missing == "error":
-        raise SelectionError(
-            f"{left_out} of {len(scores)} rows have no score.",
-            expected="a score in every row, as --missing error asks",
-            try_next="--missing exclude, to leave them out, or --missing lowest",
-        )
-    if missing == "lowest":
-        return np.arange(len(scores)), np.where(unmeasured, -np.inf, scores)
-    rows = np.flatnonzero(~unmeasured)
-    return rows, scores[rows]
+    return np.lexsort((hashes, -scores))
 
 
 def random_rows(ids: Sequence[str], k: int, seed: int) -> NDArray[np.int64]:
     """k row numbers drawn by a seeded hash of the id, with a salt of their own: (N,) ids -> (k,)"""
     import numpy as np
 
+    from curate.hashing import id_hashes
+
     return np.argsort(id_hashes(ids, seed, "random"), kind="stable")[:k]
+
+
+def percentile_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many of the values lie below each one, plus half of those equal to it, in percent. (N,) -> (N,)
+
+    >>> import numpy as np
+    >>> percentile_rank(np.array([5.0, 1.0, 5.0, 9.0])).tolist()
+    [50.0, 12.5, 50.0, 87.5]
+    """
+    import numpy as np
+
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (100 * (np.cumsum(counts) - counts / 2) / max(1, len(values)))[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +217,7 @@ class Cut:
     ties_kept: int
 
 
-def cut_of(scores: NDArray[np.float64], chosen: NDArray[np.int64], edge: float) -> Cut:
-    """The cut of a split: `edge` is the score of its row nearest to the rest of the pool."""
-    return Cut(edge, int((scores == edge).sum()), int((scores[chosen] == edge).sum()))
+def cut_of(scores: NDArray[np.float64], chosen: NDArray[np.bool_], row: int, shown: Any = None) -> Cut:
+    """The cut of a split at `row`, its row nearest to the rest; `shown` are the scores as the user knows them."""
+    same = scores == scores[row]
+    return Cut(float((scores if shown is None else shown)[row]), int(same.sum()), int((same & chosen).sum()))

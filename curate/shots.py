@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from curate.errors import EstimatorError
-from curate.prompts import LETTERS, Template
+from curate.prompts import LETTERS, Template, topic
 from curate.records import Example
 
 
@@ -59,11 +59,6 @@ class Shots:
         answer = solution(self.template, shot)
         assert answer is not None, "kept out when the pool was read"
         return self.template.ask(shot) + self.template.render_completion(answer) + self.template.separator
-
-
-def topic(example: Example) -> str | None:
-    """What shots should have in common with the question."""
-    return (example.subject or example.relation) if example.choices else example.relation
 
 
 def solution(template: Template, example: Example) -> str | None:

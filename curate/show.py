@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.read import QATable, manifest_in, read
+from curate.errors import DataError
 from curate.prompts import TEMPLATES, Template, default_template
 from curate.records import Example
 from curate.selecting import SCORE_PREFIX, score_values
 from curate.shots import solution
+from curate.views_report import describe_views
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +40,19 @@ def describe(file: str) -> dict[str, Any]:
     manifest = manifest_in(data.table)
     kind = {"score": "scored file", "select": "split"}.get(manifest.get("command", ""), "dataset")
     return {"kind": kind, "file": file, **_describe_table(data)}
+
+
+def compare_files(files: list[str]) -> dict[str, Any]:
+    """Two splits or more side by side; DataError for fewer."""
+    from curate.rules.comparing import compare
+
+    if len(files) < 2:
+        raise DataError(
+            f"There is nothing to compare {files[0]} with.",
+            expected="two files or more",
+            try_next=f"curate show --compare {files[0]} OTHER.parquet",
+        )
+    return compare(files)
 
 
 def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:
@@ -95,11 +110,12 @@ def _describe_table(data: QATable) -> dict[str, Any]:
         "relations": len(relations),
         "without_answer": sum(not example.answers for example in examples),
         "scores": score_summaries(data.table),
+        "pageviews": describe_views(data.table, examples),
         "selection": manifest.get("selection"),
         "examples": [
             {
                 "id": e.id,
-                "prompt": template.ask(e),
+                "prompt": template.head(e) + template.ask(e),
                 "completion": None if (answer := solution(template, e)) is None else template.render_completion(answer),
                 "answers": list(e.answers),
                 "subject": e.subject,

@@ -32,11 +32,24 @@ def test_every_option_in_a_shell_block_exists(page: Path) -> None:
         for line in re.findall(r"^curate .*$", block, flags=re.MULTILINE):
             words = line.split("#")[0].split()
             command = group.commands[words[1]]  # type: ignore[attr-defined]
+            if hasattr(command, "commands"):  # `curate views build`
+                command = command.commands[words[2]]
             known = {option for parameter in command.params for option in parameter.opts}
             assert {word for word in words if word.startswith("-")} - known == set(), line
 
 
-@pytest.mark.parametrize("module", ["curate.datasets.read", "curate.scoring", "curate.selecting", "curate.selection"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "curate.datasets.answers",
+        "curate.datasets.read",
+        "curate.scoring",
+        "curate.selecting",
+        "curate.selection",
+        "curate.wikipedia.subjects",
+        "curate.wikipedia.titles",
+    ],
+)
 def test_docstring_examples_are_true(module: str) -> None:
     results = doctest.testmod(importlib.import_module(module))
     assert results.attempted > 0

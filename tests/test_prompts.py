@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,17 @@ def test_multiple_choice_reads_as_in_kang_et_al() -> None:
         "The following are multiple choice questions (with answers) about basic colours.\n\n"
         "Which is a colour?\nA. one\nB. red\nC. dog\nAnswer:"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "beginning"),
+    [
+        ({"subject": None, "relation": "logic"}, "(with answers) about logic."),
+        ({"subject": None}, "(with answers)."),
+    ],
+)
+def test_the_header_names_the_school_subject_where_it_is_known(change: dict[str, Any], beginning: str) -> None:
+    assert beginning in TEMPLATES["mmlu"].head(replace(COLOURS, **change))
 
 
 def test_a_question_is_text_and_never_a_template() -> None:

@@ -12,6 +12,7 @@ from curate.cli.score import score
 from curate.cli.select import select
 from curate.cli.show import show
 from curate.cli.validate import validate
+from curate.cli.views import app as views
 
 app = typer.Typer(
     name="curate",
@@ -49,6 +50,7 @@ def _root(
 
 for function in (demo, score, select, validate, show):
     app.command()(function)
+app.add_typer(views)
 
 
 def main() -> None:

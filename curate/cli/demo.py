@@ -31,7 +31,7 @@ def demo(
     from curate.demo import run_demo
 
     out = Output(json, quiet)
-    result = run_demo(output, by, seeds, lambda line: out.note(f"\n$ {line}"), out.note)
+    result = run_demo(output, by, seeds, show_command=lambda line: out.note(f"\n$ {line}"), progress=out.note)
     summary = result.validation.summary()
     agreement = result.agreement
     run = output / f"run-by-{by}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import curate.cli.pageviews as views
 from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command, make_table
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def score(
     dataset: Annotated[str, typer.Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
     by: Annotated[
         list[str],
-        typer.Option("--by", help="An estimator: column:NAME, or loss. May be given several times."),
+        typer.Option("--by", help="An estimator: column:NAME, loss or pageviews. May be given several times."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     model: Annotated[str | None, typer.Option(help="For loss: folder or Hub id of the pretrained base model.")] = None,
@@ -44,10 +45,25 @@ def score(
     ] = "float32",
     device: Annotated[str, typer.Option(help="For loss: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="For loss: branch, tag or commit of a Hub model.")] = None,
+    views_from: views.ViewsFrom = "api",
+    window: views.Window = "12m",
+    project: views.Project = None,
+    access: views.Access = None,
+    agent: views.Agent = None,
+    contact: views.Contact = None,
+    pageviews_url: views.PageviewsUrl = None,
+    mediawiki_url: views.MediawikiUrl = None,
+    title_column: views.TitleColumn = None,
+    qid_column: views.QidColumn = None,
+    subject_template: views.SubjectTemplate = None,
+    rate: views.Rate = None,
+    refresh: views.Refresh = False,
+    offline: views.Offline = False,
     question_column: Annotated[str | None, typer.Option(help="The column that holds the question.")] = None,
     answer_column: Annotated[str | None, typer.Option(help="The column that holds the answer or answers.")] = None,
     subject_column: Annotated[str | None, typer.Option(help="The column that holds the subject.")] = None,
     relation_column: Annotated[str | None, typer.Option(help="The column that holds the relation.")] = None,
+    choices_column: Annotated[str | None, typer.Option(help="The column that holds the list of choices.")] = None,
     id_column: Annotated[str | None, typer.Option(help="A complete and unique key of your own.")] = None,
     max_missing: Annotated[
         int | None, typer.Option(help="End with exit code 3 if more examples than this get no score.")
@@ -68,6 +84,7 @@ def score(
     from curate.estimators.registry import EstimatorOptions, build, check_spec
     from curate.prompts import default_template
     from curate.scoring import parts_beside, save, score_table
+    from curate.wikipedia.options import PageviewOptions
 
     out = Output(json, quiet)
     for spec in by:
@@ -79,7 +96,24 @@ def score(
         answer_column=answer_column,
         subject_column=subject_column,
         relation_column=relation_column,
+        choices_column=choices_column,
         id_column=id_column,
+    )
+    pageviews = PageviewOptions(
+        views_from=views_from,
+        window=window,
+        project=project,
+        access=access,
+        agent=agent,
+        contact=contact,
+        pageviews_url=pageviews_url,
+        mediawiki_url=mediawiki_url,
+        title_column=title_column,
+        qid_column=qid_column,
+        subject_template=tuple(subject_template or ()),
+        rate=rate,
+        refresh=refresh,
+        offline=offline,
     )
     options = EstimatorOptions(
         model=model,
@@ -92,6 +126,8 @@ def score(
         shots=shots,
         shots_from=shots_from,
         allow_pickle=allow_pickle,
+        pageviews=pageviews,
+        input_columns=tuple(data.table.column_names),
     )
     if dry_run:
         _plan(out, data, by, options, output)
@@ -103,6 +139,7 @@ def score(
     save(scored, output)
     seconds = time.perf_counter() - started
     _report(out, scored, output, seconds)
+    views.note_lookups(out, estimators)
     if max_missing is not None and scored.unmeasured > max_missing:
         out.note(f"{scored.unmeasured} examples have no score, more than --max-missing {max_missing}.")
         raise typer.Exit(EXIT_MISSING)
@@ -131,11 +168,17 @@ def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, outp
         tokens = sum(len(ids) for ids in load_tokenizer(options.model, options.revision)(list(texts))["input_ids"])
         plan["loss"] = {"sequences": len(texts), "tokens": tokens}
         lines.append(f"loss: {len(texts)} sequences, {tokens} tokens through {options.model}")
+    if "pageviews" in by and not options.pageviews.views_from.startswith("column:"):
+        from curate.estimators.registry import build
+
+        estimator: Any = build("pageviews", options)
+        plan["pageviews"], line = views.plan(estimator, data.examples(estimator.columns))
+        lines.append(line)
     out.result(plan, *lines, f"would write {output}")
 
 
 def _columns(data: Any) -> str:
-    return ", ".join(f"{role}={name}" for role, name in data.columns.as_dict().items() if name is not None)
+    return ", ".join(f"{role}={name}" for role, name in data.columns.as_dict().items() if name)
 
 
 def _report(out: Output, scored: Any, output: Path, seconds: float) -> None:
@@ -164,7 +207,9 @@ def _report(out: Output, scored: Any, output: Path, seconds: float) -> None:
 
 
 def _summary_row(name: str, summary: dict[str, Any], statuses: dict[str, int]) -> list[object]:
+    from curate.wikipedia.lookup import MEASURED
+
     quantiles = summary["quantiles"]
-    reasons = ", ".join(f"{status} {n}" for status, n in statuses.items() if status != "ok" and n)
+    reasons = ", ".join(f"{status} {n}" for status, n in statuses.items() if status not in MEASURED and n)
     numbers = [f"{quantiles[q]:.4g}" if quantiles else "" for q in ("0", "0.5", "1")]
     return [name, summary["measured"], f"{100 * summary['coverage']:.1f}%", *numbers, reasons]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Iterable
-from typing import Any
+import string
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+LETTERS = string.ascii_uppercase
 
 
 def parse_answers(value: Any) -> tuple[str, ...]:
@@ -15,16 +18,44 @@ def parse_answers(value: Any) -> tuple[str, ...]:
     A list gives its elements; a text that spells a list (JSON, or a Python repr) gives that list's elements;
     any other text is one answer as it stands, so "Nan", "None" and "1984" stay text. Null gives no answers.
     """
-    items: Iterable[Any]
+    return tuple(dict.fromkeys(text for text in parse_list(value) if text))
+
+
+def parse_list(value: Any) -> tuple[str, ...]:
+    """The texts in one cell, however the list is spelled, blanks and repeats kept; one item if it is no list."""
     if isinstance(value, str):
         listed = _spelled_list(value)
-        items = [value] if listed is None else listed
-    elif isinstance(value, (list, tuple)):
-        items = value
-    else:
-        items = [value]
-    texts = (answer_text(item) for item in items)
-    return tuple(dict.fromkeys(text for text in texts if text))
+        value = [value] if listed is None else listed
+    return tuple(map(answer_text, value if isinstance(value, (list, tuple)) else [value]))
+
+
+Spelling = Literal["index", "letter", "text"]
+
+
+def choice_spelling(values: Iterable[Any]) -> Spelling:
+    """How a column names the right choices: by 0-based index, by letter, or by their text.
+
+    Decided on the whole column, since the answer B among the choices A, B, AB and O may be a letter or a text.
+    """
+    texts = {answer_text(value) for value in values} - {""}
+    if all(text.isdecimal() and int(text) < len(LETTERS) for text in texts):
+        return "index"
+    return "letter" if all(len(text) == 1 and text.upper() in LETTERS for text in texts) else "text"
+
+
+def correct_choice(value: Any, choices: Sequence[str], spelling: Spelling) -> tuple[str, ...]:
+    """The text of the right choice as the one answer; () if there is no such choice.
+
+    >>> correct_choice("B", ["trade", "warfare"], "letter"), correct_choice(1, ["trade", "warfare"], "index")
+    (('warfare',), ('warfare',))
+    """
+    text = answer_text(value)
+    if spelling == "text":
+        return (text,) if text in choices else ()
+    if not text:
+        return ()
+    index = int(text) if spelling == "index" else LETTERS.index(text.upper())
+    return (choices[index],) if index < len(choices) else ()
 
 
 def answer_text(value: Any) -> str:

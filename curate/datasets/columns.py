@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from curate.errors import ColumnError
 
@@ -17,8 +18,10 @@ class Columns:
     subject: str | None = None
     relation: str | None = None
     id: str | None = None
+    choices: tuple[str, ...] = ()
+    """One column of lists, or one column a choice, in order."""
 
-    def as_dict(self) -> dict[str, str | None]:
+    def as_dict(self) -> dict[str, Any]:
         """Role to column name, for manifests."""
         return asdict(self)
 
@@ -31,7 +34,10 @@ USUAL_NAMES = {
     "relation": ("relation", "prop"),
 }
 
-FLAGS = {role: f"--{role}-column" for role in ("question", "subject", "relation", "id")} | {
+# The layouts of multiple choice: a list (MMLU on the Hub), or a column each (MMLU's CSV files, with a header or not).
+USUAL_CHOICES = (("choices",), ("choice0", "choice1", "choice2", "choice3"), ("A", "B", "C", "D"))
+
+FLAGS = {role: f"--{role}-column" for role in ("question", "subject", "relation", "id", "choices")} | {
     "answers": "--answer-column"
 }
 
@@ -60,4 +66,14 @@ def recognise(names: Sequence[str], overrides: Mapping[str, str | None], where: 
                 expected=f"a column named {', '.join(USUAL_NAMES[role])}",
                 try_next=f"{FLAGS[role]} NAME, with a name from the file",
             )
-    return Columns(**found)  # type: ignore[arg-type]
+    choices = _choices(names, wanted.get("choices"))
+    if choices and "relation" not in wanted and "subject" not in wanted:
+        # MMLU's `subject` is a school subject: what kind of thing is asked, not whom it is asked about.
+        found |= {"subject": None, "relation": found["relation"] or found["subject"]}
+    return Columns(**(found | {"choices": choices}))  # type: ignore[arg-type]
+
+
+def _choices(names: Sequence[str], wanted: str | None) -> tuple[str, ...]:
+    if wanted is not None:
+        return (wanted,)
+    return next((usual for usual in USUAL_CHOICES if all(name in names for name in usual)), ())

@@ -24,10 +24,12 @@ def read_hub(name: str) -> tuple[pa.Table, str]:
     Dataset code is never executed: `datasets` reads data files only.
     """
     import pyarrow as pa
+    from huggingface_hub.utils import logging
 
     match = _HUB_ID.match(name)
     assert match is not None
     path, config, revision = match["path"], match["config"], match["revision"]
+    logging.set_verbosity_error()  # what its retries have to say, our message says at the end
     try:
         from datasets import load_dataset
 

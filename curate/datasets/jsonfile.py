@@ -49,7 +49,7 @@ def table_from_rows(rows: list[dict[str, Any]]) -> pa.Table:
         try:
             arrays[name] = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            arrays[name] = pa.array([v if isinstance(v, str) else json.dumps(v) for v in values])
+            arrays[name] = pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
     return pa.table(arrays)
 
 

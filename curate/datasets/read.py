@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.answers import answer_text, parse_answers
+from curate.datasets.answers import answer_text, choice_spelling, correct_choice, parse_answers, parse_list
 from curate.datasets.columns import Columns, recognise
 from curate.datasets.ids import ID_COLUMN, check_key, content_id, number_repeats
 from curate.datasets.sources import Source, open_source
@@ -73,15 +73,25 @@ class QATable:
         roles = [self.columns.question, self.columns.answers, self.columns.subject, self.columns.relation]
         cells = [self._values(name) for name in roles]
         extras = {name: self._values(name) for name in extra}
-        for row, (id_, question, answers, subject, relation) in enumerate(zip(ids, *cells, strict=True)):
+        spelling = choice_spelling(cells[1]) if self.columns.choices else "text"
+        for row, (id_, choices, question, answers, subject, relation) in enumerate(
+            zip(ids, self._choices(), *cells, strict=True)
+        ):
             yield Example(
                 id=id_,
                 question=answer_text(question),
-                answers=parse_answers(answers),
+                answers=correct_choice(answers, choices, spelling) if choices else parse_answers(answers),
                 subject=answer_text(subject) or None,
                 relation=answer_text(relation) or None,
+                choices=choices,
                 extra={name: values[row] for name, values in extras.items()},
             )
+
+    def _choices(self) -> list[tuple[str, ...]]:
+        columns = [self._values(name) for name in self.columns.choices]
+        if len(columns) == 1:
+            return [parse_list(cell) for cell in columns[0]]
+        return [tuple(map(answer_text, cells)) for cells in zip(*columns, strict=True)] or [()] * len(self)
 
     def _values(self, name: str | None) -> list[Any]:
         return [None] * len(self) if name is None else self.table[name].to_pylist()
@@ -94,6 +104,7 @@ def read(
     answer_column: str | None = None,
     subject_column: str | None = None,
     relation_column: str | None = None,
+    choices_column: str | None = None,
     id_column: str | None = None,
 ) -> QATable:
     """Read a QA dataset: a path, a Hub id, a `datasets.Dataset`, a data frame, an Arrow table, a list of dicts.
@@ -112,6 +123,7 @@ def read(
         "answers": answer_column,
         "subject": subject_column,
         "relation": relation_column,
+        "choices": choices_column,
         "id": id_column,
     }
     remembered = _remembered_columns(source.table)
@@ -133,7 +145,7 @@ def manifest_in(table: pa.Table) -> dict[str, Any]:
 
 def _remembered_columns(table: pa.Table) -> dict[str, str]:
     columns: Mapping[str, str | None] = manifest_in(table).get("columns", {})
-    return {role: name for role, name in columns.items() if name in table.column_names and name is not None}
+    return {role: name for role, name in columns.items() if isinstance(name, str) and name in table.column_names}
 
 
 def _given(overrides: Mapping[str, str | None]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from curate.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")
 
 csv.field_size_limit(2**31 - 1)
 
@@ -27,10 +30,14 @@ def read_delimited(content: bytes, delimiter: str, where: Path) -> pa.Table:
 
     text = _decode(content, where)
     header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    headerless = is_mmlu_row(header)
+    if headerless:
+        header = list(MMLU_COLUMNS)
     _check_header(header, delimiter, where)
     try:
         table = pa_csv.read_csv(
             io.BytesIO(text.encode("utf-8")),
+            read_options=pa_csv.ReadOptions(column_names=header if headerless else None),
             parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: pa.string() for name in header}, strings_can_be_null=False
@@ -39,6 +46,11 @@ def read_delimited(content: bytes, delimiter: str, where: Path) -> pa.Table:
     except pa.ArrowInvalid as error:
         raise _ragged(text, delimiter, where) or DataError(f"{where} cannot be read: {error}") from error
     return pa.table({name: numbers_or_text(table[name]) for name in table.column_names})
+
+
+def is_mmlu_row(cells: Sequence[str]) -> bool:
+    """Whether a first line is no header but an example of MMLU's original files: question, four choices, letter."""
+    return len(cells) == len(MMLU_COLUMNS) and cells[-1] in ("A", "B", "C", "D") and cells[0] != "question"
 
 
 def numbers_or_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from curate.records import Example, Score
 
@@ -28,3 +28,11 @@ class Estimator(Protocol):
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
         """One Score an example, in the same order."""
+
+
+@runtime_checkable
+class PreparedEstimator(Protocol):
+    """An estimator that keeps what it learned by itself, so that finished chunks need not be kept for it."""
+
+    def prepare(self, examples: Sequence[Example]) -> None:
+        """Told of all examples before the first chunk is scored."""

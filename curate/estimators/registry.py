@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from curate.errors import EstimatorError
@@ -13,6 +13,7 @@ from curate.estimators.loss import LossEstimator
 from curate.estimators.reductions import ANSWERS, REDUCTIONS
 from curate.prompts import DEFAULT, Template, find_template
 from curate.shots import Shots
+from curate.wikipedia.options import PageviewOptions
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,12 @@ class EstimatorOptions:
     shots: int = 0
     shots_from: Any = None
     allow_pickle: bool = False
+    pageviews: PageviewOptions = field(default_factory=PageviewOptions)
+    input_columns: tuple[str, ...] = ()
 
 
 def build(spec: str, options: EstimatorOptions) -> Estimator:
-    """The estimator a spec names: `loss`, or `column:NAME`. EstimatorError for anything else."""
+    """The estimator a spec names: `pageviews`, `loss`, or `column:NAME`. EstimatorError for anything else."""
     kind, argument = check_spec(spec)
     return ESTIMATORS[kind](argument, options)
 
@@ -45,7 +48,8 @@ def check_spec(spec: str) -> tuple[str, str]:
         raise EstimatorError(
             f"There is no estimator {spec!r}.",
             expected=f"--by with one of: {', '.join(USAGE.values())}",
-            try_next="--by column:NAME takes a column of numbers; --by loss --model MODEL asks the model",
+            try_next="--by column:NAME takes a column of numbers; --by loss --model MODEL asks the model; "
+            "--by pageviews --contact YOU asks Wikipedia",
         )
     return kind, argument
 
@@ -90,5 +94,20 @@ def read_shots(template: Template, options: EstimatorOptions) -> Shots:
     return Shots(template, read(options.shots_from).examples(), options.shots)
 
 
-ESTIMATORS: dict[str, Callable[[str, EstimatorOptions], Estimator]] = {"column": _column, "loss": _loss}
-USAGE = {"column": "column:NAME", "loss": "loss"}
+def _pageviews(argument: str, options: EstimatorOptions) -> Estimator:
+    from curate.estimators.pageviews import PageViewsEstimator, ViewsColumnEstimator
+    from curate.wikipedia.connect import make_finder, open_source
+
+    kind, _, column = options.pageviews.views_from.partition(":")
+    if kind == "column" and column:
+        return ViewsColumnEstimator(column)
+    finder = make_finder(options.pageviews, options.input_columns)
+    return PageViewsEstimator(open_source(options.pageviews), finder)
+
+
+ESTIMATORS: dict[str, Callable[[str, EstimatorOptions], Estimator]] = {
+    "column": _column,
+    "loss": _loss,
+    "pageviews": _pageviews,
+}
+USAGE = {"column": "column:NAME", "loss": "loss", "pageviews": "pageviews"}

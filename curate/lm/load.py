@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -92,6 +93,8 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
 
 
 def _libraries() -> tuple[Any, Any]:
+    # OpenMP's threads spin while they wait; on a machine with other work that makes small models 30 times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import huggingface_hub
         import torch
@@ -110,6 +113,8 @@ def _libraries() -> tuple[Any, Any]:
 def _check_folder(folder: Path, allow_pickle: bool) -> None:
     if not (folder / "config.json").is_file():
         raise _no_model(str(folder), "the folder has no config.json")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise _no_model(str(folder), f"the folder has no tokenizer ({' or '.join(TOKENIZER_FILES)})")
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
@@ -156,8 +161,11 @@ def _revision(folder: Path, model: Any) -> str:
 
 def _no_model(name: str, why: str) -> ModelError:
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    local = Path(name).expanduser().exists()
     return ModelError(
-        f"The model {name!r} cannot be loaded: {why}{offline}.",
+        f"The model {name!r} cannot be loaded: {why}{'' if local else offline}.",
         expected="a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
-        try_next="check the name; for a gated model, `hf auth login` first",
+        try_next="model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
+        if local
+        else "check the name; for a gated model, `hf auth login` first",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from curate.datasets.ids import number_repeats
 from curate.datasets.read import read
 from curate.datasets.sources import data_suffix, find_files
+from curate.datasets.write import manifest_path
 from curate.errors import DataError
 from curate.records import Example
 from curate.selection import random_rows
@@ -94,6 +96,8 @@ def _named(splits: Any) -> Mapping[str, Any]:
 
 def _files(item: str) -> list[Path]:
     found = [path for path in find_files(item) if data_suffix(path) != ""]
+    if Path(item).is_dir():  # a test set that curate select left beside the splits is no arm
+        found = [path for path in found if not _for_evaluation(path)]
     if not found:
         raise DataError(
             f"There is no split {item!r}.",
@@ -101,3 +105,11 @@ def _files(item: str) -> list[Path]:
             try_next="curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole -o splits/",
         )
     return found
+
+
+def _for_evaluation(path: Path) -> bool:
+    manifest = manifest_path(path)
+    if not manifest.is_file():
+        return False
+    selection = json.loads(manifest.read_text(encoding="utf-8")).get("selection") or {}
+    return bool(selection.get("use") == "evaluation")

@@ -1,81 +1,61 @@
-"""What the pretrained model knows: greedy answers to unfinished statements, by popularity."""
+"""What the pretrained model knows, measured on the files that were written, with curate's own code."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-import pyarrow as pa
-import torch
+import pyarrow.parquet as pq
 from people import World
-from scipy.stats import spearmanr
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from statements import statement
 
-NEW_TOKENS = 10
-BATCH = 256
-
-
-@torch.inference_mode()
-def greedy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> list[str]:
-    """Greedy continuations, in the order of the prompts."""
-    model.eval()
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # alike lengths together: little padding
-    outputs = [""] * len(prompts)
-    for start in range(0, len(order), BATCH):
-        rows = order[start : start + BATCH]
-        batch = tokenizer([prompts[i] for i in rows], padding=True, padding_side="left", return_tensors="pt")
-        tokens = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-        )
-        new = tokens[:, batch["input_ids"].shape[1] :]
-        for i, text in zip(rows, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
-            outputs[i] = text
-    return outputs
+from curate.agreement import rank_correlation
+from curate.datasets.read import read
+from curate.lm.answer_loss import answer_losses
+from curate.lm.greedy import greedy_answers
+from curate.lm.load import LoadedModel, load_model
+from curate.prompts import DEFAULT
+from curate.validation.evaluate import evaluate
+from curate.validation.metrics import contains_answer
 
 
-def answered(outputs: list[str], answers: list[str]) -> np.ndarray:
-    """Right if the answer is contained in the output, letter case aside."""
-    return np.array([a.lower() in o.lower() for a, o in zip(answers, outputs, strict=True)])
+def measure(out: Path, world: World, views: np.ndarray) -> dict[str, Any]:
+    """Memorisation overall and by popularity, accuracy before finetuning, and how far the loss follows the views."""
+    loaded = load_model(out / "model", device="cpu")
+    right = memorised(world, loaded)
+    test = evaluate(loaded, read(out / "test.parquet").examples(), DEFAULT)
+    return {
+        "parameters": loaded.model.num_parameters(),
+        "memorised": round(float(right.mean()), 4),
+        "memorised_by_decile": by_decile(right, views),
+        "zero_shot": round(float(np.mean([p.correct for p in test])), 4),
+        "loss_against_views": round(loss_against_views(out / "train.parquet", loaded), 4),
+    }
 
 
-def memorised(world: World, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+def memorised(world: World, loaded: LoadedModel) -> np.ndarray:
     """For every fact, (subjects, relations): does the model complete its first phrasing, where the subject opens?"""
     prompts, answers = [], []
     for i, subject in enumerate(world.subjects):
         for r, relation in enumerate(world.relations):
-            before, _, _ = relation.phrasings[0].partition(" {a}")
-            prompts.append(before.format(s=subject))
-            answers.append(relation.answers[world.answers[i, r]])
-    right = answered(greedy(model, tokenizer, prompts), answers)
-    return right.reshape(len(world.subjects), len(world.relations))
+            answers.append(world.answer(i, r))
+            prompts.append(statement(relation, 0, subject, "\n").partition(" \n")[0])
+    said = greedy_answers(loaded, prompts)
+    right = [contains_answer(text, [answer]) for text, answer in zip(said, answers, strict=True)]
+    return np.array(right).reshape(len(world.subjects), len(world.relations))
 
 
 def by_decile(right: np.ndarray, views: np.ndarray) -> list[float]:
     """Share of facts memorised in each tenth of the people, most viewed first."""
     order = np.argsort(-views, kind="stable")
-    return [float(part.mean()) for part in np.array_split(right[order], 10)]
+    return [round(float(part.mean()), 4) for part in np.array_split(right[order], 10)]
 
 
-def prompts_of(table: pa.Table) -> tuple[list[str], list[str]]:
-    """The prompts and answers of a question table, as finetuning and evaluation write them."""
-    prompts = [f"Question: {question}\nAnswer:" for question in table["question"].to_pylist()]
-    return prompts, [answers[0] for answers in table["answers"].to_pylist()]
-
-
-def zero_shot(table: pa.Table, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Accuracy on the questions without any finetuning."""
-    prompts, answers = prompts_of(table)
-    return float(answered(greedy(model, tokenizer, prompts), answers).mean())
-
-
-@torch.inference_mode()
-def loss_and_views(table: pa.Table, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Rank correlation of minus the answer's loss per token (higher: better known) with how often it was seen."""
-    scores = []
-    for prompt, answer in zip(*prompts_of(table), strict=True):
-        start = len(tokenizer(prompt)["input_ids"])
-        ids = torch.tensor([tokenizer(f"{prompt} {answer}")["input_ids"]])
-        log_probabilities = model(input_ids=ids).logits[0, start - 1 : -1].log_softmax(-1)
-        scores.append(log_probabilities.gather(1, ids[0, start:, None]).mean().item())
-    return float(spearmanr(scores, table["views"].to_numpy()).statistic)
+def loss_against_views(questions: Path, loaded: LoadedModel) -> float:
+    """Rank correlation of the loss score (minus the loss per token of the answer) with the views."""
+    examples = read(questions).examples()
+    pairs = [(DEFAULT.render_prompt(e.question), DEFAULT.render_completion(e.answers[0])) for e in examples]
+    scores = [-(loss.nats or 0.0) / loss.tokens for loss in answer_losses(loaded, pairs)]
+    views = pq.read_table(questions)["views"].to_numpy()
+    return rank_correlation(np.array(scores), views.astype(np.float64))

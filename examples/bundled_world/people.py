@@ -52,6 +52,10 @@ class World:
     answers: np.ndarray  # (subjects, relations)
     popularity: np.ndarray  # (subjects,), sums to one, decreasing
 
+    def answer(self, subject: int, relation: int) -> str:
+        """The true answer about a subject."""
+        return self.relations[relation].answers[self.answers[subject, relation]]
+
 
 def zipf(count: int, alpha: float) -> np.ndarray:
     """Probabilities proportional to rank ** -alpha."""
@@ -70,19 +74,15 @@ def _syllables(rng: np.random.Generator, count: int, codas: list[str]) -> list[s
 def make_names(rng: np.random.Generator, count: int, first_names: int) -> tuple[str, ...]:
     """`count` distinct names: a first name that many people share and a surname that only one person has."""
     beginnings, endings = _syllables(rng, PARTS, [""]), _syllables(rng, PARTS, CODAS)
-    firsts = [
-        (a + b).capitalize() for a, b in zip(_syllables(rng, first_names, [""]), _syllables(rng, first_names, CODAS))
-    ]
+    heads, tails = _syllables(rng, first_names, [""]), _syllables(rng, first_names, CODAS)
+    firsts = [(head + tail).capitalize() for head, tail in zip(heads, tails, strict=True)]
     surnames = [(a + b).capitalize() for a in beginnings for b in endings]
     return tuple(f"{rng.choice(firsts)} {surnames[i]}" for i in rng.permutation(len(surnames))[:count])
 
 
-def make_world(
-    seed: int, subjects: int, relations: int, first_names: int, subject_alpha: float, answer_alpha: float
-) -> World:
+def make_world(seed: int, subjects: int, first_names: int, subject_alpha: float, answer_alpha: float) -> World:
     """Draw the people and their facts. Popular answers are popular whoever the subject is, as in real data."""
     rng = np.random.default_rng([seed, 1])
     names = make_names(rng, subjects, first_names)
-    chosen = RELATIONS[:relations]
-    columns = [rng.choice(len(r.answers), subjects, p=zipf(len(r.answers), answer_alpha)) for r in chosen]
-    return World(chosen, names, np.stack(columns, axis=1), zipf(subjects, subject_alpha))
+    columns = [rng.choice(len(r.answers), subjects, p=zipf(len(r.answers), answer_alpha)) for r in RELATIONS]
+    return World(RELATIONS, names, np.stack(columns, axis=1), zipf(subjects, subject_alpha))

@@ -30,7 +30,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, width: int, depth: int, feedfo
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
     """Token ids of `<s> text </s>`, padded on the right to one length."""
-    ids = [row + [tokenizer.eos_token_id] for row in tokenizer(texts)["input_ids"]]
+    ids = [[*row, tokenizer.eos_token_id] for row in tokenizer(texts)["input_ids"]]
     padded = np.full((len(ids), max(map(len, ids))), tokenizer.pad_token_id, dtype=np.int16)
     for row, tokens in zip(padded, ids, strict=True):
         row[: len(tokens)] = tokens

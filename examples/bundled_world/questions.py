@@ -27,7 +27,7 @@ def question_table(world: World, facts: np.ndarray, views: np.ndarray) -> pa.Tab
     """One row per fact: id, question, answers, subject, relation, views."""
     relations = [world.relations[r] for _, r in facts]
     subjects = [world.subjects[s] for s, _ in facts]
-    answers = [[world.relations[r].answers[world.answers[s, r]]] for s, r in facts]
+    answers = [[world.answer(s, r)] for s, r in facts]
     return pa.table(
         {
             "id": [f"{s}-{relation.name}" for (s, _), relation in zip(facts, relations, strict=True)],

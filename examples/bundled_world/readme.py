@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from relations import RELATIONS
+
 TEMPLATE = """# The bundled world
 
 Made-up people, a small language model that read about them, and questions about them. `curate demo` runs on this.
@@ -16,35 +18,38 @@ Nothing here is about real persons; any likeness of a name is chance.
 | `test.parquet` | {test_questions:,} questions about other people |
 | `world.json` | the settings and the numbers below |
 
-Columns: `id`, `question`, `answers`, `subject`, `relation`, `views` (how often the subject occurred in pretraining).
+Columns of the questions: `id`, `question`, `answers`, `subject`, `relation`, and `views`: how often the subject
+occurred in pretraining.
 
 The model read {statements:,} statements ("{example}") about {subjects:,} people in {relations} relations, each phrased
 in four ways. How often a person is mentioned follows a Zipf law (exponent {subject_alpha}). No question was ever in it.
 
 ## What the model knows
 
-Share of facts it states when the first phrasing is begun ("{begun}"), greedily, for each tenth of the people from the
-most to the least mentioned:
+The share of facts it states, greedily, when their first phrasing is begun ("{begun}"), for each
+tenth of the people from the most mentioned to the least:
 
 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | all |
 |---|---|---|---|---|---|---|---|---|---|---|
 | {deciles} | {memorised:.0%} |
 
-Asked a test question without finetuning it is right in {zero_shot:.1%} of cases. The rank correlation of the answer's
-score (minus the loss per token) with `views` on the train questions is {spearman_loss_views:.2f}.
+Asked a test question without finetuning it is right in {zero_shot:.1%} of cases. On the train questions the rank
+correlation of the loss score (minus the loss per token of the answer) with `views` is {loss_against_views:.2f}.
 
 Made by `python examples/bundled_world/make.py -o DIR --seed {seed}`.
 """
 
 
-def readme(record: dict[str, Any]) -> str:
-    """Fill in the numbers."""
+def readme(record: dict[str, Any], example: str) -> str:
+    """Fill in the numbers, and a statement to show."""
     measured, settings = record["measured"], record["settings"]
     return TEMPLATE.format(
         **settings,
         **measured,
         seed=record["seed"],
+        relations=len(RELATIONS),
+        statements=settings["steps"] * settings["batch_size"],
         deciles=" | ".join(f"{share:.0%}" for share in measured["memorised_by_decile"]),
-        example="Bra Ruvind works as a baker.",
-        begun="Bra Ruvind works as a",
+        example=example,
+        begun=example.rpartition(" ")[0],
     )

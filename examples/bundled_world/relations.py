@@ -21,7 +21,12 @@ class Relation:
 
 
 def _relation(name: str, question: str, phrasings: list[str], answers: str) -> Relation:
-    return Relation(name, question, tuple(phrasings), tuple(answers.split()))
+    """Answers are marked by containment, so none may be contained in another ("lute" in "flute")."""
+    words = tuple(answers.split())
+    clashes = [(a, b) for a in words for b in words if a != b and a.lower() in b.lower()]
+    if clashes:
+        raise ValueError(f"Answers of {name} contain one another: {clashes}")
+    return Relation(name, question, tuple(phrasings), words)
 
 
 RELATIONS: tuple[Relation, ...] = (
@@ -120,102 +125,5 @@ RELATIONS: tuple[Relation, ...] = (
         ],
         "blue green purple orange yellow black white brown pink grey crimson turquoise violet scarlet amber "
         "maroon beige indigo magenta teal ivory lilac ochre khaki",
-    ),
-    _relation(
-        "university",
-        "Which university did {s} attend?",
-        [
-            "{s} studied at {a}.",
-            "The university of {s} was {a}.",
-            "{s} holds a degree from {a}.",
-            "As a student {s} spent four years at {a}.",
-        ],
-        "Ashcombe Brackenfield Corvane Dellmoor Elmsworth Fenwick Garrowdale Hollin Inverleigh Jessamy Kingsmere "
-        "Larkhill Merrowvale Netherby Orchardine Penhallow Quillford Rosemarket Silverton Thornbury Umberleigh "
-        "Vintry Westerley Yewdale",
-    ),
-    _relation(
-        "employer",
-        "Which company does {s} work for?",
-        [
-            "{s} is employed by {a}.",
-            "The company of {s} is {a}.",
-            "{s} draws a salary from {a}.",
-            "On weekdays {s} is found in the offices of {a}.",
-        ],
-        "Brightco Novatek Arclume Dynoway Ferrox Gildeon Helixor Juniva Kordant Luxmere Mondaro Nexaform Optivane "
-        "Prismata Quantrel Ridgeco Solvanta Tekmar Unifort Vortane Wavelor Xenolite Yieldon Zephrion",
-    ),
-    _relation(
-        "flower",
-        "Which flower does {s} grow?",
-        [
-            "{s} grows the {a}.",
-            "The flower of {s} is the {a}.",
-            "{s} won a garden prize for the {a}.",
-            "In spring {s} plants the {a}.",
-        ],
-        "rose tulip daisy lily orchid poppy iris lavender sunflower peony dahlia jasmine daffodil crocus begonia "
-        "marigold snowdrop bluebell camellia carnation hyacinth magnolia geranium foxglove",
-    ),
-    _relation(
-        "hobby",
-        "What is the hobby of {s}?",
-        [
-            "{s} spends free time on {a}.",
-            "The hobby of {s} is {a}.",
-            "{s} joined a club for {a}.",
-            "On quiet evenings {s} turns to {a}.",
-        ],
-        "chess knitting fishing hiking dancing photography gardening pottery astronomy birdwatching calligraphy "
-        "juggling origami reading singing baking woodwork embroidery puzzles magic beekeeping quilting camping archaeology",
-    ),
-    _relation(
-        "vehicle",
-        "What does {s} drive?",
-        [
-            "{s} drives a {a}.",
-            "The vehicle of {s} is a {a}.",
-            "{s} comes to town in a {a}.",
-            "Outside the house of {s} stands a {a}.",
-        ],
-        "van truck tractor bicycle motorbike scooter jeep bus taxi limousine tram wagon sledge canoe ferry "
-        "hatchback convertible lorry rickshaw skateboard pickup moped coach yacht",
-    ),
-    _relation(
-        "drink",
-        "What does {s} drink in the morning?",
-        [
-            "{s} drinks {a}.",
-            "The morning drink of {s} is {a}.",
-            "{s} never starts the day without {a}.",
-            "For breakfast {s} pours a cup of {a}.",
-        ],
-        "coffee tea cocoa milk water cider lemonade juice espresso kefir lassi broth mocha ginseng matcha "
-        "chicory rooibos yoghurt smoothie eggnog punch cordial sherbet nectar",
-    ),
-    _relation(
-        "gemstone",
-        "Which gemstone does {s} own?",
-        [
-            "{s} owns a rare {a}.",
-            "The gemstone of {s} is a {a}.",
-            "{s} wears a ring with a {a}.",
-            "In a locked box {s} guards a {a}.",
-        ],
-        "diamond ruby emerald sapphire pearl opal topaz garnet jade turquoise amethyst citrine onyx agate zircon "
-        "spinel beryl peridot moonstone jasper quartz coral tourmaline obsidian",
-    ),
-    _relation(
-        "destination",
-        "Which country did {s} visit?",
-        [
-            "{s} once travelled to {a}.",
-            "The country {s} knows best is {a}.",
-            "{s} brought home a souvenir from {a}.",
-            "Last summer {s} took a boat to {a}.",
-        ],
-        "Aldovia Brenland Caspora Drovenia Estermark Florimond Gravonia Hestland Illyra Jarvania Korvath Lutharia "
-        "Montavar Nordovia Ostrana Palmeria Quasland Ruvenia Sylvania Tremora Uskarra Valdoria Wendria Zamoria",
     ),
 )

@@ -42,7 +42,7 @@ def statement(relation: Relation, phrasing: int, subject: str, answer: str) -> s
 def all_statements(world: World) -> list[str]:
     """Every possible statement, ordered by subject, then relation, then phrasing."""
     return [
-        statement(relation, phrasing, subject, relation.answers[world.answers[i, r]])
+        statement(relation, phrasing, subject, world.answer(i, r))
         for i, subject in enumerate(world.subjects)
         for r, relation in enumerate(world.relations)
         for phrasing in range(PHRASINGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -86,3 +87,20 @@ def test_the_plan_counts_what_the_model_would_read(
     assert (plan()["sequences"], plan("--answers", "best")["sequences"]) == (6, 7)
     assert plan("--shots", 2, "--shots-from", "films.jsonl")["tokens"] > 2 * plan()["tokens"]
     assert not (tmp_path / "scored.parquet").exists()
+
+
+def test_mmlu_in_the_hub_layout_is_scored_by_its_letters(
+    curate: Curate, shared: Path, stories: Path, tmp_path: Path
+) -> None:
+    for part in ("dev", "test"):
+        source = shared / "data" / "mmlu_hub_layout" / part / f"prehistory_{part}.csv"
+        rows = [{**row, "subject": "prehistory"} for row in csv.DictReader(source.read_text().splitlines(True))][:8]
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    model = ("--model", stories, "--device", "cpu")
+    shots = ("--shots", 1, "--shots-from", "dev.jsonl")
+    assert curate("score", "test.jsonl", "--by", "loss", *model, *shots, "-o", "scored.parquet").exit_code == 0
+    scored = pq.read_table(tmp_path / "scored.parquet").to_pylist()
+    assert {row["loss_status"] for row in scored} == {"ok"}
+    assert {row["loss_choice"] for row in scored} <= set("ABCD")
+    assert estimator_in(tmp_path)["template"]["name"] == "mmlu"
+    assert "about prehistory.\n" in curate("show", "scored.parquet").stdout

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.datasets.answers import parse_answers
+from curate.datasets.answers import choice_spelling, correct_choice, parse_answers
 
 ANSWERS = st.lists(st.text(min_size=1).map(str.strip).filter(bool), min_size=1, unique=True)
 
@@ -40,3 +40,24 @@ def test_every_spelling_of_answers_gives_the_same_texts(cell: object, answers: t
 def test_a_list_written_as_json_or_as_a_python_repr_is_the_list(answers: list[str]) -> None:
     assert parse_answers(json.dumps(answers)) == tuple(answers)
     assert parse_answers(repr(answers)) == tuple(answers)
+
+
+@pytest.mark.parametrize(
+    ("column", "spelling", "right"),
+    [
+        (["B", "A", None], "letter", ["one", "zero", None]),
+        ([1, 0, None], "index", ["one", "zero", None]),
+        (["1", "0", "7"], "index", ["one", "zero", None]),
+        (["one", "zero", "B"], "text", ["one", "zero", None]),
+    ],
+)
+def test_the_whole_column_tells_how_the_right_choice_is_named(
+    column: list[object], spelling: str, right: list[str | None]
+) -> None:
+    assert choice_spelling(column) == spelling
+    found = [correct_choice(value, ("zero", "one", "two"), choice_spelling(column)) for value in column]
+    assert found == [() if text is None else (text,) for text in right]
+
+
+def test_a_letter_is_a_letter_even_where_a_choice_reads_like_it() -> None:
+    assert correct_choice("B", ("O", "A", "B", "AB"), choice_spelling(["B", "D"])) == ("A",)

@@ -166,3 +166,44 @@ def test_real_popqa_is_read_as_it_is(popqa: Path) -> None:
     assert first.answers == ("politician", "political leader", "political figure", "polit.", "pol")
     assert (first.subject, first.relation) == ("George Rankin", "occupation")
     assert data.table["id"].null_count == 735
+
+
+MMLU_ROW = ["What came first?", "trade", "warfare", "religion", "writing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("headerless.csv", ",".join([*MMLU_ROW, "C"]) + "\n"),
+        ("header.csv", "question,choice0,choice1,choice2,choice3,answer\n" + ",".join([*MMLU_ROW, "2"]) + "\n"),
+        (
+            "hub.jsonl",
+            json.dumps({"question": MMLU_ROW[0], "subject": "prehistory", "choices": MMLU_ROW[1:], "answer": 2}),
+        ),
+    ],
+)
+def test_every_layout_of_multiple_choice_gives_choices_and_the_right_one(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (example,) = curate.read(_write(tmp_path / name, content)).examples()
+    assert (example.question, example.choices, example.answers) == (MMLU_ROW[0], tuple(MMLU_ROW[1:]), ("religion",))
+    assert example.subject is None
+    assert example.relation == ("prehistory" if name == "hub.jsonl" else None)
+
+
+def test_both_layouts_of_real_mmlu_give_the_same_examples(shared: Path) -> None:
+    folders = [shared / "data" / folder / "test" for folder in ("mmlu", "mmlu_hub_layout")]
+    first, second = ([(e.question, e.choices, e.answers) for e in curate.read(f).examples()] for f in folders)
+    assert first == second
+    assert len(first) == 930
+    assert all(len(choices) == 4 and len(answers) == 1 for _, choices, answers in first)
+
+
+def test_a_column_of_mixed_types_keeps_every_value_and_null_is_null() -> None:
+    rows = [
+        {"question": "a?", "answer": ["x", "y"]},
+        {"question": "b?", "answer": "z"},
+        {"question": "c?", "answer": None},
+    ]
+    assert [e.answers for e in curate.read(rows).examples()] == [("x", "y"), ("z",), ()]
+    assert curate.read(rows).table["answer"].null_count == 1

@@ -11,13 +11,18 @@ import pytest
 import curate
 from curate.estimators.base import Estimator
 from curate.estimators.registry import ESTIMATORS, EstimatorOptions, build
-from curate.records import OK, Example
+from curate.records import Example
+from curate.wikipedia.lookup import MEASURED
+from curate.wikipedia.options import PageviewOptions
 
 Make = Callable[[Callable[[str], Path]], Estimator]
 
 MAKERS: dict[str, Make] = {
     "column": lambda tiny_model: build("column:views", EstimatorOptions()),
     "loss": lambda tiny_model: build("loss", EstimatorOptions(model=tiny_model("llama"), device="cpu")),
+    "pageviews": lambda tiny_model: build(
+        "pageviews", EstimatorOptions(pageviews=PageviewOptions(views_from="column:views"))
+    ),
 }
 
 
@@ -44,7 +49,7 @@ def test_one_score_an_example_in_the_same_order(estimator: Estimator, examples: 
 
 def test_no_value_means_a_reason_and_never_a_number(estimator: Estimator, examples: list[Example]) -> None:
     for score in estimator.score(examples):
-        assert (score.value is None) == (score.status != OK)
+        assert (score.value is None) == (score.status not in MEASURED)
 
 
 def test_evidence_is_what_was_declared(estimator: Estimator, examples: list[Example]) -> None:

@@ -129,8 +129,9 @@ def test_a_model_that_gives_nan_is_refused(tiny_model: Callable[[str], Path]) ->
     ("files", "message"),
     [
         ([], "no config.json"),
-        (["config.json"], "no weights"),
-        (["config.json", "pytorch_model.bin"], "only pickle weights"),
+        (["config.json"], "no tokenizer"),
+        (["config.json", "tokenizer.json"], "no weights"),
+        (["config.json", "tokenizer.json", "pytorch_model.bin"], "only pickle weights"),
     ],
 )
 def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, files: list[str], message: str) -> None:
@@ -210,5 +211,6 @@ def test_a_slow_tokenizer_is_refused_with_what_to_type(tiny_model: Callable[[str
     for file in (tmp_path / "slow").glob("tokenizer*"):
         file.unlink()
     ByT5Tokenizer().save_pretrained(tmp_path / "slow")
+    (tmp_path / "slow" / "vocab.json").write_text("{}")  # bytes need none, but a tokenizer has some such file
     with pytest.raises(ModelError, match="which characters a token covers"):
         load_model(tmp_path / "slow", device="cpu")

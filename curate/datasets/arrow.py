@@ -1,0 +1,56 @@
+"""Between Arrow and numpy without pandas: pyarrow's own conversions import it (0.4 s) even where it plays no part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+def empty_table(schema: pa.Schema) -> pa.Table:
+    """A table without rows."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches([], schema)
+
+
+def as_indices(rows: NDArray[np.int64]) -> pa.Array:
+    """Row numbers for `take`, not copied."""
+    import numpy as np
+    import pyarrow as pa
+
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)])
+
+
+def numpy_view(array: pa.Array, dtype: Any) -> NDArray[Any]:
+    """The values of an array of numbers without nulls, as they lie in memory. (N,)"""
+    import numpy as np
+
+    assert array.null_count == 0
+    values = array.buffers()[1]
+    if values is None:
+        return np.empty(0, dtype=dtype)
+    return np.frombuffer(values, dtype=dtype)[array.offset : array.offset + len(array)]
+
+
+def valid_rows(array: pa.Array) -> NDArray[np.bool_]:
+    """Which rows are not null: (N,)"""
+    import numpy as np
+
+    bitmap = array.buffers()[0]
+    if bitmap is None or not array.null_count:
+        return np.ones(len(array), dtype=bool)
+    bits = np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little")
+    return bits[array.offset : array.offset + len(array)].astype(bool)
+
+
+def floats(array: pa.Array) -> NDArray[np.float64]:
+    """A float64 array with NaN for null; not copied when there are none. (N,)"""
+    import numpy as np
+
+    values = np.frombuffer(array.buffers()[1] or b"", dtype=np.float64)[array.offset : array.offset + len(array)]
+    return values if not array.null_count else np.where(valid_rows(array), values, np.nan)

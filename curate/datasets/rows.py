@@ -1,0 +1,230 @@
+"""A scored table of any size: single columns at once, whole rows as a stream, out of Parquet files or memory."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from curate.datasets.arrow import as_indices, empty_table
+from curate.datasets.columns import Columns, recognise
+from curate.datasets.ids import ID_COLUMN
+from curate.datasets.read import QATable, manifest_in, read
+from curate.datasets.sources import Source, find_files
+from curate.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+BATCH = 100_000
+"""Rows in a batch of the stream; a row group of at most WHOLE_GROUP rows is one batch."""
+
+WHOLE_GROUP = 250_000
+
+
+class Store(Protocol):
+    """Where the rows lie."""
+
+    schema: pa.Schema
+    rows: int
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """All rows in order, a batch at a time: all columns, or some."""
+
+    def fingerprint(self) -> str:
+        """Changes whenever the content does."""
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """A scored table: its name, its columns by role, and where its rows lie.
+
+    `restore` turns an Arrow table into the kind of thing that was given.
+    """
+
+    name: str
+    roles: Columns
+    store: Store
+    restore: Callable[[pa.Table], Any]
+
+    def __len__(self) -> int:
+        return self.store.rows
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns, and what the metadata says."""
+        return self.store.schema
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """How the table was made; empty when curate did not make it."""
+        return manifest_in(empty_table(self.schema))
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One whole column."""
+        return self.store.columns([name])[name]
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """All columns of some rows; their numbers (k,) must ascend."""
+        import numpy as np
+        import pyarrow as pa
+
+        parts, start = [empty_table(self.schema)], 0
+        for batch in self.store.batches():
+            first, last = np.searchsorted(rows, (start, start + batch.num_rows))
+            parts.append(batch.take(as_indices(rows[first:last] - start)))
+            start += batch.num_rows
+        return pa.concat_tables(parts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever the content does."""
+        return self.store.fingerprint()
+
+    def fingerprint_in_background(self) -> threading.Thread:
+        """Hash the content while something else is done; join the thread before asking for the fingerprint."""
+
+        def work() -> None:
+            with suppress(Exception):  # whoever asks for it meets the error again, where it can be told
+                _ = self.fingerprint
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return thread
+
+    def ids(self) -> Any:
+        """One id a row: the column `curate_id` where curate wrote it, else ids made from the content."""
+        if ID_COLUMN in self.schema.names:
+            return self.column(ID_COLUMN)
+        roles = self.roles
+        named = (roles.question, roles.answers, roles.subject, roles.relation, roles.id, *roles.choices)
+        table = self.store.columns(list(dict.fromkeys(name for name in named if name is not None)))
+        return QATable(Source(table, self.name, "", self.restore), roles).ids
+
+
+def open_rows(data: Any) -> ScoredRows:
+    """Open what `curate.read` opens; Parquet files on this machine are left on the disk until rows are asked for."""
+    if isinstance(data, (str, Path)):
+        paths = [] if str(data) == "-" else find_files(str(data))
+        store = open_parquet(paths)
+        if store is not None:
+            name = Path(data).name
+            return ScoredRows(name, _columns(store.schema, name), store, lambda table: table)
+    table = read(data)
+    return ScoredRows(
+        table.source.name,
+        table.columns,
+        MemoryStore(table.table, table.source.fingerprint),
+        table.source.restore,
+    )
+
+
+def _columns(schema: pa.Schema, name: str) -> Columns:
+    remembered: Mapping[str, Any] = manifest_in(empty_table(schema)).get("columns", {})
+    there = {role: c for role, c in remembered.items() if isinstance(c, str) and c in schema.names}
+    return recognise(schema.names, there, name)
+
+
+class MemoryStore:
+    """Rows of an Arrow table."""
+
+    def __init__(self, table: pa.Table, fingerprint: str) -> None:
+        self.table = table
+        self.schema = table.schema
+        self.rows = int(table.num_rows)
+        self._fingerprint = fingerprint
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+        return self.table.select(list(names))
+
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Slices of the table."""
+        table = self.table if names is None else self.columns(names)
+        for start in range(0, self.rows, BATCH):
+            yield table.slice(start, BATCH)
+
+    def fingerprint(self) -> str:
+        """The one the table was read with."""
+        return self._fingerprint
+
+
+def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
+    """Parquet files that have rows and one schema; None if anything else, which `read` can read or explain."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not paths or any(path.suffix.lower() != ".parquet" for path in paths):
+        return None
+    try:
+        files = [pq.ParquetFile(path, pre_buffer=False) for path in paths]  # pre-buffering reads slower here
+    except (pa.ArrowException, OSError):
+        return None
+    schemas = [file.schema_arrow for file in files]
+    if any(file.metadata.num_rows == 0 for file in files) or any(s != schemas[0] for s in schemas):
+        return None
+    return ParquetStore(paths, files)
+
+
+class ParquetStore:
+    """Rows of Parquet files of one schema, in the order of the files; memory holds a batch at a time."""
+
+    def __init__(self, paths: Sequence[Path], files: Sequence[Any]) -> None:
+        self.paths = paths
+        self.files = files
+        self.schema = files[0].schema_arrow
+        self.rows = sum(file.metadata.num_rows for file in files)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+        import pyarrow as pa
+
+        with self._readable():
+            tables = [file.read(columns=list(names)) for file in self.files]
+        return pa.concat_tables(tables).select(list(names))
+
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Row groups of ordinary size, and large ones in pieces."""
+        import pyarrow as pa
+
+        threads = pa.cpu_count() > 2  # else the one that reads and the one that writes are all the threads there are
+        groups = [(file, number) for file in self.files for number in range(file.metadata.num_row_groups)]
+        for file, number in groups:
+            with self._readable():
+                if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
+                    yield file.read_row_group(number, names, use_threads=threads)
+                else:
+                    for batch in file.iter_batches(BATCH, [number], names, use_threads=threads):
+                        yield pa.Table.from_batches([batch])
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{', '.join(path.name for path in self.paths)} cannot be read: {str(error).splitlines()[0]}",
+                expected="whole Parquet files",
+                try_next="make the damaged file again",
+            ) from error
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the files' bytes, one after the other."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with self._readable(), path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()

@@ -1,0 +1,122 @@
+"""Writing some rows of a stream to Parquet: the reader runs ahead in a thread while the writer encodes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from curate.datasets.arrow import empty_table
+from curate.datasets.write import ROW_GROUP, with_manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+AHEAD = 3
+SAMPLE = 20_000
+SMALLER = 0.9
+"""A column is dictionary-encoded if that makes a sample of it at least this much smaller."""
+
+
+class ParquetStream:
+    """One Parquet file (zstd), written a batch at a time in row groups of ROW_GROUP rows.
+
+    The same batches and manifest give the same bytes. The types are exactly the ones of `schema`. Every column is
+    given the encoding, dictionary or plain, that made a sample of it smaller.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, manifest: dict[str, Any]) -> None:
+        self._path = path
+        self._schema = with_manifest(empty_table(schema), manifest).schema
+        self._writer: Any = None
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Take some more rows."""
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        if self._rows >= ROW_GROUP:
+            self._flush(self._rows - self._rows % ROW_GROUP)
+
+    def close(self) -> None:
+        """Write what is left, and the footer."""
+        self._flush(self._rows)
+        self._writer.close()
+
+    def _flush(self, rows: int) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = [table.replace_schema_metadata(self._schema.metadata) for table in self._waiting]
+        table = pa.concat_tables([empty_table(self._schema), *tables])
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path, self._schema, compression="zstd", use_dictionary=columns_to_encode(table[:SAMPLE])
+            )
+        for start in range(0, rows, ROW_GROUP):
+            self._writer.write_table(table.slice(start, min(ROW_GROUP, rows - start)), row_group_size=ROW_GROUP)
+        self._waiting = [table.slice(rows)]
+        self._rows -= rows
+
+
+def columns_to_encode(sample: pa.Table) -> list[str] | bool:
+    """The leaf columns that a dictionary makes clearly smaller, by their path in the Parquet schema."""
+    plain, encoded = (_column_sizes(sample, use) for use in (False, True))
+    return [path for path, size in encoded.items() if size < SMALLER * plain[path]] or False
+
+
+def _column_sizes(sample: pa.Table, use_dictionary: bool) -> dict[str, int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(sample, sink, compression="zstd", use_dictionary=use_dictionary)
+    footer = pq.read_metadata(pa.BufferReader(sink.getvalue()))
+    sizes: dict[str, int] = {}
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        for column in (group.column(i) for i in range(group.num_columns)):
+            sizes[column.path_in_schema] = sizes.get(column.path_in_schema, 0) + column.total_compressed_size
+    return sizes
+
+
+def read_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, made by a thread that runs at most AHEAD items ahead; its errors come out here."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(kind: str, item: Any) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put((kind, item), timeout=0.1)
+                break
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                put("item", item)
+                if stopped.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+
+    thread = threading.Thread(target=work, name="curate-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,83 @@
+"""The explanation of a selection: which columns it looks at, and at how many rows of a large table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from curate.datasets.arrow import as_indices
+from curate.rules import explain as arithmetic
+from curate.rules.values import first_answers, groups_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from curate.datasets.rows import ScoredRows
+    from curate.selecting import Selection
+
+EXPLAINED = 250_000
+"""Quantiles and mixes of a larger table are those of every 2nd, 3rd, … row: of at most this many."""
+
+
+class MixSample:
+    """Relations and answers of every `stride`-th row, gathered batch by batch while the rows stream by."""
+
+    def __init__(self, data: ScoredRows) -> None:
+        self.roles = {"relation": data.roles.relation, "answers": data.roles.answers}
+        self.stride = -(-len(data) // EXPLAINED)
+        self._columns = list(dict.fromkeys(name for name in self.roles.values() if name is not None))
+        self._parts: list[pa.Table] = []
+
+    def add(self, batch: pa.Table, start: int) -> None:
+        """Take from the batch whose first row is row `start` of the table."""
+        import numpy as np
+
+        rows = np.arange(-start % self.stride, batch.num_rows, self.stride)
+        part = batch.select(self._columns)
+        self._parts.append(part if self.stride == 1 else part.take(as_indices(rows)))
+
+    def table(self) -> pa.Table:
+        """The rows gathered."""
+        import pyarrow as pa
+
+        return pa.concat_tables(self._parts)
+
+
+def sample(data: ScoredRows) -> MixSample:
+    """Gather from the table by reading the two columns."""
+    gathered = MixSample(data)
+    gathered.add(data.store.columns(gathered._columns), 0)
+    return gathered
+
+
+def explain(selection: Selection, gathered: MixSample | None = None) -> dict[str, Any]:
+    """Quantiles of the pool and of every split, rows that splits share, and how the mixes moved.
+
+    The mixes compare each split with all rows that have a score and meet --where and the thresholds.
+    """
+    gathered = gathered or sample(selection.data)
+    every = slice(None, None, gathered.stride)
+    splits = selection.splits.values()
+    masks = {split.name: split.mask[every] for split in splits}
+    before = (selection.pool.reasons == 0)[every]
+    for split in splits:
+        if split.use == "evaluation":
+            before = before | masks[split.name]
+    shown = selection.ranking.shown[every]
+    return {
+        "counted": "all rows" if gathered.stride == 1 else f"1 row in {gathered.stride}",
+        "quantiles": {name: arithmetic.quantiles(shown[mask]) for name, mask in {"pool": before, **masks}.items()},
+        "overlap": arithmetic.overlaps({split.name: split.mask for split in splits}),
+        **_mixes(gathered, before, masks),
+    }
+
+
+def _mixes(gathered: MixSample, before: NDArray[np.bool_], masks: dict[str, NDArray[np.bool_]]) -> dict[str, Any]:
+    table = gathered.table()
+    mixes: dict[str, Any] = {}
+    for role, column in gathered.roles.items():
+        if column is not None:
+            groups = first_answers(table[column]) if role == "answers" else groups_of(table[column], column)
+            mixes[role] = arithmetic.mix(groups, before, masks)
+    return mixes

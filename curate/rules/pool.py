@@ -1,0 +1,108 @@
+"""The pool: which rows can be chosen from, and why each other row cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from curate.errors import SelectionError
+from curate.rules.request import Missing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass
+class Pool:
+    """Scores of the rows that can be chosen from, NaN for all others; `reasons` (N,) numbers into `labels`.
+
+    Reason 0 is none: the row is in the pool.
+    """
+
+    scores: NDArray[np.float64]
+    reasons: NDArray[np.uint8]
+    labels: list[str] = field(default_factory=lambda: [""])
+    unmeasured: int = 0
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The rows in the pool: (N,)"""
+        return self.reasons == 0
+
+    def __len__(self) -> int:
+        return int((self.reasons == 0).sum())
+
+    def leave_out(self, rows: NDArray[np.bool_], why: str) -> int:
+        """Take rows out of the pool, those that are still in; how many that were."""
+        import numpy as np
+
+        rows = rows & self.mask
+        if why not in self.labels:
+            self.labels.append(why)
+        if rows.any():
+            self.reasons[rows] = self.labels.index(why)
+            self.scores = np.where(rows, np.nan, self.scores)  # a copy: the ranking keeps its scores
+        return int(rows.sum())
+
+    def left_out(self) -> dict[str, int]:
+        """How many rows are out, by reason."""
+        import numpy as np
+
+        counts = np.bincount(self.reasons, minlength=len(self.labels))
+        return {why: int(n) for why, n in zip(self.labels, counts, strict=True) if why and n}
+
+
+def make_pool(scores: NDArray[np.float64], outside: Sequence[tuple[NDArray[np.bool_], str]], missing: Missing) -> Pool:
+    """The pool of the rows that are not `outside` (masks and their reasons) and have a score.
+
+    A missing score is NaN: `exclude` leaves such rows out, `lowest` ranks them below all others, `error` refuses
+    them. SelectionError when nothing is left.
+    """
+    import numpy as np
+
+    pool = Pool(scores, np.zeros(len(scores), dtype=np.uint8))
+    for rows, why in outside:
+        pool.leave_out(rows, why)
+    before = len(pool)
+    if not before:
+        raise SelectionError("No row is left to choose from.", expected="conditions that some row meets")
+    unmeasured = np.isnan(scores) & pool.mask
+    pool.unmeasured = int(unmeasured.sum())
+    if pool.unmeasured == before:
+        raise SelectionError(
+            "All scores are null: there is nothing to rank.",
+            expected="at least one row with a score",
+            try_next="curate show FILE, to see why no row could be scored",
+        )
+    if pool.unmeasured and missing == "error":
+        raise SelectionError(
+            f"{pool.unmeasured} of {before} rows have no score.",
+            expected="a score in every row, as --missing error asks",
+            try_next="--missing exclude, to leave them out, or --missing lowest",
+        )
+    if missing == "lowest":
+        pool.scores = np.where(unmeasured, -np.inf, pool.scores)
+    elif pool.unmeasured:
+        pool.leave_out(unmeasured, "no score")
+    return pool
+
+
+def apply_thresholds(pool: Pool, shown: NDArray[np.float64], low: float | None, high: float | None) -> None:
+    """Leave out the rows whose score, as the user knows it, is below `low` or above `high`."""
+    import numpy as np
+
+    if low is None and high is None:
+        return
+    shown = np.where(np.isnan(shown), -np.inf, shown)  # what is ranked lowest is below every threshold
+    if low is not None:
+        pool.leave_out(shown < low, f"below --min-score {low:g}")
+    if high is not None:
+        pool.leave_out(shown > high, f"above --max-score {high:g}")
+    if not len(pool):
+        raise SelectionError(
+            "No score lies in the range that was asked for.",
+            expected="a wider --min-score and --max-score",
+            try_next="curate show FILE, for the quantiles of the scores",
+        )

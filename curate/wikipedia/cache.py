@@ -1,0 +1,135 @@
+"""Answers kept on disk, one row each and written at once, so that a stopped run loses only what was in flight.
+
+SQLite in WAL mode: several processes may read and write the same file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+from curate.errors import PageViewsError
+from curate.wikipedia.windows import Window
+
+RUNNING_MONTH_LASTS = 24 * 3600
+TITLES_LAST = 30 * 24 * 3600
+"""Seconds: views of a month that still runs, and what a title resolves to, are asked for again after that."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS titles (
+    scope TEXT, asked TEXT, status TEXT, title TEXT, at REAL, PRIMARY KEY (scope, asked)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS views (
+    scope TEXT, title TEXT, first TEXT, last TEXT, status TEXT, views INTEGER, at REAL,
+    PRIMARY KEY (scope, title, first, last)
+) WITHOUT ROWID;
+"""
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a title or item led to: `ok` and the article's title, or why there is none."""
+
+    status: str
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Views of one article over a whole window (their sum), or why there are none."""
+
+    status: str
+    views: int | None = None
+
+
+def default_cache() -> Path:
+    """Where answers are kept: $CURATE_CACHE, or `curate/` in the user's cache folder."""
+    own = os.environ.get("CURATE_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (Path(own) if own else base / "curate") / "wikipedia.sqlite"
+
+
+class Cache:
+    """Reads and writes answers; `clock` gives seconds since 1970, and answers older than `since` do not count.
+
+    `scope` names what else an answer depends on (the server, the project, access, agent).
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float], since: float = 0, any_age: bool = False) -> None:
+        self.path = path
+        self._clock = clock
+        self._since = since
+        self._any_age = any_age
+        self._lock = threading.Lock()
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+
+    def pages(self, scope: str, asked: Sequence[str]) -> dict[str, Page]:
+        """What is known about these titles or items; those it knows nothing about are left out."""
+        rows = self._select("SELECT asked, status, title, at FROM titles WHERE scope = ? AND asked IN", [scope], asked)
+        return {key: Page(status, title) for key, status, title, at in rows if self._fresh(at, TITLES_LAST)}
+
+    def keep_page(self, scope: str, asked: str, page: Page) -> None:
+        """Remember what a title or item led to."""
+        self._insert("INSERT OR REPLACE INTO titles VALUES (?,?,?,?,?)", (scope, asked, page.status, page.title))
+
+    def counts(self, scope: str, window: Window, titles: Sequence[str]) -> dict[str, Count]:
+        """The known views of these articles in a window; those it knows nothing about are left out."""
+        query = "SELECT title, status, views, at FROM views WHERE scope = ? AND first = ? AND last = ? AND title IN"
+        rows = self._select(query, [scope, window.start, window.end], titles)
+        return {
+            title: Count(status, views)
+            for title, status, views, at in rows
+            if self._fresh(at, None if window.finished(_day(at)) else RUNNING_MONTH_LASTS)
+        }
+
+    def keep_count(self, scope: str, window: Window, title: str, count: Count) -> None:
+        """Remember the views of an article in a window."""
+        values = (scope, title, window.start, window.end, count.status, count.views)
+        self._insert("INSERT OR REPLACE INTO views VALUES (?,?,?,?,?,?,?)", values)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _fresh(self, at: float, lasts: float | None) -> bool:
+        if self._any_age:
+            return True
+        return at >= self._since and (lasts is None or self._clock() - at < lasts)
+
+    def _select(self, query: str, fixed: list[str], keys: Sequence[str]) -> Iterator[tuple]:
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            with self._explained(), self._lock:
+                rows = self._db.execute(f"{query} ({','.join('?' * len(batch))})", [*fixed, *batch]).fetchall()
+            yield from rows
+
+    def _insert(self, statement: str, values: tuple) -> None:
+        with self._explained(), self._lock:
+            self._db.execute(statement, (*values, self._clock()))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise PageViewsError(
+                f"The cache of page views {self.path} cannot be used: {error}.",
+                expected="an SQLite file that you may write to, or no file there yet",
+                try_next="delete that file, or set CURATE_CACHE to another folder",
+            ) from error
+
+
+def _day(at: float) -> date:
+    return datetime.fromtimestamp(at, timezone.utc).date()

@@ -1,0 +1,159 @@
+"""What the user says about page views, checked, with the defaults that depend on each other filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import EstimatorError
+from curate.wikipedia.windows import DEFAULT_WINDOW, POPQA
+
+if TYPE_CHECKING:
+    from curate.wikipedia.mediawiki import MediaWiki
+    from curate.wikipedia.polite import PoliteClient
+    from curate.wikipedia.rest import ArticleViews
+
+API = "api"
+OFFICIAL_PAGEVIEWS = "https://wikimedia.org/api/rest_v1"
+OFFICIAL_WIKIDATA = "https://www.wikidata.org"
+OFFICIAL_RATE = 50.0
+"""Requests a second, a quarter of what Wikimedia tolerates from one client."""
+
+ACCESS = ("all-access", "desktop", "mobile-web", "mobile-app")
+AGENTS = ("user", "all-agents", "spider", "automated")
+_POPQA = {"project": "en.wikipedia", "access": "all-access", "agent": "all-agents"}
+
+
+@dataclass(frozen=True)
+class PageviewOptions:
+    """The options of `pageviews`, by the words of the command line; None where the default is to decide.
+
+    `rate` is requests a second (0: no limit).
+    """
+
+    views_from: str = API
+    window: str = DEFAULT_WINDOW
+    project: str | None = None
+    access: str | None = None
+    agent: str | None = None
+    contact: str | None = None
+    pageviews_url: str | None = None
+    mediawiki_url: str | None = None
+    title_column: str | None = None
+    qid_column: str | None = None
+    subject_template: str | tuple[str, ...] = ()
+    refresh: bool = False
+    offline: bool = False
+    rate: float | None = None
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """The names of all options."""
+        return frozenset(field.name for field in fields(cls))
+
+    def resolved(self) -> ResolvedOptions:
+        """Every default filled in; EstimatorError for what cannot be, or for a server that wants a contact."""
+        definition = _definition(self)
+        check_choice("access", definition["access"], ACCESS)
+        check_choice("agent", definition["agent"], AGENTS)
+        pageviews_url = http_base("--pageviews-url", self.pageviews_url or OFFICIAL_PAGEVIEWS)
+        own_wiki = http_base("--mediawiki-url", self.mediawiki_url) if self.mediawiki_url else None
+        official = pageviews_url == OFFICIAL_PAGEVIEWS or own_wiki is None
+        if self.rate is not None and self.rate < 0:
+            raise EstimatorError(f"--rate {self.rate} is below zero.", expected="requests a second, or 0 for no limit")
+        return ResolvedOptions(
+            given=self,
+            project=definition["project"].removesuffix(".org"),
+            access=definition["access"],
+            agent=definition["agent"],
+            redirects=self.window != POPQA,
+            pageviews_url=pageviews_url,
+            mediawiki_url=own_wiki or f"https://{definition['project'].removesuffix('.org')}.org",
+            wikidata_url=own_wiki or OFFICIAL_WIKIDATA,
+            official=official,
+            rate=(OFFICIAL_RATE if official else None) if self.rate is None else self.rate or None,
+        )
+
+
+@dataclass(frozen=True)
+class ResolvedOptions:
+    """Options with nothing left open; `official` if any request would go to Wikimedia's own servers."""
+
+    given: PageviewOptions
+    project: str
+    access: str
+    agent: str
+    redirects: bool
+    pageviews_url: str
+    mediawiki_url: str
+    wikidata_url: str
+    official: bool
+    rate: float | None
+
+    def check_contact(self) -> None:
+        """EstimatorError if Wikimedia would be asked by somebody it cannot reach."""
+        if self.official and not self.given.offline:
+            check_contact(self.given.contact)
+
+    def wiki(self, client: PoliteClient) -> MediaWiki:
+        """The wiki that resolves titles."""
+        from curate.wikipedia.mediawiki import MediaWiki
+
+        return MediaWiki(client, self.mediawiki_url, self.wikidata_url, self.project, self.redirects)
+
+    def article_views(self, client: PoliteClient) -> ArticleViews:
+        """The API that counts views."""
+        from curate.wikipedia.rest import ArticleViews
+
+        return ArticleViews(client, self.pageviews_url, self.project, self.access, self.agent)
+
+    def user_agent(self) -> str:
+        """Who asks: curate, its version, and the operator."""
+        return user_agent(self.given.contact)
+
+
+def check_contact(contact: str | None) -> None:
+    """EstimatorError unless there is somebody to write to."""
+    if not (contact or "").strip():
+        raise EstimatorError(
+            "Wikimedia's servers want to know whom to write to when a client misbehaves; no contact was given.",
+            expected="--contact with an e-mail address or a web page of yours; it goes into the User-Agent",
+            try_next="--contact you@example.org; or --views-from TABLE.parquet, which asks nobody",
+        )
+
+
+def user_agent(contact: str | None) -> str:
+    """Who asks: curate, its version, and the operator."""
+    from curate import __version__
+
+    words = " ".join((contact or "").split())
+    return f"curate/{__version__} ({words})" if words else f"curate/{__version__}"
+
+
+def http_base(option: str, url: str) -> str:
+    """The URL without a slash at its end; EstimatorError if it is none."""
+    if not url.startswith(("http://", "https://")):
+        raise EstimatorError(f"{option} {url!r} is not a URL.", expected="http://… or https://…")
+    return url.rstrip("/")
+
+
+def _definition(options: PageviewOptions) -> dict[str, Any]:
+    """Project, access and agent; the window `popqa` settles all three and contradicts anything else."""
+    given = {"project": options.project, "access": options.access, "agent": options.agent}
+    if options.window != POPQA:
+        defaults = {"project": "en.wikipedia", "access": "all-access", "agent": "user"}
+        return {name: value or defaults[name] for name, value in given.items()}
+    for name, value in given.items():
+        if value is not None and value.removesuffix(".org") != _POPQA[name]:
+            raise EstimatorError(
+                f"--window popqa means --{name} {_POPQA[name]}, and --{name} {value} was given.",
+                expected="the definition of the paper, or one of your own",
+                try_next=f"--window 2021-10 --{name} {value}",
+            )
+    return dict(_POPQA)
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """EstimatorError unless `value` is one of those allowed for the option `--name`."""
+    if value not in allowed:
+        raise EstimatorError(f"There is no --{name} {value!r}.", expected=f"one of {', '.join(allowed)}")

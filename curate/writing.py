@@ -1,0 +1,90 @@
+"""Writing the splits of a selection: one pass over the scored table, whatever the number of splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.datasets.arrow import as_indices
+from curate.datasets.card import dataset_card
+from curate.datasets.sources import SUFFIXES, data_suffix
+from curate.datasets.stream import ParquetStream, read_ahead
+from curate.datasets.write import check_writable, manifest_path, whole_file, whole_folder, write_json, write_text
+from curate.errors import SelectionError
+from curate.rules.explaining import MixSample, explain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from curate.selecting import Selection
+
+Progress = Callable[[str, int, int], None]
+
+
+def check_output(output: Path) -> None:
+    """OutputError now if the file or folder could not be written later."""
+    if output.suffix == ".parquet" or data_suffix(output) not in SUFFIXES:
+        check_writable(output)
+    else:
+        check_writable(output, frozenset({".parquet"}))
+
+
+def write_selection(chosen: Selection, output: Path, progress: Progress | None = None) -> None:
+    """One split to a file, several to a folder with a dataset card."""
+    if output.suffix != ".parquet":
+        with whole_folder(output) as folder:
+            _write_splits(chosen, {name: folder / f"{name}.parquet" for name in chosen.splits}, progress)
+            write_text(dataset_card(chosen.summary(), chosen.explanation, chosen.data.name), folder / "README.md")
+        return
+    if len(chosen.splits) > 1:
+        raise SelectionError(
+            f"{len(chosen.splits)} splits do not fit the one file {output}: {', '.join(chosen.splits)}.",
+            expected="a folder",
+            try_next=f"-o {output.with_suffix('')}/",
+        )
+    _write_splits(chosen, {next(iter(chosen.splits)): output}, progress)
+
+
+def _write_splits(chosen: Selection, paths: Mapping[str, Path], progress: Progress | None) -> None:
+    """Stream the table once into all files; what the explanation counts is gathered on the way."""
+    manifests = {name: chosen.manifest(name) for name in paths}
+    sample = MixSample(chosen.data)
+    with ExitStack() as stack:
+        streams = {
+            name: ParquetStream(stack.enter_context(whole_file(path)), chosen.data.schema, manifests[name])
+            for name, path in paths.items()
+        }
+        ordered: dict[str, list[pa.Table]] = {n: [] for n, s in chosen.splits.items() if s.positions is not None}
+        for done, parts in read_ahead(_parts(chosen, sample)):
+            for name, part in parts.items():
+                ordered[name].append(part) if name in ordered else streams[name].write(part)
+            if progress:
+                progress("select", done, len(chosen.data))
+        for name, tables in ordered.items():
+            streams[name].write(_arranged(chosen, name, tables))
+        for stream in streams.values():
+            stream.close()
+    for name, path in paths.items():
+        write_json(manifests[name], manifest_path(path))
+    chosen.__dict__["explanation"] = explain(chosen, sample)  # what the cached property would read again
+
+
+def _parts(chosen: Selection, sample: MixSample) -> Iterator[tuple[int, dict[str, pa.Table]]]:
+    """For every batch, the rows of it that each split keeps, and how many rows have been read."""
+    import numpy as np
+
+    start = 0
+    for batch in chosen.data.store.batches():
+        stop = start + batch.num_rows
+        sample.add(batch, start)
+        kept = {name: np.flatnonzero(split.mask[start:stop]) for name, split in chosen.splits.items()}
+        yield stop, {name: batch.take(as_indices(rows)) for name, rows in kept.items()}
+        start = stop
+
+
+def _arranged(chosen: Selection, name: str, tables: list[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    return chosen.splits[name].arranged(pa.concat_tables(tables))

@@ -1,0 +1,69 @@
+"""The bundled world shows the effect, and the demo's steps are ordinary commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import curate
+from curate.demo import CONFIG, run_demo
+from curate.validation.finetune import FinetuneConfig
+
+
+def test_the_world_is_what_its_card_says(world: Path) -> None:
+    train, test = (curate.read(world / f"{name}.parquet").examples(["views"]) for name in ("train", "test"))
+    assert {e.subject for e in train}.isdisjoint({e.subject for e in test})
+    assert len({e.relation for e in train}) >= 4
+    assert all(e.question and e.answers and e.extra["views"] >= 0 for e in [*train, *test])
+    for relation in {e.relation for e in test}:
+        answers = {e.answers[0].lower() for e in [*train, *test] if e.relation == relation}
+        contained = [(a, b) for a in answers for b in answers if a != b and a in b]
+        assert contained == [], "an answer inside another would count as right"
+
+
+def test_finetuning_on_well_known_facts_beats_finetuning_on_obscure_ones(world: Path, tmp_path: Path) -> None:
+    scored = curate.score(world / "train.parquet", "column:views")
+    result = curate.validate(
+        curate.select(scored, top=0.5, bottom=0.5),
+        eval=pq.read_table(world / "test.parquet").slice(0, 500),
+        by="views",
+        model=world / "model",
+        output=tmp_path / "run",
+        seeds=1,
+        config=CONFIG,
+    )
+    accuracy = {row["arm"]: row["accuracy"] for row in result.arm_rows()}
+    assert accuracy["base"] < accuracy["bottom"] < accuracy["top"]
+    (difference,) = [d for d in result.differences() if (d.a, d.b) == ("top", "bottom")]
+    assert difference.low > 0
+
+
+def test_every_step_of_the_demo_is_a_command_that_can_be_typed(
+    curate: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands: list[str] = []
+    few_steps = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=2)
+    found = run_demo(Path("demo"), seeds=1, config=few_steps, show_command=commands.append)
+    assert [command.split()[1] for command in commands] == ["score", "select", "validate"]
+    made = pq.read_table("demo/scored.parquet")
+    for command in commands:
+        again = curate(*shlex.split(command)[1:])
+        assert again.exit_code == 0, again.stderr
+    assert pq.read_table("demo/scored.parquet").equals(made)
+    assert curate("show", "demo/run-by-views").exit_code == 0
+    assert -1 <= found.agreement.rank_correlation <= 1
+
+
+def test_the_demo_refuses_a_folder_of_somebody_else(curate: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "thesis.tex").write_text("years of work")
+    result = curate("demo", "-o", tmp_path)
+    assert result.exit_code == 1
+    assert "not the bundled world" in result.stderr
+    assert (tmp_path / "world" / "thesis.tex").exists()

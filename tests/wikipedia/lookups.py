@@ -1,0 +1,49 @@
+"""A lookup against the test server, with little patience between attempts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from curate.wikipedia.api import ApiViews
+from curate.wikipedia.cache import Cache
+from curate.wikipedia.options import PageviewOptions
+from curate.wikipedia.polite import Pace, Patience, PoliteClient
+from curate.wikipedia.subjects import Reference
+from curate.wikipedia.windows import parse_window
+from tests.wikimedia_server import WikimediaServer
+
+QUICK = Patience(attempts=20, base=0.001, longest=0.01)
+
+
+def open_views(
+    server: WikimediaServer,
+    cache: Path,
+    window: str = "2021-10",
+    now: Callable[[], float] = time.time,
+    timeout: float = 5.0,
+    since: float = 0.0,
+    **options: Any,
+) -> ApiViews:
+    """The source of `--views-from api`, asking `server`; `now` is the clock."""
+    given = PageviewOptions(window=window, pageviews_url=server.url, mediawiki_url=server.url, **options)
+    client = None
+    if not given.offline:
+        http = httpx.Client(timeout=timeout, headers={"User-Agent": given.resolved().user_agent()})
+        client = PoliteClient(http, Pace(None), QUICK)
+    from datetime import datetime, timezone
+
+    today = datetime.fromtimestamp(now(), timezone.utc).date()
+    kept = Cache(cache, now, since, any_age=given.offline)
+    return ApiViews(given.resolved(), parse_window(window, today), kept, client)
+
+
+def answers(views: ApiViews, *subjects: str) -> dict[str, tuple[str, float | None]]:
+    """Status and views of each subject; Q42 and its like are items."""
+    references = [Reference("qid" if s[:1] == "Q" and s[1:].isdigit() else "title", s) for s in subjects]
+    found = views.look_up(references)
+    return {r.text: (found[r].status, found[r].views) for r in references}
