@@ -68,6 +68,14 @@ def test_a_shared_beginning_never_changes_a_loss(loaded: LoadedModel, monkeypatc
     assert bool(caches) == (loaded.model.config.model_type != "mamba")
 
 
+def test_a_model_with_a_running_state_shares_nothing(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As hybrids of attention and state spaces have: their memory is more than keys and values."""
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    monkeypatch.setattr(loaded.model, "_is_stateful", True)
+    monkeypatch.setattr(answer_loss, "cache_of", None)
+    assert all(loss.nats for loss in answer_losses(loaded, FEW_SHOT))
+
+
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
