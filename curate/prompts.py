@@ -79,9 +79,9 @@ def topic(example: Example) -> str | None:
     return (example.subject or example.relation) if example.choices else example.relation
 
 
-def default_template(examples: Sequence[Example]) -> str:
-    """`mmlu` where examples have choices, else `qa`."""
-    return "mmlu" if any(example.choices for example in examples) else DEFAULT.name
+def default_template(choices: Sequence[str]) -> str:
+    """The template for a dataset with these columns of choices: `mmlu`, or `qa` where there are none."""
+    return "mmlu" if choices else DEFAULT.name
 
 
 def find_template(name: str) -> Template:

@@ -100,7 +100,7 @@ def score(
         dtype=dtype,
         device=device,
         revision=revision,
-        template=template or default_template(table.examples()),
+        template=template or default_template(table.columns.choices),
         answers=answers,
         shots=shots,
         shots_from=shots_from,

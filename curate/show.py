@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from curate.datasets.read import QATable, manifest_in, read
 from curate.errors import DataError
 from curate.prompts import TEMPLATES, Template, default_template
-from curate.records import Example
 from curate.selecting import SCORE_PREFIX, score_values
 from curate.shots import solution
 from curate.views_report import describe_views
@@ -101,7 +100,7 @@ def _bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _describe_table(data: QATable) -> dict[str, Any]:
     examples = data.examples()
     manifest = manifest_in(data.table)
-    template = _template(manifest, examples)
+    template = _template(manifest, data.columns.choices)
     relations = {example.relation for example in examples if example.relation}
     return {
         "rows": len(data),
@@ -126,7 +125,7 @@ def _describe_table(data: QATable) -> dict[str, Any]:
     }
 
 
-def _template(manifest: dict[str, Any], examples: Sequence[Example]) -> Template:
+def _template(manifest: dict[str, Any], choices: Sequence[str]) -> Template:
     """The template the losses in the file were made with; without any, the one that would be taken."""
     used = [estimator["template"] for estimator in manifest.get("estimators", []) if "template" in estimator]
-    return Template(**used[-1]) if used else TEMPLATES[default_template(examples)]
+    return Template(**used[-1]) if used else TEMPLATES[default_template(choices)]

@@ -121,7 +121,7 @@ def score(
         dtype=dtype,
         device=device,
         revision=revision,
-        template=template or default_template(data.examples()),
+        template=template or default_template(data.columns.choices),
         answers=answers,
         shots=shots,
         shots_from=shots_from,

@@ -32,12 +32,14 @@ def encode(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encode
     join. Special tokens are left to the tokenizer; none of them counts as part of the completion.
     """
     encoded = []
+    known: dict[int, int] = {}
     for first in range(0, len(pairs), SLICE):
-        encoded.extend(_encode_slice(loaded, pairs[first : first + SLICE]))
+        encoded.extend(_encode_slice(loaded, pairs[first : first + SLICE], known))
     return encoded
 
 
-def _encode_slice(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+def _encode_slice(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], known: dict[int, int]) -> list[Encoded]:
+    """`known` keeps one Python number for each token: few-shot prompts repeat theirs a thousand times."""
     batch = loaded.tokenizer(
         [prompt + completion for prompt, completion in pairs],
         return_offsets_mapping=True,
@@ -48,7 +50,7 @@ def _encode_slice(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list
     encoded = []
     for (prompt, _), ids, offsets, special in columns:
         answer = [i for i, (_, end) in enumerate(offsets) if end > len(prompt) and not special[i]] or [len(ids)]
-        encoded.append(Encoded(tuple(ids), answer[0], answer[-1] + 1))
+        encoded.append(Encoded(tuple(map(known.setdefault, ids, ids)), answer[0], answer[-1] + 1))
     return encoded
 
 
