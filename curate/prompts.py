@@ -2,27 +2,148 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.errors import EstimatorError
+from curate.records import Example
+
+LETTERS = string.ascii_uppercase
+"""What the choices of a multiple-choice question are called; there can be no more of them than of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A prompt and a completion with `{question}` and `{answer}` in them; the completion owns the space."""
+    """A prompt and its completion, as Jinja texts; the completion owns the space before the answer.
+
+    The texts may use `question`, `answer` (in the completion only), `subject`, `relation`, `choices` and
+    `letters` (A, B, …, as many as there are choices). The header stands once before everything, solved examples
+    included, and may name the `topic`; the separator stands after each solved example.
+    """
 
     name: str
     prompt: str
-    completion: str
+    completion: str = " {{ answer }}"
+    header: str = ""
+    separator: str = "\n\n"
 
-    def render_prompt(self, question: str) -> str:
-        """The text the model is given."""
-        return self.prompt.replace("{question}", question)
+    @property
+    def multiple_choice(self) -> bool:
+        """Whether the prompt shows choices, so that the answer is a letter."""
+        return "choices" in self.prompt
+
+    def render_prompt(self, question: str, **facts: Any) -> str:
+        """The text the model is given; `facts` are the other things the template may name."""
+        return _render(self.prompt, question=question, **_complete(facts))
 
     def render_completion(self, answer: str) -> str:
         """The text the model should go on with, its leading space included."""
-        return self.completion.replace("{answer}", answer)
+        return _render(self.completion, answer=answer)
+
+    def ask(self, example: Example) -> str:
+        """The prompt of one example, without header and solved examples."""
+        return self.render_prompt(example.question, **facts_of(example))
+
+    def head(self, example: Example) -> str:
+        """The header as it reads for one example; empty where the template has none."""
+        return _render(self.header, topic=topic(example), **_complete(facts_of(example))) if self.header else ""
 
 
 TEMPLATES = {
-    "qa": Template("qa", "Question: {question}\nAnswer:", " {answer}"),
+    "qa": Template("qa", "Question: {{ question }}\nAnswer:"),
+    "plain": Template("plain", "{{ question }}"),
+    "mmlu": Template(
+        "mmlu",
+        "{{ question }}{% for choice in choices %}\n{{ letters[loop.index0] }}. {{ choice }}{% endfor %}\nAnswer:",
+        header="The following are multiple choice questions (with answers)"
+        "{% if topic %} about {{ topic | replace('_', ' ') }}{% endif %}.\n\n",
+    ),
 }
 DEFAULT = TEMPLATES["qa"]
+
+_ANSWER = re.compile(r"( *\{\{-?\s*answer\s*-?\}\})\s*$")
+
+
+def facts_of(example: Example) -> dict[str, Any]:
+    """What a template may name besides the question."""
+    return {"subject": example.subject, "relation": example.relation, "choices": example.choices}
+
+
+def topic(example: Example) -> str | None:
+    """What solved examples should have in common with a question: its relation; in multiple choice, its subject."""
+    return (example.subject or example.relation) if example.choices else example.relation
+
+
+def default_template(choices: Sequence[str]) -> str:
+    """The template for a dataset with these columns of choices: `mmlu`, or `qa` where there are none."""
+    return "mmlu" if choices else DEFAULT.name
+
+
+def find_template(name: str) -> Template:
+    """The template of that name, or the user's own Jinja file; EstimatorError when it is neither or cannot be used.
+
+    A file holds the whole text of one example with `{{ answer }}` at its end; without it, a space and the
+    answer follow the text.
+    """
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    path = Path(name)
+    if not path.is_file():
+        raise EstimatorError(
+            f"There is no template {name!r}.",
+            expected=f"one of {', '.join(TEMPLATES)}, or a Jinja file of your own",
+            try_next="--template qa",
+        )
+    template = parse_template(path.stem, path.read_text(encoding="utf-8"))
+    template.render_prompt("a question", subject="a subject", relation="a relation", choices=("one", "two"))
+    return template
+
+
+def parse_template(name: str, text: str) -> Template:
+    """Prompt and completion from one Jinja text: the spaces before `{{ answer }}` go to the completion."""
+    match = _ANSWER.search(text)
+    if match is None:
+        prompt, completion = text.rstrip(), " {{ answer }}"
+    else:
+        prompt, completion = text[: match.start()], match[1]
+    if not re.search(r"\bquestion\b", prompt) or re.search(r"\banswer\b\s*-?\}\}", prompt):
+        raise EstimatorError(
+            f"The template {name!r} cannot be used.",
+            expected="{{ question }} in it, and {{ answer }} nowhere but at the end",
+            try_next="Question: {{ question }} Answer: {{ answer }}",
+        )
+    return Template(name, prompt, completion)
+
+
+def _complete(facts: dict[str, Any]) -> dict[str, Any]:
+    choices = tuple(facts.get("choices", ()))
+    return {"subject": None, "relation": None, **facts, "choices": choices, "letters": LETTERS[: len(choices)]}
+
+
+def _render(text: str, **values: Any) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(_compiled(text).render(**values))
+    except (TemplateError, TypeError, ValueError) as error:
+        raise EstimatorError(
+            f"The template cannot be rendered: {error}.",
+            expected="Jinja that uses question, answer, subject, relation, choices and letters only",
+        ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(text: str) -> Any:
+    """Compiled in Jinja's sandbox, since a template is somebody's file; a name it does not know is an error."""
+    from jinja2 import StrictUndefined, TemplateSyntaxError
+    from jinja2.sandbox import SandboxedEnvironment
+
+    try:
+        return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text)
+    except TemplateSyntaxError as error:
+        raise EstimatorError(f"The template is not Jinja: {error}.", try_next="Question: {{ question }}") from error

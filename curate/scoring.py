@@ -17,6 +17,7 @@ from curate.errors import ColumnError, EstimatorError
 from curate.estimators.base import Estimator, PreparedEstimator
 from curate.estimators.registry import EstimatorOptions, build
 from curate.manifest import make_manifest
+from curate.prompts import default_template
 from curate.records import OK, Example, Score
 from curate.wikipedia.options import PageviewOptions
 
@@ -66,6 +67,11 @@ def score(
     dtype: str = "float32",
     device: str = "auto",
     revision: str | None = None,
+    template: str | None = None,
+    answers: str = "first",
+    shots: int = 0,
+    shots_from: Any = None,
+    allow_pickle: bool = False,
     output: str | Path | None = None,
     **settings: Any,
 ) -> Any:
@@ -89,7 +95,18 @@ def score(
         check_writable(target)
     table = read(data, **columns)
     options = EstimatorOptions(
-        model, reduction, dtype, device, revision, pageviews=pageviews, input_columns=tuple(table.table.column_names)
+        model=model,
+        reduction=reduction,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        template=template or default_template(table.columns.choices),
+        answers=answers,
+        shots=shots,
+        shots_from=shots_from,
+        allow_pickle=allow_pickle,
+        pageviews=pageviews,
+        input_columns=tuple(table.table.column_names),
     )
     estimators = [build(spec, options) for spec in specs]
     scored = score_table(table, estimators, parts_beside(target))
@@ -188,8 +205,13 @@ def _chunk_scores(estimator: Estimator, chunk: Sequence[Example], parts: Path | 
 def _chunk_key(estimator: Estimator, chunk: Sequence[Example]) -> str:
     digest = hashlib.sha256(json.dumps(estimator.fingerprint(), sort_keys=True, default=str).encode())
     for example in chunk:
-        digest.update(repr((example.question, example.answers, example.choices)).encode("utf-8", "surrogatepass"))
+        digest.update(repr(_content(example)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
+
+
+def _content(example: Example) -> tuple[Any, ...]:
+    """All of an example that an estimator may use; a template may name its subject and relation."""
+    return example.question, example.answers, example.choices, example.subject, example.relation
 
 
 def _append(table: pa.Table, estimator: Estimator, scores: Sequence[Score]) -> pa.Table:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.read import QATable, manifest_in, read
 from curate.errors import DataError
-from curate.prompts import DEFAULT
+from curate.prompts import TEMPLATES, Template, default_template
 from curate.selecting import SCORE_PREFIX, score_values
+from curate.shots import solution
 from curate.views_report import describe_views
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def _bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _describe_table(data: QATable) -> dict[str, Any]:
     examples = data.examples()
     manifest = manifest_in(data.table)
+    template = _template(manifest, data.columns.choices)
     relations = {example.relation for example in examples if example.relation}
     return {
         "rows": len(data),
@@ -111,8 +114,8 @@ def _describe_table(data: QATable) -> dict[str, Any]:
         "examples": [
             {
                 "id": e.id,
-                "prompt": DEFAULT.render_prompt(e.question),
-                "completion": DEFAULT.render_completion(e.answers[0]) if e.answers else None,
+                "prompt": template.head(e) + template.ask(e),
+                "completion": None if (answer := solution(template, e)) is None else template.render_completion(answer),
                 "answers": list(e.answers),
                 "subject": e.subject,
                 "relation": e.relation,
@@ -120,3 +123,9 @@ def _describe_table(data: QATable) -> dict[str, Any]:
             for e in examples[:SHOWN_EXAMPLES]
         ],
     }
+
+
+def _template(manifest: dict[str, Any], choices: Sequence[str]) -> Template:
+    """The template the losses in the file were made with; without any, the one that would be taken."""
+    used = [estimator["template"] for estimator in manifest.get("estimators", []) if "template" in estimator]
+    return Template(**used[-1]) if used else TEMPLATES[default_template(choices)]

@@ -67,6 +67,50 @@ def _byte_fallback() -> Any:
     )
 
 
+def _qwen_like() -> Any:
+    """As in Qwen 2: bytes, normalised to NFC, digits one by one, and no token at the beginning."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizers.NFC()
+    words = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(TEXTS, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|endoftext|>", unk_token=None, bos_token=None
+    )
+
+
+def _gemma_like() -> Any:
+    """As in Gemma: a space is ▁ but none is put in front, bytes as a last resort, <bos> at the beginning."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=special, limit_alphabet=40, max_token_length=6, show_progress=False
+    )
+    backend.train_from_iterator(TEXTS, trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>"
+    )
+
+
 def _llama(vocabulary: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -91,8 +135,78 @@ def _gpt2(vocabulary: int) -> Any:
     )
 
 
+def _mistral(vocabulary: int) -> Any:
+    """Its sliding window is shorter than most prompts here."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(
+        MistralConfig(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            sliding_window=12,
+            initializer_range=0.3,
+        )
+    )
+
+
+def _qwen(vocabulary: int) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            initializer_range=0.3,
+        )
+    )
+
+
+def _gemma(vocabulary: int) -> Any:
+    """Gemma 2: some layers see a window only, and the logits are capped after the output head."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    return Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            max_position_embeddings=256,
+            sliding_window=12,
+            final_logit_softcapping=3.0,
+            initializer_range=0.3,
+        )
+    )
+
+
+def _mamba(vocabulary: int) -> Any:
+    """No attention, so no keys and values that rows could share."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    return MambaForCausalLM(
+        MambaConfig(vocab_size=vocabulary, hidden_size=16, state_size=4, num_hidden_layers=2, initializer_range=0.3)
+    )
+
+
 KINDS: dict[str, tuple[Callable[[], Any], Callable[[int], Any]]] = {
     "llama": (lambda: _byte_level(add_bos=True), _llama),
     "gpt2": (lambda: _byte_level(add_bos=False), _gpt2),
     "byte-fallback": (_byte_fallback, _llama),
+    "mistral": (_byte_fallback, _mistral),
+    "qwen": (_qwen_like, _qwen),
+    "gemma": (_gemma_like, _gemma),
+    "mamba": (lambda: _byte_level(add_bos=False), _mamba),
 }

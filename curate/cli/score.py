@@ -27,6 +27,19 @@ def score(
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     model: Annotated[str | None, typer.Option(help="For loss: folder or Hub id of the pretrained base model.")] = None,
     reduction: Annotated[str, typer.Option(help="For loss: token-mean, sum or byte-mean.")] = "token-mean",
+    answers: Annotated[
+        str, typer.Option(help="For loss, of several accepted answers: first, best (lowest loss) or all-mean.")
+    ] = "first",
+    template: Annotated[
+        str | None, typer.Option(help="For loss: qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa.")
+    ] = None,
+    shots: Annotated[int, typer.Option(help="For loss: solved examples before each question.")] = 0,
+    shots_from: Annotated[
+        str | None, typer.Option(help="The dataset they come from; of the same relation (or MMLU subject) if it can.")
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickle weights, if you trust them.")
+    ] = False,
     dtype: Annotated[
         str, typer.Option(help="For loss: float32, bfloat16 or float16. Less than float32 moves the numbers.")
     ] = "float32",
@@ -69,6 +82,7 @@ def score(
     from curate.datasets.read import read
     from curate.datasets.write import check_writable
     from curate.estimators.registry import EstimatorOptions, build, check_spec
+    from curate.prompts import default_template
     from curate.scoring import parts_beside, save, score_table
     from curate.wikipedia.options import PageviewOptions
 
@@ -102,7 +116,18 @@ def score(
         offline=offline,
     )
     options = EstimatorOptions(
-        model, reduction, dtype, device, revision, pageviews=pageviews, input_columns=tuple(data.table.column_names)
+        model=model,
+        reduction=reduction,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        template=template or default_template(data.columns.choices),
+        answers=answers,
+        shots=shots,
+        shots_from=shots_from,
+        allow_pickle=allow_pickle,
+        pageviews=pageviews,
+        input_columns=tuple(data.table.column_names),
     )
     if dry_run:
         _plan(out, data, by, options, output)
@@ -122,7 +147,6 @@ def score(
 
 def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, output: Path) -> None:
     examples = data.examples()
-    model = options.model
     plan: dict[str, Any] = {
         "dry_run": True,
         "rows": len(data),
@@ -131,16 +155,19 @@ def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, outp
         "output": str(output),
     }
     lines = [f"{len(data)} examples of {data.source.name}; columns {_columns(data)}", f"by {', '.join(by)}"]
-    if "loss" in by and model is not None:
+    if "loss" in by and options.model is not None:
+        from curate.estimators.asking import ask
+        from curate.estimators.registry import read_shots
         from curate.lm.load import load_tokenizer
-        from curate.prompts import DEFAULT
+        from curate.prompts import find_template
 
-        pairs = {
-            DEFAULT.render_prompt(e.question) + DEFAULT.render_completion(e.answers[0]) for e in examples if e.answers
-        }
-        tokens = sum(len(ids) for ids in load_tokenizer(model)(list(pairs))["input_ids"])
-        plan["loss"] = {"sequences": len(pairs), "tokens": tokens}
-        lines.append(f"loss: {len(pairs)} sequences, {tokens} tokens through {model}")
+        template = find_template(options.template)
+        shots = read_shots(template, options)
+        asks = [ask(example, template, shots, options.answers) for example in examples]
+        texts = {prompt + completion for asked in asks for prompt, completion in asked.pairs}
+        tokens = sum(len(ids) for ids in load_tokenizer(options.model, options.revision)(list(texts))["input_ids"])
+        plan["loss"] = {"sequences": len(texts), "tokens": tokens}
+        lines.append(f"loss: {len(texts)} sequences, {tokens} tokens through {options.model}")
     if "pageviews" in by and not options.pageviews.views_from.startswith("column:"):
         from curate.estimators.registry import build
 

@@ -3,73 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from curate.estimators.asking import Ask, ask
+from curate.estimators.reductions import ANSWERS, CHOICE_EVIDENCE, EVIDENCE, choice_score, merged_score
 from curate.prompts import DEFAULT, Template
 from curate.records import Example, Score
+from curate.shots import Shots
 
 if TYPE_CHECKING:
-    from curate.lm.answer_loss import AnswerLoss
     from curate.lm.load import LoadedModel
-
-REDUCTIONS = ("token-mean", "sum", "byte-mean")
 
 
 class LossEstimator:
-    """Scores an example by the negative log-likelihood of its first answer given its question.
+    """Scores an example by the negative log-likelihood of its answer given its question.
 
     The value is −loss, so higher means better known. The loss is summed over the answer's tokens and then
     reduced: `token-mean` (nats a token), `sum` (nats), `byte-mean` (nats a UTF-8 byte of the answer, comparable
-    across tokenizers). Kang et al. define the loss for multiple choice; for free-form answers this is our
-    generalisation of it.
+    across tokenizers). Of several accepted answers the first counts, or the `best`, or the mean of all.
+
+    With a template that shows choices the loss is that of Kang et al. (2024): −log p of the right letter, p the
+    softmax over the letters alone. For free-form answers ours is a generalisation of theirs.
     """
 
     name = "loss"
     columns: Sequence[str] = ()
-    evidence: Mapping[str, str] = {"nats": "float64", "tokens": "int64", "bytes": "int64"}
+    evidence: Mapping[str, str]
 
     def __init__(
         self,
         model: LoadedModel,
         reduction: str = "token-mean",
         template: Template = DEFAULT,
-        token_budget: int = 4096,
+        answers: str = "first",
+        shots: Shots | None = None,
+        token_budget: int | None = None,
     ) -> None:
         self.model = model
         self.reduction = reduction
         self.template = template
+        self.answers = answers
+        self.shots = shots or Shots(template)
         self.token_budget = token_budget
+        self.evidence = dict(CHOICE_EVIDENCE if template.multiple_choice else EVIDENCE | ANSWERS[answers])
 
     def fingerprint(self) -> Mapping[str, Any]:
+        """All that could change the numbers: model, texts, solved examples, how losses become one score."""
         return {
             "estimator": "loss",
             "reduction": self.reduction,
-            "answers": "first",
-            "template": {"prompt": self.template.prompt, "completion": self.template.completion},
+            "answers": self.answers,
+            "template": asdict(self.template),
+            "shots": self.shots.fingerprint(),
             "model": self.model.fingerprint(),
         }
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
+        """One Score an example, in order; all losses are computed before the first is given."""
         from curate.lm.answer_loss import answer_losses
 
-        answered = [example for example in examples if example.question and example.answers]
-        pairs = [
-            (self.template.render_prompt(e.question), self.template.render_completion(e.answers[0])) for e in answered
-        ]
+        asks = [ask(example, self.template, self.shots, self.answers) for example in examples]
+        pairs = [pair for asked in asks for pair in asked.pairs]
         losses = iter(answer_losses(self.model, pairs, self.token_budget))
-        for example in examples:
-            if not example.question:
-                yield Score(None, "no_question")
-            elif not example.answers:
-                yield Score(None, "no_answer")
-            else:
-                yield score_of_loss(next(losses), self.reduction)
+        for asked in asks:
+            yield self._score(asked, [next(losses) for _ in asked.pairs])
 
-
-def score_of_loss(loss: AnswerLoss, reduction: str) -> Score:
-    """The score made from one answer's loss; a loss that could not be measured gives no value."""
-    evidence = {"nats": loss.nats, "tokens": loss.tokens, "bytes": loss.bytes}
-    if loss.nats is None:
-        return Score(None, loss.status, evidence)
-    divisor = {"sum": 1, "token-mean": loss.tokens, "byte-mean": loss.bytes}[reduction]
-    return Score(-loss.nats / divisor, loss.status, evidence)
+    def _score(self, asked: Ask, losses: Sequence[Any]) -> Score:
+        if asked.reason is not None:
+            return Score(None, asked.reason)
+        if asked.correct is not None:
+            return choice_score(losses, asked.correct)
+        return merged_score(losses, asked.answers, self.reduction, self.answers)

@@ -9,7 +9,10 @@ from typing import Any
 from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
 from curate.estimators.column import ColumnEstimator
-from curate.estimators.loss import REDUCTIONS, LossEstimator
+from curate.estimators.loss import LossEstimator
+from curate.estimators.reductions import ANSWERS, REDUCTIONS
+from curate.prompts import DEFAULT, Template, find_template
+from curate.shots import Shots
 from curate.wikipedia.options import PageviewOptions
 
 
@@ -22,7 +25,12 @@ class EstimatorOptions:
     dtype: str = "float32"
     device: str = "auto"
     revision: str | None = None
-    token_budget: int = 4096
+    token_budget: int | None = None
+    template: str = DEFAULT.name
+    answers: str = "first"
+    shots: int = 0
+    shots_from: Any = None
+    allow_pickle: bool = False
     pageviews: PageviewOptions = field(default_factory=PageviewOptions)
     input_columns: tuple[str, ...] = ()
 
@@ -57,14 +65,33 @@ def _loss(argument: str, options: EstimatorOptions) -> Estimator:
             expected="--model with a local folder or a Hub id of a pretrained base model",
             try_next="--by loss --model meta-llama/Llama-2-7b-hf",
         )
-    if options.reduction not in REDUCTIONS:
-        raise EstimatorError(
-            f"There is no reduction {options.reduction!r}.", expected=f"one of {', '.join(REDUCTIONS)}"
-        )
+    for name, value, known in (
+        ("reduction", options.reduction, REDUCTIONS),
+        ("way to take answers", options.answers, ANSWERS),
+    ):
+        if value not in known:
+            raise EstimatorError(f"There is no {name} {value!r}.", expected=f"one of {', '.join(known)}")
+    template = find_template(options.template)
+    shots = read_shots(template, options)
     from curate.lm.load import load_model
 
-    model = load_model(options.model, options.dtype, options.device, options.revision)
-    return LossEstimator(model, options.reduction, token_budget=options.token_budget)
+    model = load_model(options.model, options.dtype, options.device, options.revision, options.allow_pickle)
+    return LossEstimator(model, options.reduction, template, options.answers, shots, options.token_budget)
+
+
+def read_shots(template: Template, options: EstimatorOptions) -> Shots:
+    """The solved examples that `shots` and `shots_from` ask for."""
+    if options.shots < 0 or (options.shots > 0) != (options.shots_from is not None):
+        raise EstimatorError(
+            f"--shots is {options.shots} and --shots-from is {options.shots_from or 'not given'}.",
+            expected="both, or neither: how many solved examples, and the dataset to take them from",
+            try_next="--shots 5 --shots-from dev.csv",
+        )
+    if options.shots == 0:
+        return Shots(template)
+    from curate.datasets.read import read
+
+    return Shots(template, read(options.shots_from).examples(), options.shots)
 
 
 def _pageviews(argument: str, options: EstimatorOptions) -> Estimator:

@@ -4,140 +4,107 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from curate.errors import ModelError
+from curate.lm.batching import batches, make_groups, make_rows, one_group, rows_that_fit
+from curate.lm.encode import Encoded, encode, fit
+from curate.lm.forward import batch_nats, cache_of, can_share
 from curate.lm.load import LoadedModel
 from curate.records import OK
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["AnswerLoss", "Encoded", "answer_losses", "batches", "encode", "fit"]
+
+BUDGETS = {"cpu": 512}
+"""Tokens a batch, by device: on a CPU small batches stay in its caches and were fastest when measured."""
+DEFAULT_BUDGET = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerLoss:
-    """The loss of one completion: `nats` summed over its `tokens`; `bytes` is its length in UTF-8."""
+    """The loss of one completion: `nats` summed over its `tokens`; `bytes` is its length in UTF-8.
+
+    `truncated` counts the tokens cut from the left of a prompt that was longer than the model's context.
+    """
 
     nats: float | None
     tokens: int
     bytes: int
     status: str = OK
+    truncated: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Prompt and completion tokenised as one text; the completion's tokens are `ids[start:end]`."""
-
-    ids: tuple[int, ...]
-    start: int
-    end: int
-
-
-def encode(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-    """Tokenise each prompt + completion jointly and find the completion's tokens by character offsets.
-
-    A token that reaches past the end of the prompt belongs to the completion, also when it begins before the
-    join. Special tokens are left to the tokenizer; none of them counts as part of the completion.
-    """
-    batch = loaded.tokenizer(
-        [prompt + completion for prompt, completion in pairs],
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-    )
-    columns = zip(pairs, batch["input_ids"], batch["offset_mapping"], batch["special_tokens_mask"], strict=True)
-    encoded = []
-    for (prompt, _), ids, offsets, special in columns:
-        answer = [i for i, (_, end) in enumerate(offsets) if end > len(prompt) and not special[i]] or [len(ids)]
-        encoded.append(Encoded(tuple(ids), answer[0], answer[-1] + 1))
-    return encoded
-
-
-def answer_losses(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], token_budget: int = 4096) -> list[AnswerLoss]:
+def answer_losses(
+    loaded: LoadedModel, pairs: Sequence[tuple[str, str]], token_budget: int | None = None
+) -> list[AnswerLoss]:
     """The loss of each (prompt, completion), in order.
 
-    Batches are filled by token count, longest first, so that memory fails at once if it fails. Neither batch
-    size nor order changes a loss: padding is on the right, where a causal model never looks. Equal pairs are
-    computed once. Raises ModelError when the model gives NaN.
+    Equal pairs are computed once, and so is a beginning that many of them share (solved examples, a passage).
+    Batches are filled by token count, longest first, so that memory fails at once if it fails; then the budget
+    is halved. Neither batch size nor order nor sharing changes a loss. `token_budget` defaults by device.
+    Raises ModelError when the model gives NaN, or one row alone does not fit in memory.
     """
     distinct = list(dict.fromkeys(pairs))
-    encoded = encode(loaded, distinct) if distinct else []
-    losses: dict[tuple[str, str], AnswerLoss] = {}
-    runnable = []
+    encoded = encode(loaded, distinct)
+    losses: dict[int, AnswerLoss] = {}
+    fitted: list[Encoded] = []
     for index, (pair, item) in enumerate(zip(distinct, encoded, strict=True)):
-        fitted = fit(item, loaded.context)
-        if fitted is None:
-            losses[pair] = AnswerLoss(None, max(0, item.end - item.start), _bytes(pair), "too_long")
-        elif fitted.start < 1 or fitted.start >= fitted.end:
-            losses[pair] = AnswerLoss(None, 0, _bytes(pair), "no_answer_tokens")
-        else:
-            encoded[index] = fitted
-            runnable.append(index)
-    for batch in batches([len(encoded[i].ids) for i in runnable], token_budget):
-        chosen = [runnable[i] for i in batch]
-        for index, nats in zip(chosen, batch_nats(loaded, [encoded[i] for i in chosen]), strict=True):
-            item, pair = encoded[index], distinct[index]
-            losses[pair] = AnswerLoss(nats, item.end - item.start, _bytes(pair))
-    return [losses[pair] for pair in pairs]
+        cut = fit(item, loaded.context)
+        losses[index] = _before_the_model(pair, item, cut)
+        fitted.append(cut or item)
+    runnable = [index for index, loss in losses.items() if loss.status == OK]
+    for index, nats in _nats(loaded, fitted, runnable, token_budget or _budget(loaded)):
+        loss = losses[index]
+        losses[index] = AnswerLoss(nats, loss.tokens, loss.bytes, truncated=loss.truncated)
+    by_pair = {pair: losses[index] for index, pair in enumerate(distinct)}
+    return [by_pair[pair] for pair in pairs]
 
 
-def fit(item: Encoded, context: int) -> Encoded | None:
-    """The example cut to `context` tokens from the left of its prompt, its first token kept; None if it cannot be.
-
-    The first token is kept because it is the beginning-of-sequence token wherever there is one.
-    """
-    excess = len(item.ids) - context
-    if excess <= 0:
-        return item
-    if item.start - excess < 2:
-        return None
-    return Encoded(item.ids[:1] + item.ids[1 + excess :], item.start - excess, item.end - excess)
+def _before_the_model(pair: tuple[str, str], item: Encoded, cut: Encoded | None) -> AnswerLoss:
+    """All that is known without the model: counts, and why there can be no loss."""
+    size = len(pair[1].encode("utf-8", "surrogatepass"))
+    if cut is None:
+        return AnswerLoss(None, max(0, item.end - item.start), size, "too_long")
+    if cut.start < 1 or cut.start >= len(cut.ids):
+        return AnswerLoss(None, 0, size, "no_answer_tokens")
+    return AnswerLoss(None, cut.end - cut.start, size, truncated=len(item.ids) - len(cut.ids))
 
 
-def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Indices grouped longest first so that rows × longest row stays within the budget (one row at least)."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(order):
-        rows = max(1, token_budget // lengths[order[start]])
-        yield order[start : start + rows]
-        start += rows
+def _nats(
+    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int], budget: int
+) -> Iterator[tuple[int, float]]:
+    rows = make_rows(items, runnable)
+    groups = make_groups(rows, items) if can_share(loaded) else [one_group(rows)]
+    for group in groups:
+        cache = cache_of(loaded, group.rows[0].ids[: group.shared]) if group.shared else []
+        start = 0
+        while start < len(group.rows):
+            batch = group.rows[start : start + rows_that_fit(len(group.rows[start].ids), group.shared, budget)]
+            try:
+                nats = batch_nats(loaded, batch, items, cache)
+            except RuntimeError as error:
+                budget = _smaller(error, budget, len(batch))
+                continue
+            yield from nats.items()
+            start += len(batch)
 
 
-def batch_nats(loaded: LoadedModel, batch: Sequence[Encoded]) -> list[float]:
-    """Summed negative log-likelihoods of one batch, in nats, with the log-softmax in float32."""
+def _smaller(error: RuntimeError, budget: int, rows: int) -> int:
+    """Half the budget when memory ran out; any other error goes on."""
     import torch
 
-    width = max(len(item.ids) for item in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)  # (B, T); any token pads, see _logits
-    answer = torch.zeros((len(batch), width), dtype=torch.bool)  # (B, T): token t is part of the answer
-    for row, item in enumerate(batch):
-        ids[row, : len(item.ids)] = torch.tensor(item.ids)
-        answer[row, item.start : item.end] = True
-    # The logits at t predict the token at t + 1, so the output head is needed only one before an answer token.
-    positions = answer.any(dim=0).nonzero().squeeze(1)  # (P,)
-    with torch.inference_mode():
-        logits = _logits(loaded, ids, positions - 1)  # (B, P, V)
-        targets = ids[:, positions].to(logits.device)  # (B, P)
-        nats = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
-        ).view_as(targets)
-        sums = (nats * answer[:, positions].to(nats.device)).sum(dim=1)
-    if not bool(torch.isfinite(sums).all()):
+    out_of_memory = isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if not out_of_memory:
+        raise error
+    if rows == 1:
         raise ModelError(
-            f"The model {loaded.name} gives losses that are not finite numbers.",
-            expected="a finite loss for every answer",
-            try_next="--dtype float32, if it ran in less; else check the weights",
-        )
-    return [float(value) for value in sums]
+            "One example alone does not fit in memory with this model.",
+            expected="memory for at least one row",
+            try_next="--dtype bfloat16, another --device, or fewer --shots",
+        ) from error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return max(1, budget // 2)
 
 
-def _logits(loaded: LoadedModel, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Logits at the given positions. No attention mask: with padding on the right, causal order is enough."""
-    device = loaded.device
-    output = loaded.model(input_ids=ids.to(device), logits_to_keep=positions.to(device), use_cache=False)
-    return output.logits
-
-
-def _bytes(pair: tuple[str, str]) -> int:
-    return len(pair[1].encode("utf-8"))
+def _budget(loaded: LoadedModel) -> int:
+    return BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)

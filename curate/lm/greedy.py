@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curate.lm.answer_loss import batches
+from curate.lm.batching import batches
 from curate.lm.load import LoadedModel
 
 MAX_NEW_TOKENS = 10

@@ -48,12 +48,17 @@ class LoadedModel:
 
 
 def load_model(
-    model: str | Path, dtype: str = "float32", device: str = "auto", revision: str | None = None
+    model: str | Path,
+    dtype: str = "float32",
+    device: str = "auto",
+    revision: str | None = None,
+    allow_pickle: bool = False,
 ) -> LoadedModel:
     """Load a causal LM and its tokenizer from a local folder or the Hub.
 
     Raises ModelError when there is no such model, it has no safetensors weights, or its tokenizer cannot tell
-    character offsets. Code from the model's repository is never executed.
+    character offsets. Code from the model's repository is never executed; pickle weights, which could carry some,
+    are read only with `allow_pickle` (and then by torch's loader of plain tensors).
     """
     name = str(model)
     if dtype not in DTYPES:
@@ -61,14 +66,14 @@ def load_model(
     torch, transformers = _libraries()
     folder = Path(name).expanduser()
     if folder.is_dir():
-        _check_folder(folder)
+        _check_folder(folder, allow_pickle)
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")
     source = str(folder) if folder.is_dir() else name
     tokenizer = load_tokenizer(source, revision)
     try:
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True
+            source, revision=revision, dtype=getattr(torch, dtype), use_safetensors=None if allow_pickle else True
         )
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _no_model(name, str(error).strip().splitlines()[0]) from error
@@ -105,7 +110,7 @@ def _libraries() -> tuple[Any, Any]:
     return torch, transformers
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, allow_pickle: bool) -> None:
     if not (folder / "config.json").is_file():
         raise _no_model(str(folder), "the folder has no config.json")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -113,8 +118,14 @@ def _check_folder(folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
-    found = f"it has only pickle weights ({pickles[0]})" if pickles else "the folder has no weights"
-    raise _no_model(str(folder), found)
+    if not pickles:
+        raise _no_model(str(folder), "the folder has no weights")
+    if not allow_pickle:
+        raise ModelError(
+            f"The model {str(folder)!r} has only pickle weights ({pickles[0]}), which can carry code.",
+            expected="*.safetensors",
+            try_next="--allow-pickle, if you trust where the file comes from",
+        )
 
 
 def _check_tokenizer(tokenizer: Any, name: str) -> None:
@@ -140,7 +151,7 @@ def _revision(folder: Path, model: Any) -> str:
         return str(getattr(model.config, "_commit_hash", None))
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".model"):
+        if path.suffix in (".safetensors", ".bin", ".json", ".model", ".txt"):
             digest.update(f"{path.name}\0".encode())
             with path.open("rb") as content:
                 while block := content.read(1 << 20):

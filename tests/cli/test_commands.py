@@ -125,6 +125,7 @@ def test_scoring_a_scored_file_again_adds_to_it(
         "loss_nats",
         "loss_tokens",
         "loss_bytes",
+        "loss_truncated",
         "loss_status",
     ]
     unnamed = curate("select", "both.parquet", "--top", "0.5", "-o", "x.parquet")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import curate
 from curate.errors import ModelError
-from curate.estimators.loss import score_of_loss
+from curate.estimators.reductions import score_of_loss
 from curate.lm.answer_loss import AnswerLoss, Encoded, answer_losses, batches, encode, fit
 from curate.lm.load import LoadedModel, load_model
 
@@ -22,7 +22,7 @@ PAIRS = [
     ("Question: In what city was Zoë Müller born?\nAnswer:", " Zürich 東京 🎬"),
     ("Q", " a"),
 ]
-KINDS = ("llama", "gpt2", "byte-fallback")
+KINDS = ("llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma")
 
 
 def by_hand(loaded: LoadedModel, prompt: str, completion: str) -> tuple[float, int]:
@@ -144,3 +144,73 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, files: lis
 def test_a_model_that_is_nowhere_is_not_replaced_by_another() -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model("no-such-owner/no-such-model")
+
+
+# fmt: off
+FORTY = [
+    31.77616, 34.62611, 32.54908, 44.44449, 34.66070, 19.33538, 68.11450, 27.41146, 10.79625, 83.92377,
+    19.16684, 18.33749, 55.02805, 36.39734, 24.48694, 24.15338, 24.05421, 66.19334, 25.46997, 42.30678,
+    23.23051, 72.50010, 68.67678, 53.68688, 49.78434, 34.80129, 57.46832, 42.54242, 37.93146, 48.83305,
+    80.40624, 13.37169, 57.82358, 52.37060, 44.51137, 65.59660, 48.38602, 43.74843, 57.36649, 25.73643,
+]
+# fmt: on
+
+
+def test_golden_losses_on_forty_real_questions(stories: Path, popqa: Path) -> None:
+    examples = curate.read(popqa).examples()[::75][:40]
+    pairs = [(f"Question: {e.question}\nAnswer:", f" {e.answers[0]}") for e in examples]
+    losses = answer_losses(load_model(stories, device="cpu"), pairs)
+    assert [loss.nats for loss in losses] == pytest.approx(FORTY, abs=1e-4)
+
+
+@pytest.fixture
+def gpt2_tokenizer(shared: Path, tmp_path: Path) -> LoadedModel:
+    """A tiny model of random weights with the real GPT-2 tokenizer."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+    folder = shared / "models" / "tokenizer-gpt2"
+    tokenizer = GPT2TokenizerFast(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=128, initializer_range=0.3))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    return load_model(tmp_path, device="cpu")
+
+
+def test_the_real_gpt2_tokenizer_puts_no_token_first_and_the_space_in_the_answer(gpt2_tokenizer: LoadedModel) -> None:
+    (item,) = encode(gpt2_tokenizer, PAIRS[:1])
+    assert gpt2_tokenizer.tokenizer.convert_ids_to_tokens(item.ids[item.start : item.end]) == ["ĠParis"]
+    assert gpt2_tokenizer.tokenizer.convert_ids_to_tokens(item.ids[:1]) == ["Question"]
+    for (prompt, completion), loss in zip(PAIRS, answer_losses(gpt2_tokenizer, PAIRS), strict=True):
+        nats, tokens = by_hand(gpt2_tokenizer, prompt, completion)
+        assert (loss.tokens, loss.nats) == (tokens, pytest.approx(nats, abs=1e-4 * tokens))
+
+
+def test_pickle_weights_are_read_only_when_allowed(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    original = load_model(tiny_model("llama"), device="cpu")
+    shutil.copytree(tiny_model("llama"), tmp_path / "old")
+    torch.save(original.model.state_dict(), tmp_path / "old" / "pytorch_model.bin")
+    (tmp_path / "old" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="--allow-pickle"):
+        load_model(tmp_path / "old", device="cpu")
+    allowed = load_model(tmp_path / "old", device="cpu", allow_pickle=True)
+    assert answer_losses(allowed, PAIRS) == answer_losses(original, PAIRS)
+
+
+def test_a_slow_tokenizer_is_refused_with_what_to_type(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    import shutil
+
+    from transformers import ByT5Tokenizer
+
+    shutil.copytree(tiny_model("llama"), tmp_path / "slow")
+    for file in (tmp_path / "slow").glob("tokenizer*"):
+        file.unlink()
+    ByT5Tokenizer().save_pretrained(tmp_path / "slow")
+    (tmp_path / "slow" / "vocab.json").write_text("{}")  # bytes need none, but a tokenizer has some such file
+    with pytest.raises(ModelError, match="which characters a token covers"):
+        load_model(tmp_path / "slow", device="cpu")

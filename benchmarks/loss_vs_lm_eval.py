@@ -1,0 +1,201 @@
+"""Answer losses a second: curate beside lm-evaluation-harness, the same models and texts, alternately in one process.
+
+    pip install lm_eval==0.4.13
+    python benchmarks/loss_vs_lm_eval.py --data popQA.tsv -o benchmarks/results/loss_vs_lm_eval.json
+
+The models are Llamas of seeded random weights with a tokenizer trained on the data. Each rate is the best of the
+rounds; lm-eval's is that of its best batch size. The ceilings are the bare backbone (no output head) in full
+rectangles without padding, at its best of four batch sizes: over all tokens of the distinct texts, and over the tokens
+that curate computes, a shared beginning being computed once. Losses must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from curate.datasets.read import read
+from curate.lm.answer_loss import answer_losses
+from curate.lm.batching import make_groups, make_rows
+from curate.lm.encode import encode
+from curate.lm.load import LoadedModel
+from curate.prompts import DEFAULT
+from curate.records import Example
+from curate.shots import Shots
+
+SIZES: dict[str, dict[str, Any]] = {
+    "3M": {"hidden_size": 128, "num_hidden_layers": 5, "intermediate_size": 344, "num_attention_heads": 4},
+    "3M tied": {
+        "hidden_size": 192,
+        "num_hidden_layers": 4,
+        "intermediate_size": 512,
+        "num_attention_heads": 6,
+        "tie_word_embeddings": True,  # so that more of its parameters are in the layers
+    },
+    "34M": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1376, "num_attention_heads": 8},
+}
+CASES = (("3M", 0, 1000), ("3M", 5, 400), ("3M tied", 0, 600), ("34M", 0, 200), ("34M", 5, 80))
+"""Model, solved examples, examples."""
+VOCABULARY = 8192
+LM_EVAL_BATCHES = (1, 16, 64)
+CEILING_BATCHES = (256, 512, 1024, 2048)
+TOLERANCE = 1e-4  # nats a token
+
+Pairs = list[tuple[str, str]]
+
+
+def make_model(size: str, texts: list[str]) -> LoadedModel:
+    """A Llama of seeded random weights."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<s>", "</s>"], show_progress=False)
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,  # also where the data is too small to fill it
+        max_position_embeddings=2048,
+        initializer_range=0.1,
+        **SIZES[size],
+    )
+    return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer, f"random-llama-{size}", "seed 0")
+
+
+def make_pairs(examples: list[Example], shots: int, count: int) -> Pairs:
+    """Prompts and answers of the first `count` examples, the last ones of the data being their solved examples."""
+    pool = [Example(e.id, e.question, e.answers) for e in examples[-shots:]] if shots else []
+    prefix = Shots(DEFAULT, pool, shots)
+    return [(prefix.prefix(e) + DEFAULT.ask(e), DEFAULT.render_completion(e.answers[0])) for e in examples[:count]]
+
+
+def lm_eval_losses(loaded: LoadedModel, batch_size: int) -> Callable[[Pairs], list[float]]:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    harness = HFLM(
+        pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size, add_bos_token=True, device="cpu"
+    )
+
+    def run(pairs: Pairs) -> list[float]:
+        requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
+        return [-logprob for logprob, _ in harness.loglikelihood(requests, disable_tqdm=True)]
+
+    return run
+
+
+def our_losses(loaded: LoadedModel) -> Callable[[Pairs], list[float]]:
+    return lambda pairs: [loss.nats or float("nan") for loss in answer_losses(loaded, pairs)]
+
+
+def ceilings(loaded: LoadedModel, pairs: Pairs) -> dict[str, float]:
+    """Seconds of the backbone alone over all tokens, and over those that curate computes."""
+    items = encode(loaded, list(dict.fromkeys(pairs)))
+    rows = make_rows(items, range(len(items)))
+    computed = sum(len(row.ids) - group.shared for group in make_groups(rows, items) for row in group.rows)
+    return {
+        "ceiling_all_tokens": bare_forward(loaded, sum(len(item.inputs) for item in items), len(items)),
+        "ceiling_computed_tokens": bare_forward(loaded, computed, len(rows)),
+    }
+
+
+def bare_forward(loaded: LoadedModel, tokens: int, texts: int) -> float:
+    """Seconds of the backbone over so many tokens, as rows of the texts' mean length, at the best batch size."""
+    import torch
+
+    width = max(1, round(tokens / texts))
+    best = float("inf")
+    for budget in CEILING_BATCHES:
+        batch = torch.randint(0, VOCABULARY, (max(1, budget // width), width))
+        batches = max(1, round(tokens / batch.numel()))
+        started = time.perf_counter()
+        with torch.inference_mode():
+            for _ in range(batches):
+                loaded.model.model(input_ids=batch, use_cache=False)
+        best = min(best, (time.perf_counter() - started) * tokens / (batches * batch.numel()))
+    return best
+
+
+def compare(loaded: LoadedModel, pairs: Pairs, rounds: int) -> dict[str, Any]:
+    """Rates of everything on one model and one set of texts."""
+    runs = {"curate": our_losses(loaded), **{f"lm_eval_{b}": lm_eval_losses(loaded, b) for b in LM_EVAL_BATCHES}}
+    seconds = dict.fromkeys((*runs, "ceiling_all_tokens", "ceiling_computed_tokens"), float("inf"))
+    losses: dict[str, list[float]] = {}
+    for run in runs.values():
+        run(pairs[:4])  # the first call of anything is slow
+    for _ in range(rounds):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            losses[name] = run(pairs)
+            seconds[name] = min(seconds[name], time.perf_counter() - started)
+        for name, value in ceilings(loaded, pairs).items():
+            seconds[name] = min(seconds[name], value)
+    tokens = [item.end - item.start for item in encode(loaded, pairs)]
+    worst = max(abs(a - b) / n for name in runs for a, b, n in zip(losses["curate"], losses[name], tokens, strict=True))
+    assert worst < TOLERANCE, f"losses differ by {worst} nats a token"
+    rates = {name: round(len(pairs) / value, 1) for name, value in seconds.items()}
+    best_harness = max(rate for name, rate in rates.items() if name.startswith("lm_eval"))
+    return {
+        "examples": len(pairs),
+        "examples_per_second": rates,
+        "ratio": round(rates["curate"] / best_harness, 2),
+        "share_of_ceiling": {
+            name: round(rates["curate"] / rates[f"ceiling_{name}"], 2) for name in ("all_tokens", "computed_tokens")
+        },
+        "largest_difference_nats_per_token": worst,
+    }
+
+
+def cases(examples: list[Example], scale: float, rounds: int) -> Iterator[dict[str, Any]]:
+    texts = [DEFAULT.ask(e) + DEFAULT.render_completion(a) for e in examples for a in e.answers]
+    for size, shots, count in CASES:
+        loaded = make_model(size, texts)
+        pairs = make_pairs(examples, shots, min(len(examples), int(count * scale)))
+        yield {"model": size, "shots": shots, **compare(loaded, pairs, rounds)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="curate/world/train.parquet", help="any dataset that curate reads")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of examples")
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    logging.disable(logging.WARNING)
+    data = read(options.data)
+    examples = [e for e in data.examples() if e.question and e.answers]
+    random.Random(0).shuffle(examples)
+    results = []
+    for result in cases(examples, options.scale, options.rounds):
+        results.append(result)
+        print(json.dumps(result), flush=True)
+    content = {
+        "data": data.source.name,
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "note": "The machine was shared with other work: ratios travel, absolute rates do not.",
+        "results": results,
+    }
+    if options.output:
+        options.output.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A run that was killed goes on where it was, and nothing made under other circumstances is taken for its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate import scoring
+from curate.estimators.loss import LossEstimator
+from curate.lm import answer_loss
+from curate.lm.load import LoadedModel, load_model
+from curate.prompts import TEMPLATES
+from curate.records import Example
+from curate.shots import Shots
+
+Tiny = Callable[[str], Path]
+ROWS = 3 * scoring.CHUNK
+POOL = [Example("p", "Who directed Heat?", ("Mann",))]
+
+
+def kept(folder: Path) -> list[Path]:
+    return list((folder / ".scored.parquet.parts").glob("*.json"))
+
+
+def test_kill_9_and_the_same_command_end_in_the_identical_file(
+    curate: Callable[..., Any], tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(json.dumps({"question": f"Where is {n}?", "answer": f"at {n % 7}"}) for n in range(ROWS)))
+    command = ["score", data, "--by", "loss", "--model", tiny_model("llama"), "--device", "cpu", "-o"]
+    (tmp_path / "whole").mkdir()
+    assert curate(*command, "whole/scored.parquet").exit_code == 0
+
+    program = [sys.executable, "-c", "from curate.cli.app import main; main()"]
+    process = subprocess.Popen([*program, *map(str, command), "scored.parquet"], stderr=subprocess.DEVNULL)
+    while not kept(tmp_path) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert kept(tmp_path)
+    assert not (tmp_path / "scored.parquet").exists()
+
+    computed = []
+    original = answer_loss.answer_losses
+    monkeypatch.setattr(answer_loss, "answer_losses", lambda *a: computed.extend(a[1]) or original(*a))
+    assert curate(*command, "scored.parquet").exit_code == 0
+    assert 0 < len(computed) < ROWS
+    assert (tmp_path / "scored.parquet").read_bytes() == (tmp_path / "whole" / "scored.parquet").read_bytes()
+    assert not kept(tmp_path)
+
+
+@pytest.fixture
+def loaded(tiny_model: Tiny) -> LoadedModel:
+    return load_model(tiny_model("llama"), device="cpu")
+
+
+def test_kept_results_are_used_only_for_the_same_model_prompt_and_reduction(loaded: LoadedModel) -> None:
+    import torch
+
+    qa = TEMPLATES["qa"]
+    half = replace(loaded, model=type(loaded.model)(loaded.model.config).to(torch.bfloat16))
+    estimators = [
+        LossEstimator(loaded),
+        LossEstimator(replace(loaded, revision="another")),
+        LossEstimator(replace(loaded, name="another")),
+        LossEstimator(half),
+        LossEstimator(loaded, reduction="sum"),
+        LossEstimator(loaded, answers="best"),
+        LossEstimator(loaded, template=TEMPLATES["plain"]),
+        LossEstimator(loaded, template=replace(qa, separator="\n")),
+        LossEstimator(loaded, shots=Shots(qa, POOL, 1)),
+        LossEstimator(loaded, shots=Shots(qa, [replace(POOL[0], answers=("Michael Mann",))], 1)),
+    ]
+    keys = [scoring._chunk_key(estimator, POOL) for estimator in estimators]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == scoring._chunk_key(LossEstimator(loaded, token_budget=7), POOL), "it changes no number"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": "Who?"},
+        {"answers": ("Mann", "Michael Mann")},
+        {"choices": ("a", "b")},
+        {"subject": "Heat"},
+        {"relation": "director"},
+    ],
+)
+def test_kept_results_are_used_only_for_the_same_data(loaded: LoadedModel, change: dict[str, Any]) -> None:
+    estimator = LossEstimator(loaded)
+    changed = [replace(POOL[0], **change)]
+    assert scoring._chunk_key(estimator, POOL) != scoring._chunk_key(estimator, changed)
