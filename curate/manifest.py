@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from curate import __version__
 from curate.datasets.read import QATable
+from curate.versions import versions
 
 
 def make_manifest(command: str, data: QATable, **details: Any) -> dict[str, Any]:
@@ -30,14 +29,3 @@ def manifest_for(
         "columns": dict(columns),
         **details,
     }
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """The versions of curate and of the named packages that are installed."""
-    found = {"curate": __version__}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

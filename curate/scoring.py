@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import QATable, manifest_in, read
-from curate.datasets.write import check_writable, whole_file, write_parquet
+from curate.datasets.write import check_not_input, check_writable, whole_file, write_parquet
 from curate.errors import ColumnError, EstimatorError
 from curate.estimators.base import Estimator, PreparedEstimator
 from curate.estimators.registry import EstimatorOptions, build
@@ -44,6 +44,12 @@ class Scored:
         """For each estimator, how many rows have each status."""
         result: dict[str, dict[str, int]] = self.manifest["statuses"]
         return result
+
+    @property
+    def measured_nothing(self) -> bool:
+        """Whether no estimator could score any row."""
+        names = [estimator["name"] for estimator in self.manifest["estimators"]]
+        return all(self.table[f"score_{name}"].null_count == self.table.num_rows for name in names)
 
     @property
     def unmeasured(self) -> int:
@@ -87,11 +93,12 @@ def score(
     >>> score(rows, by="column:views")[0]["score_views"]
     90.0
     """
-    specs = [by] if isinstance(by, str) else list(by)
+    specs = [by] if isinstance(by, str) else list(by or ())
     columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
     pageviews = PageviewOptions(**{name: value for name, value in settings.items() if name not in columns})
     target = None if output is None else Path(output)
     if target is not None:
+        check_not_input(data, target)
         check_writable(target)
     table = read(data, **columns)
     options = EstimatorOptions(
@@ -139,8 +146,9 @@ def score_table(
     manifest = make_manifest(
         "score",
         data,
-        estimators=_merged_estimators(data, estimators),
+        estimators=[{"name": e.name, **e.fingerprint()} for e in estimators],
         statuses=statuses,
+        **_earlier(data),
     )
     return Scored(data, table, manifest)
 
@@ -236,7 +244,7 @@ def _count(scores: Sequence[Score]) -> dict[str, int]:
     return counts
 
 
-def _merged_estimators(data: QATable, estimators: Sequence[Estimator]) -> list[Mapping[str, Any]]:
-    """Those an earlier `curate score` left in the file, then the new ones."""
-    earlier: list[Mapping[str, Any]] = manifest_in(data.table).get("estimators", [])
-    return [*earlier, *({"name": e.name, **e.fingerprint()} for e in estimators)]
+def _earlier(data: QATable) -> dict[str, Any]:
+    """How the input was made, when curate made it: the manifest of the scores and splits it already has."""
+    manifest = manifest_in(data.table)
+    return {"made_from": manifest} if manifest else {}

@@ -14,8 +14,6 @@ from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, comman
 if TYPE_CHECKING:
     from curate.estimators.registry import EstimatorOptions
 
-Column = typer.Option(rich_help_panel="Columns")
-
 
 @command
 def score(
@@ -80,7 +78,8 @@ def score(
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
     from curate.datasets.read import read
-    from curate.datasets.write import check_writable
+    from curate.datasets.write import check_not_input, check_writable
+    from curate.errors import EstimatorError
     from curate.estimators.registry import EstimatorOptions, build, check_spec
     from curate.prompts import default_template
     from curate.scoring import parts_beside, save, score_table
@@ -89,6 +88,7 @@ def score(
     out = Output(json, quiet)
     for spec in by:
         check_spec(spec)
+    check_not_input(dataset, output)
     check_writable(output, frozenset({".parquet"}))
     data = read(
         dataset,
@@ -136,10 +136,16 @@ def score(
     started = time.perf_counter()
     with out.progress() as progress:
         scored = score_table(data, estimators, parts_beside(output), progress)
+    views.note_lookups(out, estimators)
+    if scored.measured_nothing and max_missing is None:
+        raise EstimatorError(
+            f"No example could be scored: {_reasons(scored.statuses)}. Nothing is written.",
+            expected="at least one example that can be scored",
+            try_next="--max-missing 0, to write the file with the reasons all the same",
+        )
     save(scored, output)
     seconds = time.perf_counter() - started
     _report(out, scored, output, seconds)
-    views.note_lookups(out, estimators)
     if max_missing is not None and scored.unmeasured > max_missing:
         out.note(f"{scored.unmeasured} examples have no score, more than --max-missing {max_missing}.")
         raise typer.Exit(EXIT_MISSING)
@@ -175,6 +181,11 @@ def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, outp
         plan["pageviews"], line = views.plan(estimator, data.examples(estimator.columns))
         lines.append(line)
     out.result(plan, *lines, f"would write {output}")
+
+
+def _reasons(statuses: dict[str, dict[str, int]]) -> str:
+    counts = [f"{status} {n} ({name})" for name, found in statuses.items() for status, n in found.items() if n]
+    return ", ".join(counts)
 
 
 def _columns(data: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import ModelError
+from curate.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,8 @@ class LoadedModel:
             "name": self.name,
             "revision": self.revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "versions": versions("torch", "transformers", "tokenizers"),
         }
 
 
@@ -77,7 +80,7 @@ def load_model(
         )
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _no_model(name, str(error).strip().splitlines()[0]) from error
-    loaded.to(_device(device, torch)).eval()
+    _move(loaded, device, torch)
     return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(folder, loaded))
 
 
@@ -139,10 +142,17 @@ def _check_tokenizer(tokenizer: Any, name: str) -> None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
 
 
-def _device(device: str, torch: Any) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _move(model: Any, device: str, torch: Any) -> None:
+    """Put the model on a device, in evaluation mode; `auto` is the first GPU if there is one."""
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model.to(best if device == "auto" else device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"The model cannot be put on the device {device!r}: {str(error).strip().splitlines()[0]}",
+            expected=f"a device of this machine with room for it; the best one here is {best}",
+            try_next="--device auto",
+        ) from error
 
 
 def _revision(folder: Path, model: Any) -> str:

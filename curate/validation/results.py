@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.write import whole_file, write_json, write_text
-from curate.manifest import versions
 from curate.validation.compare import TOP_PERCENTS, top_accuracy
+from curate.versions import versions
 
 if TYPE_CHECKING:
     import pyarrow as pa

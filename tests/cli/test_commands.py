@@ -18,7 +18,7 @@ Curate = Callable[..., Any]
 @pytest.fixture
 def films_file(films: list[dict[str, Any]], tmp_path: Path) -> Path:
     path = tmp_path / "films.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in films))
+    path.write_text("\n".join(json.dumps({**row, "nothing": None}) for row in films))
     return path
 
 
@@ -45,7 +45,7 @@ def test_help_names_every_command(curate: Curate) -> None:
 
 def test_a_scored_file_keeps_every_column_and_adds_ours(scored: Path, films: list[dict[str, Any]]) -> None:
     table = pq.read_table(scored)
-    assert table.column_names == [*films[0], "curate_id", "score_views", "views_status"]
+    assert table.column_names == [*films[0], "nothing", "curate_id", "score_views", "views_status"]
     assert table.select(list(films[0])).to_pylist() == films
     assert table["score_views"].to_pylist() == [900, 500, 120, 900, 40, None]
     assert table["views_status"].to_pylist() == ["ok"] * 5 + ["missing"]
@@ -138,6 +138,26 @@ WRONG = {
     "missing file": ("score nowhere.tsv --by column:x -o o.parquet", "no file, folder or dataset 'nowhere.tsv'"),
     "no such column": ("score films.jsonl --by column:pop -o o.parquet", "no column 'pop'"),
     "a score column of text": ("score films.jsonl --by column:subject -o o.parquet", "'Alien'"),
+    "nothing can be scored": ("score films.jsonl --by column:nothing -o o.parquet", "could be scored: missing 6"),
+    "the output is the input": ("score scored.parquet --by column:views -o scored.parquet", "would replace the input"),
+    "a split onto its source": ("select scored.parquet --top 0.5 -o scored.parquet", "would replace the input"),
+    "splits onto their source": ("select scored.parquet --top 0.5 --whole -o .", "would replace the input"),
+    "a device that is not there": (
+        "score films.jsonl --by loss --model TINY --device nowhere -o o.parquet",
+        "cannot be put on the device 'nowhere'",
+    ),
+    "popularity of text": (
+        "validate scored.parquet --eval films.jsonl --by subject --model TINY -o run",
+        "not numbers",
+    ),
+    "a learning rate below 0": (
+        "validate scored.parquet --eval films.jsonl --model TINY --learning-rate -1 -o run",
+        "--learning-rate -1.0 is out of range",
+    ),
+    "a run folder of somebody else": (
+        "validate scored.parquet --eval films.jsonl --model TINY -o .",
+        "did not make",
+    ),
     "unknown estimator": ("score films.jsonl --by fame -o o.parquet", "no estimator 'fame'"),
     "loss without a model": ("score films.jsonl --by loss -o o.parquet", "needs a model"),
     "a model that is nowhere": ("score films.jsonl --by loss --model ./none -o o.parquet", "no such folder"),
@@ -164,7 +184,12 @@ WRONG = {
 
 @pytest.mark.parametrize("what", sorted(WRONG))
 def test_wrong_input_gets_one_message_and_exit_1_and_nothing_is_written(
-    curate: Curate, scored: Path, films: list[dict[str, Any]], tmp_path: Path, what: str
+    curate: Curate,
+    scored: Path,
+    films: list[dict[str, Any]],
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+    what: str,
 ) -> None:
     import pyarrow as pa
 
@@ -172,7 +197,7 @@ def test_wrong_input_gets_one_message_and_exit_1_and_nothing_is_written(
         pq.write_table(pa.Table.from_pylist([{**row, "score_x": value} for row in films]), tmp_path / f"{name}.parquet")
     before = sorted(p.name for p in tmp_path.rglob("*"))
     command, message = WRONG[what]
-    result = curate(*command.split())
+    result = curate(*(tiny_model("llama") if word == "TINY" else word for word in command.split()))
     assert result.exit_code == 1
     assert message in result.stderr
     assert result.stdout == ""

@@ -207,3 +207,29 @@ def test_a_column_of_mixed_types_keeps_every_value_and_null_is_null() -> None:
     ]
     assert [e.answers for e in curate.read(rows).examples()] == [("x", "y"), ("z",), ()]
     assert curate.read(rows).table["answer"].null_count == 1
+
+
+def test_a_frame_comes_back_with_its_index_and_a_dataset_with_its_features() -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    rows = [{"question": q, "answer": "x", "views": v, "kind": v} for v, q in enumerate("ab")]
+    frame = pd.DataFrame(rows, index=pd.Index([100, 119], name="key"))
+    assert curate.score(frame, "column:views").index.tolist() == [100, 119]
+    assert curate.select(curate.score(frame, "column:views"), top=0.5).kept.index.tolist() == [119]
+    text, number = Value("string"), Value("int64")
+    features = Features({"question": text, "answer": text, "views": number, "kind": ClassLabel(names=["n", "y"])})
+    scored = curate.score(Dataset.from_list(rows, features=features), "column:views")
+    assert scored.features["kind"] == features["kind"]
+
+
+@pytest.mark.parametrize("data", [[1, 2], pd.DataFrame([["q", "a", 1]], columns=["question", "answer", "answer"])])
+def test_what_is_no_table_is_refused(data: object) -> None:
+    with pytest.raises(DataError):
+        curate.read(data)
+
+
+def test_files_of_different_layouts_are_not_one_dataset(tmp_path: Path) -> None:
+    _write(tmp_path / "a.jsonl", json.dumps(ROWS[0]))
+    _write(tmp_path / "b.jsonl", json.dumps({"question": "q", "possible_answers": ["x"]}))
+    with pytest.raises(DataError, match=r"b\.jsonl has other columns"):
+        curate.read(tmp_path)

@@ -105,6 +105,11 @@ def test_offline_then_online_then_offline(
     server = serve(world)
     command = ["score", questions, "--by", "pageviews", *OCTOBER, *server.options]
     run = curate(*command, "--offline", "-o", "a.parquet")
+    assert run.exit_code == 1
+    assert "No example could be scored: not_cached" in run.stderr
+    assert not (tmp_path / "a.parquet").exists()
+    run = curate(*command, "--offline", "-o", "a.parquet", "--max-missing", "0")
+    assert run.exit_code == 3
     assert {status for (status,) in columns(tmp_path / "a.parquet", "pageviews_status")} == {"not_cached", "no_subject"}
     assert "5 subjects got no answer: George Rankin, Q42, AC/DC, Mercury, Unread" in run.stderr
     assert server.log == []
