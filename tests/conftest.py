@@ -60,7 +60,7 @@ def world() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a seeded model folder of an architecture (`llama`, `gpt2`, `byte-fallback`), once a session."""
+    """Makes a seeded model folder of an architecture (`llama`, `gpt2`, `byte-fallback`), once for all tests."""
     from tests.models import save_tiny_model
 
     made: dict[str, Path] = {}
