@@ -17,8 +17,8 @@ from curate.errors import SelectionError
 from curate.hashing import hash_texts, id_hashes
 from curate.rules import strata
 from curate.rules.budget import rows_within
-from curate.rules.explain import mix, quantiles
 from curate.rules.holdout import held_out
+from curate.rules.mixes import mix, quantiles
 from curate.rules.ranking import mean_percentile_rank
 from curate.rules.values import Groups, as_ranked
 from curate.selection import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.datasets.rows import ScoredRows, open_rows
 from curate.hashing import hash_texts
-from curate.rules import explain
+from curate.rules.mixes import mix, quantiles
 from curate.rules.ranking import SCORE_PREFIX
 from curate.rules.values import Groups, as_float, first_answers, groups_of
 
@@ -95,8 +95,7 @@ def _scores(tables: dict[str, ScoredRows]) -> dict[str, dict[str, Any]]:
     for column in numeric:
         values = {name: as_float(data.column(column)) for name, data in tables.items()}
         found[column.removeprefix(SCORE_PREFIX)] = {
-            name: {"measured": int((~np.isnan(v)).sum()), "quantiles": explain.quantiles(v)}
-            for name, v in values.items()
+            name: {"measured": int((~np.isnan(v)).sum()), "quantiles": quantiles(v)} for name, v in values.items()
         }
     return found
 
@@ -119,7 +118,7 @@ def _mixes(tables: dict[str, ScoredRows]) -> dict[str, Any]:
             groups: Groups = first_answers(joined) if role == "answers" else groups_of(joined, role)
             masks = {name: source == i for i, name in enumerate(tables)}
             first = next(iter(masks))
-            mixes[role] = explain.mix(groups, masks[first], masks)
+            mixes[role] = mix(groups, masks[first], masks)
     return mixes
 
 

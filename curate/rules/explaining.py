@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.arrow import as_indices
-from curate.rules import explain as arithmetic
+from curate.rules import mixes as arithmetic
 from curate.rules.values import first_answers, groups_of
 
 if TYPE_CHECKING:

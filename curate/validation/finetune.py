@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
-
-StepProgress = Callable[[int, int], None]
-"""Called with (optimizer steps done, steps in all)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,6 @@ def finetuned(
     config: FinetuneConfig,
     template: Template,
     seed: int,
-    progress: StepProgress | None = None,
 ) -> Iterator[Finetuned]:
     """Finetune an adapter on the examples; inside the `with`, the model has it, afterwards it is the base again.
 
@@ -110,7 +106,7 @@ def finetuned(
         adapted: Any = get_peft_model(loaded.model, lora)
     try:
         with TemporaryDirectory(prefix="curate-") as folder:
-            trainer = _trainer(adapted, loaded, train, held_out, config, template, seed, Path(folder), progress)
+            trainer = _trainer(adapted, loaded, train, held_out, config, template, seed, Path(folder))
             trainer.train()
             steps, accuracy = _best_step(trainer.state)
         adapted.eval()
@@ -181,7 +177,6 @@ def _trainer(
     template: Template,
     seed: int,
     folder: Path,
-    progress: StepProgress | None,
 ) -> Any:
     from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
@@ -214,9 +209,6 @@ def _trainer(
         remove_unused_columns=False,
         label_names=["labels"],
     )
-    callbacks: list[Any] = [EarlyStoppingCallback(config.patience)] if stopping else []
-    if progress is not None:
-        callbacks.append(_step_callback(progress))
     trainer = Trainer(
         model=adapted,
         args=arguments,
@@ -225,7 +217,7 @@ def _trainer(
         eval_dataset=training_items(loaded, held_out, template) if stopping else None,
         compute_metrics=_held_out_metrics,
         preprocess_logits_for_metrics=_choices_and_nats,  # type: ignore[arg-type]
-        callbacks=callbacks,
+        callbacks=[EarlyStoppingCallback(config.patience)] if stopping else [],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -262,16 +254,6 @@ def _best_step(state: Any) -> tuple[int, float | None]:
         return state.global_step, None
     kept = (row for row in state.log_history if row["step"] == state.best_global_step and "eval_accuracy" in row)
     return state.best_global_step, next(kept)["eval_accuracy"]
-
-
-def _step_callback(progress: StepProgress) -> Any:
-    from transformers import TrainerCallback
-
-    class Steps(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            progress(state.global_step, state.max_steps)
-
-    return Steps()
 
 
 def _check_adapted(adapted: Any, loaded: LoadedModel, example: Example, template: Template) -> None:
