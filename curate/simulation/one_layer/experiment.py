@@ -1,0 +1,120 @@
+"""The experiment `one-layer`: the theorems of Section 4, and the dynamics of Appendix C.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from curate.errors import SettingError
+from curate.simulation.experiment import Progress, Shown, Tables
+from curate.simulation.settings import Settings, check_at_least
+
+WORLDS = 20  # random worlds a seed for every theorem
+
+
+@dataclass(frozen=True)
+class OneLayerSettings(Settings):
+    """The world, pretraining with plain SGD, and finetuning with plain SGD on all questions of an arm at once."""
+
+    subjects: int = 200
+    relations: int = 4
+    answers: int = 10  # of every relation
+    alpha: tuple[float, ...] = (1.0,)  # Zipf exponents of subject popularity, one world each
+    answer_alpha: float = 0.0  # Zipf exponent of the answers of a relation; 0 is uniform
+    steps: tuple[int, ...] = (350,)  # pretraining steps after which to finetune
+    batch_size: int = 512
+    learning_rate: float = 10.0
+    finetuning_subjects: int = 100
+    share: float = 0.5  # of the finetuning subjects in top, bottom and random
+    finetuning_steps: int = 300
+    finetuning_learning_rate: float = 0.5
+
+    def check(self) -> None:
+        """Raise SettingError if the settings cannot be."""
+        check_at_least(self, 0, "alpha", "answer_alpha", "learning_rate", "finetuning_learning_rate")
+        check_at_least(self, 1, "subjects", "relations", "steps", "batch_size", "finetuning_steps")
+        check_at_least(self, 2, "answers", "finetuning_subjects")
+        if not 0 < self.share <= 1:
+            raise SettingError(f"--share {self.share} is out of range.", expected="more than 0, at most 1")
+        if self.finetuning_subjects >= self.subjects:
+            raise SettingError(
+                f"{self.subjects} subjects leave none to test on after {self.finetuning_subjects} to finetune on.",
+                try_next=f"--subjects {2 * self.finetuning_subjects}",
+            )
+
+
+@dataclass(frozen=True)
+class OneLayerExperiment:
+    """Follows the `Experiment` protocol."""
+
+    name: str = "one-layer"
+    title: str = "Why does finetuning on unpopular facts suppress facts that stay stored?"
+
+    def settings(self, full: bool) -> OneLayerSettings:
+        """The default settings; with `full` a larger world after pretraining of several lengths."""
+        settings = OneLayerSettings()
+        return replace(settings, steps=(250, 350, 500, 700, 1000, 2000)) if full else settings
+
+    def points(self, settings: OneLayerSettings) -> list[OneLayerSettings]:
+        """One world and one pretraining for every alpha; the steps are checkpoints of the same pretraining."""
+        return [replace(settings, alpha=(alpha,)) for alpha in settings.alpha]
+
+    def run(self, point: OneLayerSettings, seed: int, progress: Progress) -> Tables:
+        """Check the theorems; pretrain, and at every checkpoint finetune and watch all arms."""
+        import numpy as np
+
+        from curate.simulation.facts import make_arms, make_facts, partition
+        from curate.simulation.one_layer.checks import THEOREMS
+        from curate.simulation.one_layer.dynamics import (
+            finetune,
+            pretrain,
+            salience_after_epoch,
+            salience_by_count,
+            stored,
+        )
+        from curate.simulation.synthetic import top_rows
+
+        tables: Tables = {"results": [], "dynamics": [], "pretraining": [], "salience": [], "theorems": []}
+        for done, theorem in enumerate(THEOREMS):
+            progress("theorems", done, len(THEOREMS))
+            tables["theorems"].append(asdict(theorem.check(WORLDS, seed)))
+        progress("theorems", len(THEOREMS), len(THEOREMS))
+
+        rng = np.random.default_rng(seed)
+        (alpha,) = point.alpha
+        facts = make_facts(point.subjects, point.relations, point.answers, alpha, point.answer_alpha, rng)
+        parts = partition(point.subjects, point.finetuning_subjects, 0, rng)
+        arms = make_arms(parts.finetuning, point.share, rng)
+        tables["salience"] += [{"alpha": alpha, "steps": None, **row} for row in salience_after_epoch(facts, rng)]
+        for steps, model, counts in pretrain(facts, point, rng, progress):
+            setting = {"alpha": alpha, "steps": steps}
+            tables["pretraining"].append({**setting, **stored(model, facts, parts.evaluation)})
+            tables["salience"] += [{**setting, **row} for row in salience_by_count(facts, model, counts)]
+            watched, right = finetune(model, facts, arms, parts.evaluation, point, progress)
+            tables["dynamics"] += [{**setting, **row} for row in watched]
+            for arm, answered in right.items():
+                size = {"n_train": len(arms[arm]) * facts.relations}
+                tables["results"] += [{"arm": arm, **setting, **size, **row} for row in top_rows(answered)]
+        return tables
+
+    def summarise(self, tables: Tables) -> dict[str, Any]:
+        """Attention and accuracy of every arm before and after, what stayed stored, and the theorems."""
+        from curate.simulation.one_layer.summary import summarise
+
+        return {"experiment": self.name, **summarise(tables)}
+
+    def shown(self, summary: Mapping[str, Any]) -> list[Shown]:
+        """The theorems and the arms as tables for a person."""
+        from curate.simulation.one_layer.summary import shown
+
+        return shown(summary)
+
+    def figures(self, tables: Tables) -> dict[str, bytes]:
+        """Attention and accuracy over finetuning steps, salience against count."""
+        from curate.report.one_layer_figures import one_layer_figures
+
+        return one_layer_figures(tables)
+
+
+ONE_LAYER = OneLayerExperiment()

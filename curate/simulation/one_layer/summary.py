@@ -1,0 +1,164 @@
+"""What the runs of `one-layer` show together: the theorems, every arm before and after, what stayed stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curate.agreement import rank_correlation
+from curate.simulation.experiment import Row, Shown, Tables
+from curate.simulation.synthetic_summary import ARMS, gaps, mean_interval, points, settings_of
+
+EARLY = 10  # the last step of the first stage in Appendix C.1
+
+
+def summarise(tables: Tables) -> dict[str, Any]:
+    """Theorems over all random worlds; per setting pretraining, arms and gaps; salience against count."""
+    theorems = _theorems(tables["theorems"])
+    settings = [_setting(tables, setting) for setting in settings_of(tables["results"])]
+    summary = {"theorems": theorems, "settings": settings, "salience": _salience(tables["salience"])}
+    return {"verdict": verdict(theorems, settings[0]), **summary}
+
+
+def verdict(theorems: Sequence[Mapping[str, Any]], setting: Mapping[str, Any]) -> str:
+    """Whether the theorems hold, and what finetuning does to attention and accuracy at the first setting."""
+    inside = [t for t in theorems if t["assumptions_met"]]
+    violations, cases = sum(t["violations"] for t in inside), sum(t["cases"] for t in inside)
+    top, bottom = setting["arms"]["top"], setting["arms"]["bottom"]
+    held = "every theorem holds" if violations == 0 else f"theorems are violated {violations:,} times"
+    return (
+        f"Under its assumptions {held} in {cases:,} cases. Attention to the subject goes from "
+        f"{top['attention_start']:.2f} to {top['attention_end']:.2f} under FT-Top and to {bottom['attention_end']:.2f} "
+        f"under FT-Bottom, whose accuracy goes from {100 * bottom['accuracy_best']:.1f}% at its best to "
+        f"{100 * bottom['accuracy_end']:.1f}%, while the salience of the test facts goes from "
+        f"{bottom['salience_start']:.3f} to {bottom['salience_end']:.3f}."
+    )
+
+
+def shown(summary: Mapping[str, Any]) -> list[Shown]:
+    """The theorems, the arms of every setting, and the gaps."""
+    return [_theorem_table(summary["theorems"]), _arm_table(summary["settings"]), _gap_table(summary["settings"])]
+
+
+def watched(dynamics: Sequence[Row], arm: str, column: str, **setting: Any) -> dict[int, list[float]]:
+    """A column of the dynamics of an arm under a setting: a number a seed, by finetuning step."""
+    wanted = {"arm": arm, **setting}
+    by_step: dict[int, list[float]] = {}
+    for row in dynamics:
+        if row.items() >= wanted.items():
+            by_step.setdefault(row["step"], []).append(row[column])
+    return by_step
+
+
+def _theorems(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The checks of all seeds added up, in the order they were made."""
+    named = ("theorem", "statement", "assumptions", "assumptions_met")
+    added: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in named)
+        total = added.setdefault(key, {**{name: row[name] for name in named}, "cases": 0, "violations": 0})
+        total["cases"] += row["cases"]
+        total["violations"] += row["violations"]
+    return list(added.values())
+
+
+def _setting(tables: Tables, setting: Mapping[str, Any]) -> dict[str, Any]:
+    pretrained = [row for row in tables["pretraining"] if row.items() >= setting.items()]
+    results = tables["results"]
+    return {
+        **setting,
+        "seeds": len(pretrained),
+        "memorisation": mean_interval([row["memorisation"] for row in pretrained]),
+        "answerable": mean_interval([row["answerable"] for row in pretrained]),
+        "arms": {arm: _arm(tables["dynamics"], arm, setting) for arm in ARMS},
+        "gaps": {f"top - {other}": mean_interval(gaps(results, other, **setting)) for other in ARMS[1:]},
+    }
+
+
+def _arm(dynamics: Sequence[Row], arm: str, setting: Mapping[str, Any]) -> dict[str, float]:
+    """Means over seeds; `best` is the best of the mean, so it is a step that all seeds share."""
+
+    def mean_by_step(column: str) -> dict[int, float]:
+        return {step: sum(v) / len(v) for step, v in watched(dynamics, arm, column, **setting).items()}
+
+    attention, accuracy = mean_by_step("subject_attention"), mean_by_step("accuracy")
+    among, salience = mean_by_step("accuracy_among"), mean_by_step("salience")
+    last = max(attention)
+    return {
+        "attention_start": attention[0],
+        "attention_early": attention[min(EARLY, last)],
+        "attention_end": attention[last],
+        "accuracy_best": max(accuracy.values()),
+        "best_step": max(accuracy, key=lambda step: accuracy[step]),
+        "accuracy_end": accuracy[last],
+        "accuracy_among_end": among[last],
+        "salience_start": salience[0],
+        "salience_end": salience[last],
+    }
+
+
+def _salience(rows: Sequence[Row]) -> dict[str, Any]:
+    """Rank correlation of salience with count in either training, and how the bound of Theorem 4.6 fares."""
+    import numpy as np
+
+    def correlation(training: str) -> float:
+        chosen = [row for row in rows if row["training"] == training]
+        return rank_correlation(
+            np.array([row["count"] for row in chosen], dtype=float), np.array([row["salience"] for row in chosen])
+        )
+
+    epoch = [row for row in rows if row["training"] == "epoch"]
+    return {
+        "epoch_rank_correlation": correlation("epoch"),
+        "pretraining_rank_correlation": correlation("pretraining"),
+        "bound_cases": len(epoch),
+        "bound_violations": sum(row["salience"] < row["bound"] for row in epoch),
+        "salience_over_bound": float(np.mean([row["salience"] / row["bound"] for row in epoch])),
+    }
+
+
+def _theorem_table(theorems: Sequence[Mapping[str, Any]]) -> Shown:
+    return Shown(
+        "Theorems on random worlds",
+        ["theorem", "statement", "assumptions", "cases", "violations"],
+        [[t["theorem"], t["statement"], t["assumptions"], f"{t['cases']:,}", f"{t['violations']:,}"] for t in theorems],
+    )
+
+
+def _arm_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
+    return Shown(
+        f"Finetuning on questions, tested on unseen subjects, mean of {settings[0]['seeds']} seeds",
+        [
+            *("steps", "memorised %", "arm", "attention 0", f"step {EARLY}", "end", "salience"),
+            *("best %", "at step", "end %", "of relation %"),
+        ],
+        [
+            [
+                f"{setting['steps']:,}",
+                f"{100 * setting['memorisation']['mean']:.1f}",
+                f"FT-{name.capitalize()}",
+                f"{arm['attention_start']:.3f}",
+                f"{arm['attention_early']:.3f}",
+                f"{arm['attention_end']:.3f}",
+                f"{arm['salience_end']:.3f}",
+                f"{100 * arm['accuracy_best']:.1f}",
+                str(arm["best_step"]),
+                f"{100 * arm['accuracy_end']:.1f}",
+                f"{100 * arm['accuracy_among_end']:.1f}",
+            ]
+            for setting in settings
+            for name, arm in setting["arms"].items()
+        ],
+    )
+
+
+def _gap_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
+    names = list(settings[0]["gaps"])
+    return Shown(
+        "Differences at the end in points, 95% interval over seeds",
+        ["steps", *names],
+        [
+            [f"{s['steps']:,}", *(f"{100 * s['gaps'][n]['mean']:+.1f} ({points(s['gaps'][n])})" for n in names)]
+            for s in settings
+        ],
+    )

@@ -1,0 +1,154 @@
+"""The experiments of Section 3: `facts`, and its sweeps over the skew of popularity and over pretraining steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import SettingError
+from curate.simulation.experiment import Progress, Row, Shown, Tables
+from curate.simulation.settings import Settings, check_at_least
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TOP_PERCENTS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+
+
+@dataclass(frozen=True)
+class SyntheticSettings(Settings):
+    """The world, the transformer, its pretraining and its finetuning."""
+
+    subjects: int = 200
+    relations: int = 20
+    answers: int = 10  # of every relation
+    alpha: tuple[float, ...] = (1.0,)  # Zipf exponents of subject popularity, one world each
+    answer_alpha: float = 1.0  # Zipf exponent of the answers of a relation
+    width: int = 64
+    layers: int = 1
+    heads: int = 2
+    steps: tuple[int, ...] = (500,)  # pretraining steps after which to finetune
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    finetuning_subjects: int = 100
+    validation_subjects: int = 30
+    share: float = 0.2  # of the finetuning subjects in top, bottom and random
+    finetuning_steps: int = 240
+    finetuning_batch_size: int = 64
+    finetuning_learning_rate: float = 1e-3
+
+    def check(self) -> None:
+        """Raise SettingError if the settings cannot be."""
+        check_at_least(self, 0, "alpha", "answer_alpha", "learning_rate", "finetuning_learning_rate")
+        counts = ("subjects", "relations", "answers", "width", "layers", "heads", "steps", "batch_size")
+        check_at_least(self, 1, *counts, "finetuning_steps", "finetuning_batch_size", "validation_subjects")
+        check_at_least(self, 2, "finetuning_subjects")
+        if self.width % self.heads:
+            raise SettingError(f"--width {self.width} cannot be split into {self.heads} heads.")
+        if not 0 < self.share <= 1:
+            raise SettingError(f"--share {self.share} is out of range.", expected="more than 0, at most 1")
+        left = self.subjects - self.finetuning_subjects - self.validation_subjects
+        if left < 1:
+            raise SettingError(
+                f"{self.subjects} subjects leave none to test on after {self.finetuning_subjects} to finetune on "
+                f"and {self.validation_subjects} to validate on.",
+                try_next=f"--subjects {10 * self.finetuning_subjects}",
+            )
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """An experiment on synthetic facts; what its defaults hold more than one of is what it sweeps."""
+
+    name: str
+    title: str
+    default: SyntheticSettings
+    paper_sized: SyntheticSettings
+
+    def settings(self, full: bool) -> SyntheticSettings:
+        """The default settings; with `full` those of the paper-sized sweep."""
+        return self.paper_sized if full else self.default
+
+    def points(self, settings: SyntheticSettings) -> list[SyntheticSettings]:
+        """One world and one pretraining for every alpha; the steps are checkpoints of the same pretraining."""
+        return [replace(settings, alpha=(alpha,)) for alpha in settings.alpha]
+
+    def run(self, point: SyntheticSettings, seed: int, progress: Progress) -> Tables:
+        """Pretrain, and at every checkpoint finetune and test all arms."""
+        import numpy as np
+
+        from curate.simulation.facts import make_arms, make_facts, partition
+        from curate.simulation.finetune import finetune
+        from curate.simulation.pretrain import memorised, pretrain
+
+        # Streams of their own: every alpha has the same facts and arms, every checkpoint the same finetuning batches.
+        world, pretraining = (np.random.default_rng([seed, stream]) for stream in (0, 1))
+        (alpha,) = point.alpha
+        facts = make_facts(point.subjects, point.relations, point.answers, alpha, point.answer_alpha, world)
+        parts = partition(point.subjects, point.finetuning_subjects, point.validation_subjects, world)
+        arms = make_arms(parts.finetuning, point.share, world)
+        tables: Tables = {"results": [], "pretraining": []}
+        for steps, model in pretrain(facts, point, pretraining, progress):
+            setting = {"alpha": alpha, "steps": steps}
+            known = memorised(model, facts)
+            tables["pretraining"].append({**setting, "memorisation": float(known.mean())})
+            for arm in finetune(model, facts, parts, arms, point, np.random.default_rng([seed, 2]), progress):
+                sizes = {"n_train": len(arms[arm.name]) * facts.relations, "best_step": arm.step}
+                tables["results"] += [{"arm": arm.name, **setting, **sizes, **row} for row in top_rows(arm.right)]
+        return tables
+
+    def summarise(self, tables: Tables) -> dict[str, Any]:
+        """Accuracy by arm, gaps with intervals over seeds, memorisation, and trends of the gap."""
+        from curate.simulation.synthetic_summary import summarise
+
+        return {"experiment": self.name, **summarise(tables)}
+
+    def shown(self, summary: Mapping[str, Any]) -> list[Shown]:
+        """The summary as tables for a person."""
+        from curate.simulation.synthetic_summary import shown
+
+        return shown(summary)
+
+    def figures(self, tables: Tables) -> dict[str, bytes]:
+        """Accuracy by popularity, and the gap against what was swept."""
+        from curate.report.simulation_figures import synthetic_figures
+
+        return synthetic_figures(tables)
+
+
+def top_rows(right: np.ndarray) -> list[Row]:
+    """Accuracy on the facts of the most popular x% of test subjects. (subjects by popularity, relations) -> rows"""
+    rows = []
+    for percent in TOP_PERCENTS:
+        n = max(1, round(len(right) * percent / 100))
+        rows.append({"top_percent": percent, "accuracy": float(right[:n].mean()), "n": right[:n].size})
+    return rows
+
+
+_DEFAULT = SyntheticSettings()
+_FULL = replace(
+    _DEFAULT,
+    subjects=1000,
+    relations=40,
+    answers=20,
+    width=128,
+    steps=(4000,),
+    finetuning_subjects=500,
+    validation_subjects=100,
+    share=0.04,
+)
+
+FACTS = Synthetic("facts", "Does finetuning on popular facts make a model more factual?", _DEFAULT, _FULL)
+ZIPF = Synthetic(
+    "zipf",
+    "Does the gap grow with the skew of popularity?",
+    replace(_DEFAULT, alpha=(0.5, 0.75, 1.0, 1.25)),
+    replace(_FULL, alpha=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25)),
+)
+STEPS = Synthetic(
+    "steps",
+    "Does more pretraining close the gap?",
+    replace(_DEFAULT, steps=(400, 800, 1600)),
+    replace(_FULL, steps=(2000, 4000, 8000, 16000)),
+)

@@ -1,0 +1,146 @@
+"""What runs on synthetic facts show together: accuracy by arm, gaps, memorisation, and how the gap moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from curate.agreement import rank_correlation
+from curate.report.figures import label
+from curate.simulation.experiment import Row, Shown, Tables
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+ARMS = ("top", "random", "bottom", "whole")
+SWEPT = ("alpha", "steps")
+
+
+def accuracies(results: Sequence[Row], arm: str, top_percent: int = 100, **setting: Any) -> dict[int, float]:
+    """Accuracy by seed of an arm under a setting."""
+    wanted = {"arm": arm, "top_percent": top_percent, **setting}
+    return {row["seed"]: row["accuracy"] for row in results if row.items() >= wanted.items()}
+
+
+def settings_of(results: Sequence[Row]) -> list[dict[str, Any]]:
+    """The different settings of the rows, in order of appearance."""
+    found = dict.fromkeys((row["alpha"], row["steps"]) for row in results)
+    return [{"alpha": alpha, "steps": steps} for alpha, steps in found]
+
+
+def gaps(results: Sequence[Row], other: str = "bottom", top_percent: int = 100, **setting: Any) -> list[float]:
+    """Accuracy of top minus that of another arm, a number a seed."""
+    top = accuracies(results, "top", top_percent, **setting)
+    compared = accuracies(results, other, top_percent, **setting)
+    return [top[seed] - compared[seed] for seed in top]
+
+
+def mean_interval(values: Sequence[float], name: str = "mean") -> dict[str, Any]:
+    """The mean over seeds, under a name, with Student's 95% interval; no interval for a single seed."""
+    import numpy as np
+    from scipy.stats import t as student
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {name: mean, "low": None, "high": None}
+    half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return {name: mean, "low": mean - half, "high": mean + half}
+
+
+def trend(x: FloatArray, gap: FloatArray) -> dict[str, Any]:
+    """Spearman correlation of the gap with what was swept, inside each seed; mean and interval over seeds. (P,), (S, P)
+
+    The points of a seed share their facts and finetuning subjects, so seeds are compared with themselves only.
+    """
+    import numpy as np
+
+    found = mean_interval([float(np.nan_to_num(rank_correlation(x, row))) for row in gap], "spearman")
+    return {name: value if value is None else max(-1.0, min(1.0, value)) for name, value in found.items()}
+
+
+def summarise(tables: Tables) -> dict[str, Any]:
+    """Per setting: memorisation, accuracy by arm, differences. Over settings: the trend of the gap. And the verdict."""
+    import numpy as np
+
+    results = tables["results"]
+    settings = [_summary_of(setting, tables) for setting in settings_of(results)]
+    trends = {}
+    for swept in SWEPT:
+        if len({setting[swept] for setting in settings}) > 1:
+            gap = np.array([gaps(results, alpha=s["alpha"], steps=s["steps"]) for s in settings]).T
+            trends[swept] = trend(np.array([setting[swept] for setting in settings], dtype=float), gap)
+    return {"verdict": verdict(settings, trends), "settings": settings, "trends": trends}
+
+
+def _summary_of(setting: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
+    results = tables["results"]
+    known = [row["memorisation"] for row in tables["pretraining"] if row.items() >= setting.items()]
+    return {
+        **setting,
+        "seeds": len(known),
+        "memorisation": mean_interval(known, "share"),
+        "arms": [
+            {"arm": arm, **mean_interval(list(accuracies(results, arm, **setting).values()), "accuracy")}
+            for arm in ARMS
+        ],
+        "differences": [
+            {"a": "top", "b": other, **mean_interval(gaps(results, other, **setting), "difference")}
+            for other in ARMS[1:]
+        ],
+    }
+
+
+def verdict(settings: Sequence[Mapping[str, Any]], trends: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the gap moves where something was swept, else how large it is; read off the intervals."""
+    if trends:
+        return " ".join(_trend_sentence(swept, found) for swept, found in trends.items())
+    (setting,) = settings
+    gap = next(row for row in setting["differences"] if row["b"] == "bottom")
+    whole = next(row for row in setting["differences"] if row["b"] == "whole")
+    sure = gap["low"] is None or gap["low"] > 0 or gap["high"] < 0
+    return (
+        f"With {100 * setting['memorisation']['share']:.1f}% of all facts memorised, finetuning on the most popular "
+        f"subjects instead of the least popular changes accuracy by {100 * gap['difference']:+.1f} points "
+        f"(95% interval {points(gap)}){'' if sure else ', no clear difference'}; instead of all of them, by "
+        f"{100 * whole['difference']:+.1f} ({points(whole)})."
+    )
+
+
+def _trend_sentence(swept: str, found: Mapping[str, Any]) -> str:
+    correlation = f"Spearman {found['spearman']:+.2f}"
+    if found["low"] is None:
+        return f"The gap between FT-Top and FT-Bottom against {swept}: {correlation} (one seed, no interval)."
+    moves = "grows" if found["low"] > 0 else "shrinks" if found["high"] < 0 else "does not clearly move"
+    said = f"{correlation}, 95% interval {found['low']:+.2f} to {found['high']:+.2f}"
+    return f"The gap between FT-Top and FT-Bottom {moves} with {swept} ({said})."
+
+
+def shown(summary: Mapping[str, Any]) -> list[Shown]:
+    """Two tables: accuracy by arm, and the differences, a row a setting."""
+    settings = summary["settings"]
+    headers = [*SWEPT, "memorised %"]
+    front = [[f"{s['alpha']:g}", f"{s['steps']:,}", f"{100 * s['memorisation']['share']:.1f}"] for s in settings]
+    arms = [[f"{100 * row['accuracy']:.1f}" for row in s["arms"]] for s in settings]
+    differences = [[f"{100 * d['difference']:+.1f} ({points(d)})" for d in s["differences"]] for s in settings]
+    return [
+        Shown(
+            f"Accuracy on questions about other subjects (%), mean over seeds: {settings[0]['seeds']}",
+            [*headers, *(label(arm) for arm in ARMS)],
+            [[*a, *b] for a, b in zip(front, arms, strict=True)],
+        ),
+        Shown(
+            "FT-Top minus the others, in points, with 95% intervals over seeds",
+            [*headers, *(f"− {label(arm)}" for arm in ARMS[1:])],
+            [[*a, *b] for a, b in zip(front, differences, strict=True)],
+        ),
+    ]
+
+
+def points(row: Mapping[str, Any]) -> str:
+    """The interval of a row in points of accuracy."""
+    if row["low"] is None:
+        return "no interval from one seed"
+    return f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"

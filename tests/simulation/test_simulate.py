@@ -1,0 +1,129 @@
+"""`curate simulate` end to end, on worlds so small that a run takes a second."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from curate.simulation.running import simulate
+
+Curate = Callable[..., Any]
+
+SETTINGS = {
+    "subjects": 30,
+    "relations": 3,
+    "answers": 4,
+    "width": 16,
+    "heads": 2,
+    "steps": (10,),
+    "batch_size": 64,
+    "finetuning_subjects": 8,
+    "validation_subjects": 8,
+    "finetuning_steps": 10,
+}
+TINY = [
+    *("--subjects", 30, "--relations", 3, "--answers", 4, "--width", 16, "--heads", 2, "--steps", 10),
+    *("--batch-size", 64, "--finetuning-subjects", 8, "--validation-subjects", 8, "--finetuning-steps", 10),
+]
+
+
+def test_facts_leaves_results_a_summary_figures_and_a_report(curate: Curate, tmp_path: Path) -> None:
+    result = curate("simulate", "facts", "-o", "out", *TINY, "--seeds", 2, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    assert {row["arm"] for row in rows} == {"top", "bottom", "random", "whole"}
+    assert {row["seed"] for row in rows} == {0, 1}
+    assert {"experiment", "alpha", "steps", "top_percent", "accuracy"} <= set(rows[0])
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert json.loads(result.stdout) == {"output": "out", **summary}
+    assert (tmp_path / "out" / "figures" / "accuracy-by-popularity.png").read_bytes().startswith(b"\x89PNG")
+    assert summary["verdict"] in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("name", "swept", "values"), [("zipf", "alpha", [0.5, 1.5]), ("steps", "steps", [10, 20])])
+def test_a_sweep_says_how_the_gap_moves(
+    curate: Curate, tmp_path: Path, name: str, swept: str, values: list[float]
+) -> None:
+    sweep = [f"--{swept}", ",".join(str(value) for value in values)]
+    assert curate("simulate", name, "-o", "out", *TINY, *sweep, "--seeds", 2).exit_code == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [setting[swept] for setting in summary["settings"]] == values
+    assert -1 <= summary["trends"][swept]["low"] <= summary["trends"][swept]["high"] <= 1
+    assert (tmp_path / "out" / "figures" / f"gap-by-{swept}.png").is_file()
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.simulation.synthetic import Synthetic
+
+    honest, ran = Synthetic.run, []
+
+    def stops_at_the_third(self: Synthetic, point: Any, seed: int, progress: Any) -> Any:
+        ran.append(seed)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return honest(self, point, seed, progress)
+
+    whole = simulate("facts", tmp_path / "whole", seeds=3, **SETTINGS)
+    monkeypatch.setattr(Synthetic, "run", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        simulate("facts", tmp_path / "stopped", seeds=3, **SETTINGS)
+    assert not (tmp_path / "stopped" / "manifest.json").exists()
+    stopped = simulate("facts", tmp_path / "stopped", seeds=3, **SETTINGS)
+    assert ran == [0, 1, 2, 2], "two of the three runs were kept"
+    assert stopped.summary == whole.summary
+    for name in ("results.parquet", "summary.json", "report.html", "figures/accuracy-by-popularity.png"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_checkpoint_is_the_same_as_a_pretraining_that_ends_there(tmp_path: Path) -> None:
+    alone = simulate("steps", tmp_path / "alone", seeds=1, **SETTINGS)
+    sweep = simulate("steps", tmp_path / "sweep", seeds=1, **{**SETTINGS, "steps": (5, 10)})
+    for name, rows in alone.tables.items():
+        assert [row for row in sweep.tables[name] if row["steps"] == 10] == rows
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(curate: Curate, tmp_path: Path) -> None:
+    result = curate("simulate", "zipf", "-o", "out", "--alpha", "0,1", "--seeds", 3, "--dry-run", "--json")
+    content = json.loads(result.stdout)
+    assert content["runs"] == 6
+    assert content["settings"]["alpha"] == [0, 1]
+    assert not list(tmp_path.iterdir())
+
+
+WRONG = {
+    "unknown experiment": ("simulate fact -o out", "no experiment 'fact'"),
+    "no subjects left to test on": ("simulate facts -o out --subjects 50", "leave none to test on"),
+    "heads that do not divide": ("simulate facts -o out --heads 5", "cannot be split into 5 heads"),
+    "no steps": ("simulate facts -o out --steps 0", "--steps 0 is out of range"),
+    "a word for a number": ("simulate zipf -o out --alpha steep", "--alpha steep is not a number"),
+    "a share above 1": ("simulate facts -o out --share 1.5", "--share 1.5 is out of range"),
+    "somebody else's folder": ("simulate facts -o .", "did not make"),
+}
+
+
+@pytest.mark.parametrize("what", sorted(WRONG))
+def test_wrong_input_gets_one_message_and_nothing_is_written(curate: Curate, tmp_path: Path, what: str) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    line, message = WRONG[what]
+    result = curate(*line.split())
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine.txt"]
+
+
+MANIFEST = {"experiment": "facts", "settings": {"steps": "<q>"}}
+
+
+def test_the_report_escapes_its_text() -> None:
+    from curate.report.simulation import simulation_page
+    from curate.simulation.experiment import Shown
+
+    page = simulation_page("<b>title", "a < b", [Shown("<i>", ["<u>"], [["<s>"]])], {"a": b"png"}, MANIFEST)
+    for text in ("<b>", "a < b", "<i>", "<u>", "<s>", "<q>"):
+        assert text not in page

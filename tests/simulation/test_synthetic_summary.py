@@ -1,0 +1,55 @@
+"""What is read off the rows: gaps, intervals, trends, and the sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curate.simulation.experiment import Tables
+from curate.simulation.synthetic_summary import mean_interval, summarise, trend
+
+
+def made_up(gap_by_seed: dict[float, list[float]]) -> Tables:
+    """Rows in which top beats bottom by the given shares, for every alpha and seed."""
+    tables: Tables = {"results": [], "pretraining": []}
+    for alpha, by_seed in gap_by_seed.items():
+        for seed, gap in enumerate(by_seed):
+            front = {"seed": seed, "alpha": alpha, "steps": 100}
+            tables["pretraining"].append({**front, "memorisation": 0.97})
+            for arm, accuracy in {"top": 0.5, "bottom": 0.5 - gap, "random": 0.45, "whole": 0.6}.items():
+                tables["results"].append({**front, "arm": arm, "top_percent": 100, "accuracy": accuracy})
+                tables["results"].append({**front, "arm": arm, "top_percent": 5, "accuracy": 1.0})
+    return tables
+
+
+def test_the_interval_is_students() -> None:
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx({"mean": 2, "low": 2 - 2.484, "high": 2 + 2.484}, abs=1e-3)
+    assert mean_interval([1.0], "share") == {"share": 1.0, "low": None, "high": None}
+
+
+def test_the_gap_is_of_all_test_facts_and_positive_where_top_is_better() -> None:
+    (setting,) = summarise(made_up({1.0: [0.05, 0.06, 0.07]}))["settings"]
+    differences = {(row["a"], row["b"]): row["difference"] for row in setting["differences"]}
+    assert differences == pytest.approx({("top", "random"): 0.05, ("top", "bottom"): 0.06, ("top", "whole"): -0.1})
+    assert setting["memorisation"]["share"] == pytest.approx(0.97)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ({1.0: [0.05, 0.06, 0.07]}, "by +6.0 points (95% interval +3.5 to +8.5);"),
+        ({1.0: [0.05, -0.04, 0.01]}, "no clear difference"),
+        ({1.0: [0.05]}, "no interval from one seed"),
+        ({0.5: [0.01, 0.02], 1.0: [0.03, 0.05]}, "grows with alpha (Spearman +1.00"),
+        ({0.5: [0.03, 0.02], 1.0: [0.01, 0.01]}, "shrinks with alpha (Spearman -1.00"),
+        ({0.5: [0.03, 0.02], 1.0: [0.01, 0.05]}, "does not clearly move with alpha"),
+    ],
+)
+def test_the_verdict_says_what_the_intervals_allow(gaps: dict[float, list[float]], said: str) -> None:
+    assert said in summarise(made_up(gaps))["verdict"]
+
+
+def test_a_trend_is_taken_inside_each_seed() -> None:
+    x = np.array([1.0, 2.0, 3.0])
+    assert trend(x, np.array([[0.1, 0.2, 0.3], [5.0, 6.0, 7.0]]))["spearman"] == 1
+    assert trend(x, np.array([[0.1, 0.1, 0.1], [0.3, 0.2, 0.1]]))["spearman"] == -0.5
