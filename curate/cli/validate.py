@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from curate.cli.console import DryRun, Json, Output, Quiet, command, make_table
+from curate.cli.console import DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 
 @command
@@ -29,13 +29,25 @@ def validate(
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of --epochs.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,
     patience: Annotated[int, typer.Option(min=1, help="Stop after this many epochs without a better one.")] = 3,
+    method: Annotated[str, typer.Option(help="lora, full (all weights) or qlora (4-bit weights).")] = "lora",
+    tune: Annotated[
+        str, typer.Option(help="off, quick (3 learning rates) or paper (Table 4), per arm on its own held-out part.")
+    ] = "off",
+    template: Annotated[
+        str | None, typer.Option(help="qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa.")
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(min=2, help="Try out: a sample of so many examples of each arm and of the test set."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="auto (bfloat16 on a GPU, else float32), float32, bfloat16 or float16.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
+    report_to: Annotated[str, typer.Option(help="none, tensorboard, wandb or trackio.")] = "none",
+    preset: Preset = None,
+    split: Split = None,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -47,11 +59,14 @@ def validate(
 
     Example: curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
     """
-    from curate.validation.finetune import FinetuneConfig
+    from curate.datasets.read import read
+    from curate.validation.config import FinetuneConfig
+    from curate.validation.processes import is_first
     from curate.validation.validate import plan
     from curate.validation.validate import validate as run
 
-    out = Output(json, quiet)
+    out = Output(json, quiet or not is_first())
+    test_set = read(eval, preset=preset, split=split)
     config = FinetuneConfig(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
@@ -61,30 +76,37 @@ def validate(
         max_steps=max_steps,
         batch_size=batch_size,
         patience=patience,
+        method=method,
     )
     if dry_run:
-        content = plan(splits, eval, by, config, seeds, limit)
+        content = plan(splits, test_set, by, config, seeds, limit, tune, template)
         rows = [[a["arm"], a["examples"], a["steps"]] for a in content["arms"]]
         out.result(
             {"dry_run": True, **content},
             make_table(None, ["arm", "examples", "steps at most"], rows),
-            f"{content['finetunings']} finetunings, {content['answers']} answers; would write {output}",
+            f"{content['trials']} trials, {content['finetunings']} finetunings, {content['answers']} answers",
+            f"would write {output}",
         )
         return
     result = run(
         splits,
-        eval=eval,
+        eval=test_set,
         model=model,
         output=output,
         seeds=seeds,
         by=by,
         config=config,
+        tune=tune,
+        template=template,
         limit=limit,
         dtype=dtype,
         device=device,
         revision=revision,
+        report_to=report_to,
         progress=out.note,
     )
+    if not is_first():
+        return
     summary = result.summary()
     out.result({"output": str(output), **summary}, *summary_tables(summary), str(output / "report.html"))
     for warning in result.warnings():

@@ -15,8 +15,10 @@ from curate.datasets.read import read
 from curate.datasets.sources import data_suffix, find_files
 from curate.datasets.write import manifest_path
 from curate.errors import DataError
+from curate.prompts import DEFAULT, Template
 from curate.records import Example
 from curate.selection import random_rows
+from curate.shots import solution
 
 BASE = "base"
 """The untouched model, evaluated zero-shot: the first row of every comparison."""
@@ -37,13 +39,13 @@ class Arm:
         return fingerprint_examples(self.examples)
 
 
-def read_arms(splits: Any, limit: int | None = None) -> list[Arm]:
+def read_arms(splits: Any, limit: int | None = None, template: Template = DEFAULT) -> list[Arm]:
     """One arm a split: from a folder of splits, one or more files, a mapping of name to data, or a Selection.
 
     top, random, bottom and whole come first, in this order; other names follow as they are sorted. `limit` takes
     a sample of that many examples of each.
     """
-    named = _named(splits)
+    named = named_splits(splits)
     for name in named:
         if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
             raise DataError(
@@ -54,23 +56,24 @@ def read_arms(splits: Any, limit: int | None = None) -> list[Arm]:
         raise DataError(f"A split is named {BASE!r}.", expected="another name; base is the untouched model")
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     names = sorted(named, key=lambda name: (rank.get(name, len(rank)), name))
-    return [make_arm(name, read(named[name]).examples(), limit) for name in names]
+    return [make_arm(name, read(named[name]).examples(), limit, template) for name in names]
 
 
-def make_arm(name: str, examples: Sequence[Example], limit: int | None = None) -> Arm:
+def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:
     """An arm of the examples that have a question and an answer; DataError if there are too few to train on."""
-    usable = usable_examples(examples)
+    usable = usable_examples(examples, template)
     if len(usable) < 2:
+        where = " among its choices" if template.multiple_choice else ""
         raise DataError(
-            f"The split {name!r} has {len(usable)} example(s) with a question and an answer.",
+            f"The split {name!r} has {len(usable)} example(s) with a question and an answer{where}.",
             expected="at least 2, since a part is held out for early stopping",
         )
     return Arm(name, sample(usable, limit), len(examples) - len(usable))
 
 
-def usable_examples(examples: Sequence[Example]) -> list[Example]:
-    """The examples that have a question and at least one answer."""
-    return [example for example in examples if example.question and example.answers]
+def usable_examples(examples: Sequence[Example], template: Template = DEFAULT) -> list[Example]:
+    """The examples that have a question and an answer; in multiple choice, one that is among their choices."""
+    return [example for example in examples if example.question and solution(template, example) is not None]
 
 
 def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
@@ -82,14 +85,16 @@ def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
 
 
 def fingerprint_examples(examples: Sequence[Example]) -> str:
-    """A hash of ids, questions and answers, in order."""
+    """A hash of ids, questions, answers and choices, in order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(repr((example.id, example.question, example.answers)).encode("utf-8", "surrogatepass"))
+        content = (example.id, example.question, example.answers, example.choices)
+        digest.update(repr(content).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
 
 
-def _named(splits: Any) -> Mapping[str, Any]:
+def named_splits(splits: Any) -> Mapping[str, Any]:
+    """The data of every split by its name, as it was given."""
     if isinstance(splits, (str, Path)):
         splits = [splits]
     if isinstance(splits, Mapping):

@@ -1,4 +1,4 @@
-"""From right and wrong answers to accuracies, intervals and curves: pure functions on arrays.
+"""From right and wrong answers to accuracies, differences and a verdict: pure functions on arrays.
 
 `correct` is always (S, N): S seeds by N test examples, 1.0 where the answer was right. All arms of a comparison
 are evaluated on the same N examples in the same order.
@@ -6,21 +6,29 @@ are evaluated on the same N examples in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from curate.validation.bootstrap import RESAMPLES, interval, resampled_means, seed_noise, seed_variance
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RESAMPLES = 10_000
 TOP_PERCENTS = tuple(range(5, 101, 5))
+POWER = (1.959964 + 0.841621) ** 2
+"""Squared standard errors a difference must be away from 0 to be seen at 5%, two-sided, in 80% of runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Accuracy of arm `a` minus that of arm `b`, with its 95% bootstrap interval and two-sided p."""
+    """Accuracy of arm `a` minus that of arm `b`, with its 95% bootstrap interval and two-sided p.
+
+    `p_adjusted` is p after Holm's correction for all differences of the run. `needed` is how many test examples
+    would show a difference of this size with 80% power, None where no number would with these few seeds.
+    """
 
     a: str
     b: str
@@ -28,6 +36,8 @@ class Difference:
     low: float
     high: float
     p: float
+    p_adjusted: float | None = None
+    needed: int | None = None
 
 
 def accuracy(correct: NDArray[np.float64]) -> float:
@@ -45,30 +55,77 @@ def standard_error(correct: NDArray[np.float64]) -> float | None:
     return float(np.std(correct.mean(axis=1), ddof=1) / np.sqrt(seeds))
 
 
-def paired_difference(
-    a: str, b: str, correct_a: NDArray[np.float64], correct_b: NDArray[np.float64], seed: int = 0
-) -> Difference:
-    """Accuracy of `a` minus `b`, bootstrapped over test examples and seeds together. (S, N), (S, N)
+def compare_arms(
+    correct: Mapping[str, NDArray[np.float64]],
+    pairs: Sequence[tuple[str, str]],
+    clusters: NDArray[np.int64] | None = None,
+) -> list[Difference]:
+    """The difference of each pair of arms, `p_adjusted` over all of them. {arm: (S, N)}, clusters (N,)
 
-    Each resample draws N examples and S seeds with replacement and takes the same draws for both arms, so what
-    an example or a seed does to both cancels. An arm with one seed (the base model) meets every seed of the other.
+    Test examples are resampled by cluster, the same draws for every arm; the seeds' part is Student's t on the
+    differences seed by seed (see bootstrap). An arm with one seed (the base model) meets every seed of the other.
     The interval is the 2.5th to 97.5th percentile; p is twice the share of resamples on the other side of 0.
     """
     import numpy as np
 
-    delta = correct_a - correct_b  # (S, N); one row broadcasts
-    seeds, examples = delta.shape
-    rng = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for start in range(0, RESAMPLES, 500):
-        stop = min(start + 500, RESAMPLES)
-        drawn = rng.multinomial(examples, np.full(examples, 1 / examples), size=stop - start)  # (B, N)
-        drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=stop - start)  # (B, S)
-        means[start:stop] = ((drawn @ delta.T) * drawn_seeds).sum(axis=1) / (examples * seeds)
-    low, high = np.percentile(means, [2.5, 97.5])
+    if not pairs:
+        return []
+    names = list(correct)
+    means = np.stack([correct[name].mean(axis=0) for name in names])  # (K, N)
+    if clusters is None:
+        clusters = np.arange(means.shape[1])
+    drawn = resampled_means(means, clusters)[:, 0]  # (R, K)
+    found = []
+    for a, b in pairs:
+        by_examples = drawn[:, names.index(a)] - drawn[:, names.index(b)]  # (R,)
+        found.append(_difference(a, b, correct[a] - correct[b], by_examples, clusters))  # one seed broadcasts
+    adjusted = holm([d.p for d in found])
+    return [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
+
+
+def paired_difference(
+    a: str,
+    b: str,
+    correct_a: NDArray[np.float64],
+    correct_b: NDArray[np.float64],
+    clusters: NDArray[np.int64] | None = None,
+) -> Difference:
+    """Accuracy of `a` minus `b`, as in `compare_arms`. (S, N), (S, N), (N,)"""
+    return compare_arms({a: correct_a, b: correct_b}, [(a, b)], clusters)[0]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values after Holm's step-down correction, which holds whatever the tests have to do with each other."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def examples_needed(difference: float, n: int, example_variance: float, seed_variance: float) -> int | None:
+    """Test examples with which a difference of this size is seen at 5% with 80% power; None if none would do.
+
+    The variances are those of the difference's mean over the n examples that there were, and over the seeds:
+    more examples make the first smaller, not the second.
+    """
+    room = difference**2 / POWER - seed_variance
+    return math.ceil(n * example_variance / room) if room > 0 else None
+
+
+def _difference(
+    a: str, b: str, delta: NDArray[np.float64], by_examples: NDArray[np.float64], clusters: NDArray[np.int64]
+) -> Difference:
+    seeds, n = delta.shape
+    means = by_examples + seed_noise(seed_variance(delta, clusters), seeds)
+    low, high = interval(means)
     tail = min((means <= 0).sum(), (means >= 0).sum())
     p = min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))
-    return Difference(a, b, float(delta.mean()), float(low), float(high), float(p))
+    observed = float(delta.mean())
+    needed = examples_needed(observed, n, float(by_examples.var()), seed_variance(delta, clusters, taken_off=1))
+    return Difference(a, b, observed, low, high, float(p), needed=needed)
 
 
 def popularity_percentiles(scores: NDArray[np.float64], ids: Sequence[str]) -> NDArray[np.float64]:

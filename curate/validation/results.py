@@ -7,35 +7,33 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.write import whole_file, write_json, write_text
+from curate.datasets.write import whole_file, write_json
 from curate.validation.compare import TOP_PERCENTS, top_accuracy
+from curate.validation.looking import attention_rows, map_rows
+from curate.validation.tune import Trial
 from curate.versions import versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curate.validation.validate import Validation
+    from curate.validation.outcome import Validation
 
 
 def write_run(result: Validation, folder: Path) -> None:
     """Write everything a finished validation leaves in its folder."""
-    from curate.report.figures import accuracy_figure, curves_figure
-    from curate.report.page import report_page
+    from curate.report.page import write_report
 
-    summary = result.summary()
-    curves = curve_rows(result)
+    manifest = run_manifest(result)
     _write_rows(prediction_rows(result), folder / "predictions.parquet", _prediction_schema())
-    _write_rows(curves, folder / "curves.parquet", _curve_schema())
+    _write_rows(curve_rows(result), folder / "curves.parquet", _curve_schema())
     _write_rows(trial_rows(result), folder / "trials.parquet", _trial_schema())
-    write_json(summary, folder / "summary.json")
-    figures = {"accuracy": accuracy_figure(summary["arms"])}
-    if curves:
-        figures["curves"] = curves_figure(curves)
-    for name, png in figures.items():
-        with whole_file(folder / "figures" / f"{name}.png") as temporary:
-            temporary.write_bytes(png)
-    write_text(report_page(summary, figures, prediction_rows(result)), folder / "report.html")
-    write_json(run_manifest(result), folder / "manifest.json")
+    for name, rows in (("attention", attention_rows(result.runs)), ("attention_maps", map_rows(result.runs))):
+        (folder / f"{name}.parquet").unlink(missing_ok=True)
+        if rows:
+            _write_rows(rows, folder / f"{name}.parquet")
+    write_json(result.summary(), folder / "summary.json")
+    write_report(folder, manifest)
+    write_json(manifest, folder / "manifest.json")
 
 
 def prediction_rows(result: Validation) -> list[dict[str, Any]]:
@@ -79,23 +77,26 @@ def curve_rows(result: Validation) -> list[dict[str, Any]]:
 
 
 def trial_rows(result: Validation) -> list[dict[str, Any]]:
-    """The setting every arm and seed was finetuned with, and its accuracy on the held-out part."""
-    config = result.config["finetune"]
+    """Every setting tried on an arm's held-out part, and after them the one of each finetuning that was evaluated."""
+    evaluated = [
+        Trial(run.arm, run.seed, run.config, run.steps, run.validation_accuracy, True)
+        for run in result.runs
+        if run.config is not None
+    ]
     return [
         {
-            "arm": run.arm,
-            "seed": run.seed,
-            "learning_rate": config["learning_rate"],
-            "weight_decay": config["weight_decay"],
-            "lora_rank": config["lora_rank"],
-            "lora_alpha": config["lora_alpha"],
-            "method": "lora",
-            "steps": run.steps,
-            "validation_accuracy": run.validation_accuracy,
-            "chosen": True,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            "learning_rate": trial.config.learning_rate,
+            "weight_decay": trial.config.weight_decay,
+            "lora_rank": trial.config.lora_rank,
+            "lora_alpha": trial.config.lora_alpha,
+            "method": trial.config.method,
+            "steps": trial.steps,
+            "validation_accuracy": trial.validation_accuracy,
+            "chosen": trial.chosen,
         }
-        for run in result.runs
-        if run.steps
+        for trial in [*result.trials, *evaluated]
     ]
 
 
@@ -117,7 +118,7 @@ def run_manifest(result: Validation) -> dict[str, Any]:
     }
 
 
-def _write_rows(rows: list[dict[str, Any]], path: Path, schema: pa.Schema) -> None:
+def _write_rows(rows: list[dict[str, Any]], path: Path, schema: pa.Schema | None = None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from curate.datasets.read import QATable
 from curate.errors import ColumnError, DataError
+from curate.prompts import DEFAULT, Template
 from curate.records import Example
 from curate.selecting import SCORE_PREFIX, score_column, score_values
 from curate.validation.arms import Arm, sample, usable_examples
@@ -29,7 +30,9 @@ class TestSet:
     __test__ = False  # not a test case, whatever pytest makes of the name
 
 
-def make_test_set(data: QATable, by: str | None = None, limit: int | None = None) -> TestSet:
+def make_test_set(
+    data: QATable, by: str | None = None, limit: int | None = None, template: Template = DEFAULT
+) -> TestSet:
     """The usable examples of an evaluation set (a sample of `limit`), with percentiles if it has a score."""
     import numpy as np
 
@@ -37,7 +40,7 @@ def make_test_set(data: QATable, by: str | None = None, limit: int | None = None
     column = popularity_column(data, by)
     scores = np.full(len(data), np.nan) if column is None else score_values(data.table, column)
     popularity = {example.id: score for example, score in zip(examples, scores, strict=True)}
-    usable = usable_examples(examples)
+    usable = usable_examples(examples, template)
     if not usable:
         raise DataError(f"{data.source.name} has no example with a question and an answer to test on.")
     tested = sample(usable, limit)

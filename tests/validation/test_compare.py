@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.validation.bootstrap import cluster_codes
 from curate.validation.compare import (
     Difference,
     accuracy,
+    compare_arms,
+    holm,
     paired_difference,
     popularity_percentiles,
     standard_error,
@@ -36,11 +39,59 @@ def test_a_planted_difference_is_found_with_its_sign() -> None:
     assert reversed_.high < 0
 
 
-def test_no_difference_is_found_where_there_is_none() -> None:
-    intervals = [
-        paired_difference("a", "b", coins(0.4, 3, 400, 2 * i), coins(0.4, 3, 400, 2 * i + 1)) for i in range(40)
-    ]
-    assert sum(d.low <= 0 <= d.high for d in intervals) >= 36
+def simulated(effect: float, seeds: int, seed_sd: float, runs: int, n: int = 400) -> list[Difference]:
+    """Differences of `runs` pairs of arms: some questions are harder, seeds scatter, a is better by `effect`."""
+    rng = np.random.default_rng(0)
+    correct: dict[str, np.ndarray] = {}
+    for run in range(runs):
+        known = rng.beta(0.5, 0.6, n)
+        for arm, gain in ((f"a{run}", effect), (f"b{run}", 0.0)):
+            chance = np.clip(known + gain + rng.normal(0, seed_sd, (seeds, 1)), 0, 1)
+            correct[arm] = (rng.random((seeds, n)) < chance).astype(float)
+    return compare_arms(correct, [(f"a{run}", f"b{run}") for run in range(runs)])
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.01), (5, 0.02)])
+def test_two_random_halves_show_no_difference_in_93_of_100_runs(seeds: int, seed_sd: float) -> None:
+    said = [verdict([d], d.a) for d in simulated(0.0, seeds, seed_sd, runs=250)]
+    assert sum("no difference" in text for text in said) / len(said) >= 0.93
+
+
+def test_five_points_are_found() -> None:
+    found = simulated(0.05, seeds=5, seed_sd=0.005, n=1500, runs=40)
+    assert sum("beats" in verdict([d], d.a) for d in found) >= 38
+
+
+def test_seeds_that_scatter_widen_the_interval_more_than_a_bootstrap_of_them_would() -> None:
+    a = np.tile([[1.0], [0.0], [0.0]], (1, 400))  # a seed in which everything is right, and two in which nothing is
+    found = paired_difference("a", "b", a, np.zeros((3, 400)))
+    assert found.low < 0 < found.difference
+    assert found.needed is None, "no number of test examples makes up for too few seeds"
+
+
+def test_examples_of_one_subject_count_as_one() -> None:
+    delta = coins(0.5, 1, 100, 1)
+    many = np.repeat(delta, 10, axis=1)
+    apart = paired_difference("a", "b", many, np.full((1, 1000), 0.5))
+    together = paired_difference(
+        "a", "b", many, np.full((1, 1000), 0.5), cluster_codes([str(i // 10) for i in range(1000)])
+    )
+    once = paired_difference("a", "b", delta, np.full((1, 100), 0.5))
+    assert (together.low, together.high) == pytest.approx((once.low, once.high))
+    assert together.high - together.low > 2.5 * (apart.high - apart.low)
+
+
+def test_the_examples_needed_are_those_that_would_have_shown_the_difference() -> None:
+    a, b = coins(0.52, 1, 500, 1), coins(0.5, 1, 500, 2)
+    small = paired_difference("a", "b", a, b)
+    assert small.low < 0
+    sd = (a - b).std()
+    assert small.needed == pytest.approx((2.8016 * sd / small.difference) ** 2, rel=0.05)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_what_an_example_does_to_both_arms_cancels() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,16 +12,12 @@ from curate.lm.greedy import greedy_answers
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
+from curate.validation.config import FinetuneConfig
 from curate.validation.evaluate import evaluate
-from curate.validation.finetune import (
-    IGNORED,
-    FinetuneConfig,
-    collate,
-    finetuned,
-    save_adapter,
-    split_held_out,
-    training_items,
-)
+from curate.validation.finetune import finetuned, split_held_out
+from curate.validation.fitting import Fitting, first_fitting
+from curate.validation.methods import save_adapter
+from curate.validation.training import IGNORED, LengthGrouped, collate, training_items
 
 EXAMPLES = [Example(str(i), f"What is the colour of {name}?", (colour,)) for i, (name, colour) in enumerate(
     [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]
@@ -50,7 +48,7 @@ def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: Lo
     before = evaluate(loaded, EXAMPLES, DEFAULT)
     with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0) as result:
         assert all(p.correct for p in evaluate(result.loaded, EXAMPLES, DEFAULT))
-        save_adapter(result, tmp_path / "adapter")
+        save_adapter(result.model, tmp_path / "adapter")
     assert evaluate(loaded, EXAMPLES, DEFAULT) == before
     assert sorted(p.name for p in (tmp_path / "adapter").glob("*.safetensors")) == ["adapter_model.safetensors"]
 
@@ -58,13 +56,11 @@ def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: Lo
 def test_a_saved_adapter_gives_the_same_answers_again(
     loaded: LoadedModel, tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     from peft import PeftModel
 
     with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0) as result:
         said = evaluate(result.loaded, EXAMPLES, DEFAULT)
-        save_adapter(result, tmp_path / "adapter")
+        save_adapter(result.model, tmp_path / "adapter")
     fresh = load_model(tiny_model("llama"), device="cpu")
     adapted = PeftModel.from_pretrained(fresh.model, tmp_path / "adapter")
     assert evaluate(replace(fresh, model=adapted), EXAMPLES, DEFAULT) == said
@@ -86,8 +82,8 @@ def test_a_seed_decides_everything(loaded: LoadedModel) -> None:
 def test_the_best_adapter_on_the_held_out_part_is_kept(loaded: LoadedModel) -> None:
     config = FinetuneConfig(learning_rate=2e-2, epochs=30, batch_size=4, held_out=0.34, patience=3)
     with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0) as result:
-        assert result.validation_accuracy is not None
-        assert 0 < result.steps <= config.steps(len(EXAMPLES))
+        assert result.trained.validation_accuracy is not None
+        assert 0 < result.trained.steps <= config.steps(len(EXAMPLES))
 
 
 def test_finetuning_that_changes_nothing_is_an_error(loaded: LoadedModel) -> None:
@@ -109,6 +105,89 @@ def test_the_held_out_part_and_the_rest_make_up_the_arm() -> None:
     train, held_out = split_held_out(EXAMPLES, 2, seed=1)
     assert len(held_out) == 2
     assert sorted(e.id for e in [*train, *held_out]) == [e.id for e in EXAMPLES]
+
+
+def test_every_epoch_has_its_own_order_and_hardly_any_padding() -> None:
+    lengths = [7 * i % 50 + 1 for i in range(203)]
+    sampler = LengthGrouped(lengths, batch_size=8, seed=1)
+    first = list(sampler)
+    assert sorted(first) == list(range(203)) and first == list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    batches = [[lengths[i] for i in first[n : n + 8]] for n in range(0, 203, 8)]
+    assert sum(len(b) * max(b) for b in batches) < 1.1 * sum(lengths)
+
+
+def test_all_weights_are_trained_and_come_back(loaded: LoadedModel) -> None:
+    import torch
+
+    before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
+    config = replace(CONFIG, method="full", learning_rate=1e-3)
+    with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0):
+        assert all(p.correct for p in evaluate(loaded, EXAMPLES, DEFAULT))
+        changed = [name for name, weight in loaded.model.state_dict().items() if not torch.equal(weight, before[name])]
+        assert any("embed" in name for name in changed) and any("mlp" in name for name in changed)
+    assert all(torch.equal(weight, before[name]) for name, weight in loaded.model.state_dict().items())
+
+
+def test_a_batch_in_parts_learns_what_the_whole_batch_does(loaded: LoadedModel) -> None:
+    def losses(fitting: Fitting) -> list[float | None]:
+        config = replace(CONFIG, max_steps=6, held_out=0)
+        with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0, fitting=fitting) as result:
+            return [row["train_loss"] for row in result.trained.rows]
+
+    whole = losses(Fitting(4))
+    assert losses(Fitting(1, accumulation=4)) == pytest.approx(whole, rel=1e-3)
+    assert losses(Fitting(4, checkpointing=True)) == pytest.approx(whole, rel=1e-3)
+
+
+def test_when_memory_runs_out_the_batch_stays_and_its_parts_shrink() -> None:
+    tried = [first_fitting(6)]
+    with pytest.raises(ModelError, match="One example alone"):
+        while True:
+            tried.append(tried[-1].smaller())
+    assert [(f.micro_batch, f.accumulation, f.checkpointing) for f in tried] == [
+        (6, 1, False),
+        (6, 1, True),
+        (3, 2, True),
+        (1, 6, True),
+    ]
+
+
+def test_running_out_of_memory_once_is_survived(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from curate.validation import finetune
+
+    real, calls = finetune.train, []
+
+    def short_of_memory(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(finetune, "train", short_of_memory)
+    said: list[str] = []
+    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0, say=said.append) as result:
+        assert result.fitting == Fitting(4, checkpointing=True)
+    assert said == [
+        "memory ran out with 1 × 4 examples a step; trying 1 × 4 examples a step, activations computed again"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "mistral", "gemma", "mamba"])
+def test_answers_are_the_first_line_of_what_generate_says_one_prompt_at_a_time(
+    kind: str, tiny_model: Callable[[str], Path]
+) -> None:
+    loaded = load_model(tiny_model(kind), device="cpu")
+    prompts = [DEFAULT.render_prompt(e.question + " And why is that so?" * i) for i, e in enumerate(EXAMPLES)]
+    together = greedy_answers(loaded, prompts)
+    for prompt, said in zip(prompts, together, strict=True):
+        batch = loaded.tokenizer([prompt], return_tensors="pt", return_token_type_ids=False)
+        output = loaded.model.generate(**batch, max_new_tokens=10, do_sample=False, pad_token_id=0)
+        whole = loaded.tokenizer.decode(output[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert said == whole.split("\n")[0]
 
 
 def test_greedy_answers_do_not_depend_on_what_else_is_asked(loaded: LoadedModel) -> None:

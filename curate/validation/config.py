@@ -1,0 +1,56 @@
+"""How an arm is finetuned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from curate.errors import SettingError
+
+METHODS = ("lora", "full", "qlora")
+"""Adapters, all weights, adapters on weights of 4 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """How an arm is finetuned. The same for every arm of a comparison."""
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    epochs: float = 5
+    max_steps: int | None = None
+    batch_size: int = 16
+    held_out: float = 0.1
+    patience: int = 3
+    method: str = "lora"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SettingError(f"There is no --method {self.method!r}.", expected=f"one of {', '.join(METHODS)}")
+        positive = {name: getattr(self, name) for name in ("learning_rate", "epochs", "batch_size", "patience")}
+        positive |= {name: getattr(self, name) for name in ("lora_rank", "lora_alpha")}
+        positive |= {} if self.max_steps is None else {"max_steps": self.max_steps}
+        wrong = {name: value for name, value in positive.items() if not 0 < value < math.inf}
+        if not 0 <= self.weight_decay < math.inf:
+            wrong["weight_decay"] = self.weight_decay
+        if not 0 <= self.held_out < 1:
+            wrong["held_out"] = self.held_out
+        for name, value in wrong.items():
+            raise SettingError(f"--{name.replace('_', '-')} {value} is out of range.", expected="a number above 0")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For manifests and keys."""
+        return asdict(self)
+
+    def steps(self, examples: int) -> int:
+        """Optimizer steps at most for an arm of that many examples."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return math.ceil(self.epochs * math.ceil((examples - self.held_out_rows(examples)) / self.batch_size))
+
+    def held_out_rows(self, examples: int) -> int:
+        """Rows of an arm that do not train but decide when to stop: at least one, if any."""
+        return min(examples - 1, max(1, round(self.held_out * examples))) if self.held_out > 0 else 0

@@ -1,0 +1,130 @@
+"""The outcome of a validation: every prediction of every arm and seed, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from curate.validation.arms import BASE, Arm
+from curate.validation.bootstrap import cluster_codes
+from curate.validation.breakdown import accuracy_rows, curve_groups, quintile_groups, relation_groups
+from curate.validation.compare import Difference, accuracy, compare_arms, standard_error, verdict
+from curate.validation.running import Run
+from curate.validation.testset import TestSet
+from curate.validation.tune import Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The outcome: every prediction of every arm and seed, and what follows from them."""
+
+    test: TestSet
+    arms: Sequence[Arm]
+    runs: Sequence[Run]
+    config: Mapping[str, Any]
+    leakage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    trials: Sequence[Trial] = ()
+    attention: Mapping[str, Any] | None = None
+    popularity: Mapping[str, Any] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """base, then the arms in their order."""
+        return [BASE, *(arm.name for arm in self.arms)]
+
+    def correct(self, arm: str) -> NDArray[np.float64]:
+        """1.0 where the arm's answer was right: (S, N), seeds by test examples."""
+        import numpy as np
+
+        return np.array([[p.correct for p in run.predictions] for run in self.of(arm)], dtype=np.float64)
+
+    def of(self, arm: str) -> list[Run]:
+        """The runs of one arm, by seed."""
+        return [run for run in self.runs if run.arm == arm]
+
+    def arm_rows(self) -> list[dict[str, Any]]:
+        """One row an arm: sizes, accuracy with its standard error over seeds, exact match, F1."""
+        sizes = {BASE: 0} | {arm.name: len(arm.examples) for arm in self.arms}
+        return [self._arm_row(name, sizes[name]) for name in self.names]
+
+    def _arm_row(self, name: str, n_train: int) -> dict[str, Any]:
+        runs = self.of(name)
+        answers = [p for run in runs for p in run.predictions]
+        return {
+            "arm": name,
+            "n_train": n_train,
+            "n_eval": len(self.test.examples),
+            "seeds": len(runs),
+            "accuracy": accuracy(self.correct(name)),
+            "stderr": standard_error(self.correct(name)),
+            "exact_match": sum(p.exact_match for p in answers) / len(answers),
+            "f1": sum(p.f1 for p in answers) / len(answers),
+        }
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int64]:
+        """Which test examples are resampled together: those that ask about the same subject. -> (N,)"""
+        return cluster_codes([example.subject for example in self.test.examples])
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """Every pair of arms, the earlier one minus the later one; base is last."""
+        names = [*self.names[1:], BASE]
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        return compare_arms({name: self.correct(name) for name in names}, pairs, self.clusters)
+
+    @cached_property
+    def parts(self) -> dict[str, list[dict[str, Any]]]:
+        """Accuracy of every arm per relation, per popularity quintile and on the top-x%, with intervals."""
+        groups = {
+            "relations": relation_groups([example.relation for example in self.test.examples]),
+            "quintiles": quintile_groups(self.test.percentiles),
+            "curves": curve_groups(self.test.percentiles),
+        }
+        correct = {name: self.correct(name) for name in self.names}
+        rows = iter(accuracy_rows(correct, [g for found in groups.values() for g in found], self.clusters))
+        return {name: [next(rows) for _ in range(len(found) * len(correct))] for name, found in groups.items()}
+
+    def training_rows(self) -> list[dict[str, Any]]:
+        """How each arm and seed trained: step, epoch, training loss, held-out accuracy and loss."""
+        return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training]
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into summary.json."""
+        return {
+            "verdict": verdict(self.differences, self.names[1]) if len(self.names) > 1 else "No arm.",
+            "arms": self.arm_rows(),
+            "differences": [asdict(d) for d in self.differences],
+            "warnings": self.warnings(),
+            **self.parts,
+            "training": self.training_rows(),
+            "popularity": self.popularity,
+            "attention": self.attention,
+            "leakage": dict(self.leakage),
+            "config": dict(self.config),
+        }
+
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers has to know first."""
+        warnings = []
+        for name, shared in self.leakage.items():
+            if shared["question"]:
+                warnings.append(f"{shared['question']} test questions are also in the training set {name}.")
+            elif shared["subject"]:
+                warnings.append(f"{shared['subject']} test examples ask about a subject that {name} trains on.")
+        for arm in self.arms:
+            if arm.unusable:
+                warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
+        if self.test.unusable:
+            warnings.append(f"{self.test.unusable} test examples have no question or no answer.")
+        if self.test.popularity is None:
+            warnings.append("The test set has no score, so there are no curves by popularity; see --by.")
+        if not any(self.correct(name).any() for name in self.names):
+            warnings.append("No arm answered any question: this model seems to store none of these facts.")
+        return warnings

@@ -1,0 +1,58 @@
+"""What a run has done so far, kept in its folder, so that the same command goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from curate.datasets.write import whole_file
+from curate.lm.load import LoadedModel
+from curate.prompts import Template
+from curate.validation.processes import by_first, is_first
+
+PARTS = ".parts"
+"""Where a run keeps what every arm and seed answered, and the checkpoints of the one that trains."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The finished parts of a run, each under a key made of everything that could change it."""
+
+    folder: Path
+    loaded: LoadedModel
+    template: Template
+
+    def key(self, *content: Any) -> str:
+        """A hash of the model, the template and `content`."""
+        whole = [dict(self.loaded.fingerprint()), asdict(self.template), *content]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+    def checkpoints(self, key: str) -> Path:
+        """The folder for the checkpoints of a part that is being trained."""
+        return self.folder / PARTS / key
+
+    def kept(self, key: str) -> Row | None:
+        """A finished part, if there is one."""
+        part = self.folder / PARTS / f"{key}.json"
+        return by_first(lambda: json.loads(part.read_text()) if part.is_file() else None)
+
+    def keep(self, key: str, make: Callable[[], Row]) -> Row:
+        """Make a part in the first process, write it, and drop its checkpoints."""
+
+        def work() -> Row:
+            row = make()
+            with whole_file(self.folder / PARTS / f"{key}.json") as temporary:
+                temporary.write_text(json.dumps(row))
+            return json.loads(json.dumps(row))
+
+        row = by_first(work)
+        if is_first():
+            rmtree(self.checkpoints(key), ignore_errors=True)
+        return row

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curate.lm.load import LoadedModel, load_model
+from curate.validation.attention import attention_maps, has_attention, subject_attention
+from curate.validation.subjects import SubjectPrompt
+
+KINDS = ["llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma"]
+WIDTH = 8
+
+
+def model_that_attends(*heads: tuple[float, ...]) -> LoadedModel:
+    """One layer whose head h gives token t a share of attention proportional to `heads[h][t]`, whoever asks."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=WIDTH, n_embd=WIDTH, n_layer=1, n_head=len(heads), n_positions=16)
+    model = GPT2LMHeadModel(config).eval()
+    head_width = WIDTH // len(heads)
+    # The embedding of token t is 1 at t; layer norm makes that 1/deviation, apart from a constant softmax ignores.
+    deviation = sqrt(1 / WIDTH - 1 / WIDTH**2 + config.layer_norm_epsilon)
+    with torch.no_grad():
+        model.transformer.wte.weight.copy_(torch.eye(WIDTH))
+        model.transformer.wpe.weight.zero_()
+        attention = model.transformer.h[0].attn.c_attn
+        attention.weight.zero_()  # (input, query | key | value)
+        attention.bias.zero_()
+        for h, shares in enumerate(heads):
+            attention.bias[h * head_width] = 1.0  # the query of every token
+            for token, share in enumerate(shares):
+                attention.weight[token, WIDTH + h * head_width] = log(share) * sqrt(head_width) * deviation
+    return LoadedModel(model, None, "made by hand", "")  # type: ignore[arg-type]
+
+
+def test_in_each_head_the_most_attended_token_of_the_subject_counts() -> None:
+    """Tokens 1 and 2 are the subject: 0.3 in one head, 0.5 in the other. The mean of heads first would give 0.35."""
+    loaded = model_that_attends((1, 2, 3, 4), (2, 5, 1, 2))
+    prompt = SubjectPrompt("1", ids=(0, 1, 2, 3), subject=(1, 2))
+    assert subject_attention(loaded, [prompt]) == pytest.approx(np.array([[0.4]]), abs=1e-5)
+    (attended,) = attention_maps(loaded, [prompt])
+    assert attended == pytest.approx(np.array([[0.15, 0.35, 0.2, 0.3]]), abs=1e-5)
+
+
+def prompts_for(loaded: LoadedModel) -> list[SubjectPrompt]:
+    """Ten prompts of 1 to 22 tokens, some of one length; the subject is not always before the last token."""
+    prompts = []
+    for number, length in enumerate([9, 22, 5, 9, 1, 14, 9, 5, 22, 2]):
+        ids = tuple((7 * number + 3 * t) % 90 + 5 for t in range(length))
+        prompts.append(SubjectPrompt(str(number), ids, tuple(range(length // 3, length // 3 + 1 + length // 8))))
+    return prompts
+
+
+def by_the_definition(loaded: LoadedModel, prompt: SubjectPrompt) -> list[float]:
+    """One prompt alone, all of its attention at once."""
+    import torch
+
+    model: Any = loaded.model
+    implementation = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        layers = model(torch.tensor([prompt.ids]), output_attentions=True).attentions
+    model.set_attn_implementation(implementation)
+    return [
+        sum(max(float(head[-1, t]) for t in prompt.subject) for head in weights[0]) / len(weights[0])
+        for weights in layers
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_change_nothing_and_agree_with_the_definition(kind: str, tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model(kind))
+    prompts = prompts_for(loaded)
+    together = subject_attention(loaded, prompts)
+    assert together.shape == (10, 2)
+    assert together == pytest.approx(subject_attention(loaded, prompts, token_budget=1), abs=1e-5)
+    for row, prompt in zip(together, prompts, strict=True):
+        assert row.tolist() == pytest.approx(by_the_definition(loaded, prompt), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_model_with_an_adapter_is_measured_with_it(kind: str, tiny_model: Callable[[str], Path]) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    loaded = load_model(tiny_model(kind))
+    prompts = prompts_for(loaded)
+    before = subject_attention(loaded, prompts)
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    with pytest.warns(Warning):
+        adapted: Any = get_peft_model(loaded.model, lora)
+    after = subject_attention(LoadedModel(adapted, loaded.tokenizer, "adapted", ""), prompts)
+    assert np.abs(after - before).max() > 0.01
+
+
+def test_attention_is_computed_as_before_afterwards_and_generation_is_unchanged(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    from curate.lm.greedy import greedy_answers
+
+    loaded = load_model(tiny_model("llama"))
+    said = greedy_answers(loaded, ["Question: Who directed Alien?\nAnswer:"])
+    assert loaded.model.config._attn_implementation == "sdpa"
+    attention_maps(loaded, prompts_for(loaded))
+    assert loaded.model.config._attn_implementation == "sdpa"
+    assert greedy_answers(loaded, ["Question: Who directed Alien?\nAnswer:"]) == said
+
+
+def test_a_model_without_attention_is_known_by_its_class(tiny_model: Callable[[str], Path]) -> None:
+    assert not has_attention(load_model(tiny_model("mamba")))
+    assert has_attention(load_model(tiny_model("gpt2")))
