@@ -2,61 +2,140 @@
 
 from __future__ import annotations
 
-import base64
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from curate.report.figures import label
+from curate.datasets.write import whole_file, write_text
+from curate.report.answers import answers_table
+from curate.report.drawing import Drawing, label, palette
+from curate.report.figures import (
+    accuracy_figure,
+    attention_figure,
+    curves_figure,
+    held_out_figure,
+    popularity_figure,
+    quintiles_figure,
+    relations_figure,
+    training_loss_figure,
+)
+from curate.report.heatmaps import heatmap_figure, telling_maps
+from curate.report.render import render
+from curate.report.tables import Rows, RunTables, read_tables
+from curate.validation.looking import contrast
 
-SHOWN_QUESTIONS = 200
+TITLES = {
+    "accuracy": "Accuracy",
+    "differences": "Differences",
+    "popularity": "By popularity",
+    "relations": "By relation",
+    "attention": "Attention to the subject",
+    "training": "Training",
+    "answers": "Every question, every answer",
+    "leakage": "Shared with the training sets",
+    "configuration": "Configuration",
+}
 
 
-def report_page(
-    summary: Mapping[str, Any], figures: Mapping[str, bytes], predictions: Sequence[Mapping[str, Any]]
-) -> str:
-    """The page of a run, from summary.json, the figures as PNG bytes and the prediction rows."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def write_report(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Draw a run's figures and write its page, from the files in its folder."""
+    tables = read_tables(folder, manifest)
+    figures = draw_figures(tables)
+    heatmaps = draw_heatmaps(tables)
+    drawings = figures | {shown["figure"]: shown["drawing"] for shown in heatmaps}
+    for name, drawing in drawings.items():
+        with whole_file(folder / "figures" / f"{name}.png") as temporary:
+            temporary.write_bytes(drawing.png)
+    write_text(report_page(tables, figures, heatmaps), folder / "report.html")
 
-    environment = Environment(
-        loader=PackageLoader("curate.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["percent"] = lambda share: "" if share is None else f"{100 * share:.1f}"
-    environment.filters["points"] = lambda share: f"{100 * share:+.1f}"
-    environment.filters["label"] = label
-    return environment.get_template("report.html.j2").render(
+
+def draw_figures(tables: RunTables) -> dict[str, Drawing]:
+    """Every figure the run has data for."""
+    summary = tables.summary
+    wanted: dict[str, tuple[Callable[[Any], Drawing], Any]] = {
+        "accuracy": (accuracy_figure, summary["arms"]),
+        "curves": (curves_figure, summary.get("curves")),
+        "quintiles": (quintiles_figure, summary.get("quintiles")),
+        "popularity": (popularity_figure, summary.get("popularity")),
+        "relations": (relations_figure, summary.get("relations")),
+        "attention": (attention_figure, tables.attention),
+        "training-loss": (training_loss_figure, _with(summary, "training", "train_loss")),
+        "held-out-accuracy": (held_out_figure, _with(summary, "training", "held_out_accuracy")),
+    }
+    return {name: draw(data) for name, (draw, data) in wanted.items() if data}
+
+
+def _with(summary: Mapping[str, Any], key: str, column: str) -> Rows:
+    return [row for row in summary.get(key, ()) if row[column] is not None]
+
+
+def draw_heatmaps(tables: RunTables) -> list[dict[str, Any]]:
+    """Heat maps of a few questions, with what the two arms answered."""
+    pair = contrast([row["arm"] for row in tables.summary["arms"]])
+    if pair is None or not tables.maps:
+        return []
+    shown = telling_maps(tables.maps, tables.predictions, pair)
+    return [
+        {"figure": f"heatmap-{n}", "drawing": heatmap_figure(one["layers"]), **one} for n, one in enumerate(shown, 1)
+    ]
+
+
+def report_page(tables: RunTables, figures: Mapping[str, Drawing], heatmaps: Rows = ()) -> str:
+    """The page of a run."""
+    from markupsafe import Markup
+
+    summary = tables.summary
+    arms = [row["arm"] for row in summary["arms"]]
+    answers = answers_table(tables.predictions, arms)
+    drawings = dict(figures) | {shown["figure"]: shown["drawing"] for shown in heatmaps}
+    has = {"relations": "relations" in figures, "attention": "attention" in figures}
+    has |= {"training": bool({"training-loss", "held-out-accuracy"} & set(figures))}
+    has |= {"popularity": bool({"curves", "quintiles", "popularity"} & set(figures))}
+    has |= {"differences": bool(summary["differences"]), "leakage": bool(summary["leakage"])}
+    return render(
+        "report.html.j2",
+        script="answers.js",
         summary=summary,
-        figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
-        arms=[row["arm"] for row in summary["arms"]],
-        questions=compared_answers(predictions, [row["arm"] for row in summary["arms"]]),
+        sections=[{"id": id, "title": title} for id, title in TITLES.items() if has.get(id, True)],
+        # SVG as the drawing module made it, and JSON that cannot end its element: nothing else is trusted.
+        figures={name: Markup(drawing.svg) for name, drawing in drawings.items()},
+        answers=Markup(answers.json),
+        answers_shown=answers.shown,
+        answers_left_out=answers.left_out,
+        answers_order=_order(contrast(arms)),
+        heatmaps=heatmaps,
+        colours=palette(arms),
+        highest=max(row["accuracy"] for row in summary["arms"]) or 1,
+        reach=reach(summary["differences"]),
+        seeds=max(row["seeds"] for row in summary["arms"]),
+        settings=list(flat(summary["config"])),
+        manifest=json.dumps(tables.manifest, indent=2, ensure_ascii=False, default=str),
     )
 
 
-def compared_answers(
-    predictions: Sequence[Mapping[str, Any]], arms: Sequence[str], shown: int = SHOWN_QUESTIONS
-) -> list[dict[str, Any]]:
-    """Test questions with every arm's answer at its first seed, those the arms disagree on first."""
-    by_id: dict[str, dict[str, Any]] = defaultdict(dict)
-    for row in predictions:
-        by_id[row["id"]].setdefault(row["arm"], row)
-    rows = []
-    for said in by_id.values():
-        first = next(iter(said.values()))
-        rows.append(
-            {
-                "question": first["question"],
-                "answers": ", ".join(first["answers"]),
-                "percentile": first["popularity_percentile"],
-                "said": [said[arm] for arm in arms],
-            }
-        )
-    rows.sort(key=lambda row: -_disagreement(row["said"]))
-    return rows[:shown]
+def reach(differences: Rows) -> float:
+    """How far from 0 the axis of differences goes: as far as the intervals between finetuned arms.
+
+    The untouched model is often so far below all of them that its differences would press the others flat.
+    """
+    finetuned = [d for d in differences if "base" not in (d["a"], d["b"])] or differences
+    return max((abs(d[side]) for d in finetuned for side in ("low", "high")), default=0) or 1
 
 
-def _disagreement(said: Sequence[Mapping[str, Any]]) -> int:
-    """2 where top is right and bottom wrong, 1 where any finetuned arms differ, else 0."""
-    right = {row["arm"]: row["correct"] for row in said}
-    if right.get("top") and right.get("bottom") is False:
-        return 2
-    return len({row["correct"] for row in said if row["arm"] != "base"}) - 1
+def _order(pair: tuple[str, str] | None) -> str:
+    if pair is None:
+        return "Every test question with its answers."
+    first, second = map(label, pair)
+    return f"Questions that {first} gets right and {second} wrong come first."
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (name, value) pairs, names joined by dots."""
+    pairs = []
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            pairs += flat(value, f"{prefix}{name}.")
+        else:
+            pairs.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)))
+    return pairs

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from curate.report.page import draw_figures, flat, report_page
+from curate.report.tables import RunTables
+from tests.report.made_up import made_up_run
+
+
+def test_every_part_of_a_run_has_its_section(page: str) -> None:
+    assert re.findall(r'<section id="(\w+)">', page) == [
+        "accuracy",
+        "differences",
+        "popularity",
+        "relations",
+        "attention",
+        "training",
+        "answers",
+        "leakage",
+        "configuration",
+    ]
+
+
+def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(page: str) -> None:
+    assert not re.search(r"https?:|@import|url\((?!#)|(src|href)=\"(?!#|data:)", page)
+    assert "default-src 'none'" in page
+    assert page.count("<script") == 2  # the table's data, and the script whose hash the policy names
+    assert "window.broken = true</script>" not in page
+
+
+def test_figures_take_the_colour_of_the_page_and_show_no_formulas(page: str) -> None:
+    assert page.count("currentColor") > 100
+    assert "#1b2026" not in re.sub(r"<style>.*</style>", "", page, flags=re.S)
+    assert "$x_1$" in page
+
+
+def test_twenty_thousand_predictions_stay_under_three_megabytes(page: str) -> None:
+    """One seed: as many questions as there can be. The figures' size does not depend on the number."""
+    run = made_up_run(4000, seeds=1)
+    assert len(run.predictions) == 20_000
+    figures = page.count("<svg") and sum(len(svg) for svg in re.findall(r"<svg.*?</svg>", page, flags=re.S))
+    assert len(report_page(run, {}).encode()) + figures < 3_000_000
+
+
+def test_a_run_with_one_arm_and_nothing_known_of_its_questions_has_a_page() -> None:
+    run = made_up_run(10)
+    plain = RunTables(
+        {
+            "verdict": "There is only one arm.",
+            "arms": [row for row in run.summary["arms"] if row["arm"] in ("base", "top")],
+            "differences": [],
+            "warnings": [],
+            "leakage": {},
+            "config": {"model": {"name": "m"}, "bootstrap": "none"},
+        },
+        {},
+        [
+            {**row, "relation": None, "subject": None, "popularity_percentile": None}
+            for row in run.predictions
+            if row["arm"] in ("base", "top")
+        ],
+    )
+    figures = draw_figures(plain)
+    assert list(figures) == ["accuracy"]
+    assert re.findall(r'<section id="(\w+)">', report_page(plain, figures)) == ["accuracy", "answers", "configuration"]
+
+
+def test_settings_are_told_by_their_full_name() -> None:
+    assert flat({"finetune": {"learning_rate": 0.1}, "seeds": [0, 1], "limit": None, "note": "x"}) == [
+        ("finetune.learning_rate", "0.1"),
+        ("seeds", "[0, 1]"),
+        ("limit", "null"),
+        ("note", "x"),
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_drawing_is_the_same_every_time_and_silent_about_scripts_it_has_no_letters_for() -> None:
+    from curate.report.figures import relations_figure
+
+    rows = [{"relation": "職業", "arm": "top", "n": 3, "accuracy": 0.5, "low": 0.4, "high": 0.6}]
+    first, second = relations_figure(rows), relations_figure(rows)
+    assert first == second
+    assert "職業" in first.svg
