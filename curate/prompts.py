@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import re
 import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.datasets.columns import Columns
+from curate.datasets.presets import PRESETS
 from curate.errors import EstimatorError
 from curate.records import Example
 
@@ -49,6 +50,10 @@ class Template:
         """The prompt of one example, without header and solved examples."""
         return self.render_prompt(example.question, **facts_of(example))
 
+    def zero_shot(self, example: Example) -> str:
+        """The prompt of one example with the header and no solved example before it."""
+        return self.head(example) + self.ask(example)
+
     def head(self, example: Example) -> str:
         """The header as it reads for one example; empty where the template has none."""
         return _render(self.header, topic=topic(example), **_complete(facts_of(example))) if self.header else ""
@@ -79,9 +84,11 @@ def topic(example: Example) -> str | None:
     return (example.subject or example.relation) if example.choices else example.relation
 
 
-def default_template(choices: Sequence[str]) -> str:
-    """The template for a dataset with these columns of choices: `mmlu`, or `qa` where there are none."""
-    return "mmlu" if choices else DEFAULT.name
+def default_template(columns: Columns) -> str:
+    """The template for a dataset with these columns: `mmlu` with choices, else the one of its preset, else `qa`."""
+    if columns.choices:
+        return "mmlu"
+    return PRESETS[columns.preset].template if columns.preset in PRESETS else DEFAULT.name
 
 
 def find_template(name: str) -> Template:

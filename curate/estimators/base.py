@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from curate.records import Example, Score
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Estimator(Protocol):
@@ -34,5 +37,24 @@ class Estimator(Protocol):
 class PreparedEstimator(Protocol):
     """An estimator that keeps what it learned by itself, so that finished chunks need not be kept for it."""
 
-    def prepare(self, examples: Sequence[Example]) -> None:
-        """Told of all examples before the first chunk is scored."""
+    def prepare(self, examples: Iterable[Example]) -> None:
+        """Told of all examples before the first chunk is scored; they pass by once."""
+
+
+@runtime_checkable
+class ColumnwiseEstimator(Protocol):
+    """An estimator that can score a whole column of numbers at once."""
+
+    def score_column(self, column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array] | None:
+        """Values (float64) and statuses, the ones that `score` gives; None where only `score` can tell."""
+
+
+Report = Callable[[float, int], None]
+"""Called with the share of the work that is done, from 0 to 1, and the tokens read since the last call."""
+
+
+@runtime_checkable
+class ReportingEstimator(Protocol):
+    """An estimator that tells how far it is while it scores; whoever wants to know sets `report`."""
+
+    report: Report

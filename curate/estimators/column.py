@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import EstimatorError
 from curate.records import OK, Example, Score
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MISSING = "missing"
 
 
 class ColumnEstimator:
@@ -26,6 +31,17 @@ class ColumnEstimator:
         for example in examples:
             yield score_of_number(example.extra[self.name], self.name)
 
+    def score_column(self, column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array] | None:
+        """The same for a column of Arrow numbers; None for one of any other type."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            return None
+        numbers = pc.cast(column.combine_chunks(), pa.float64(), safe=False)
+        measured = pc.fill_null(pc.invert(pc.is_nan(numbers)), False)
+        return pc.if_else(measured, numbers, None), pc.if_else(measured, OK, MISSING)
+
 
 def score_of_number(value: Any, column: str) -> Score:
     """The score in one cell: numbers and texts that spell one; empty cells and NaN are `missing`.
@@ -33,7 +49,7 @@ def score_of_number(value: Any, column: str) -> Score:
     Raises EstimatorError for anything that is not a number.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
-        return Score(None, "missing")
+        return Score(None, MISSING)
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -42,4 +58,4 @@ def score_of_number(value: Any, column: str) -> Score:
             expected="a number, or an empty cell, in every row",
             try_next="--by column:NAME, with a column of numbers; higher must mean better known",
         ) from None
-    return Score(None, "missing") if math.isnan(number) else Score(number, OK)
+    return Score(None, MISSING) if math.isnan(number) else Score(number, OK)

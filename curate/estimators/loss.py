@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from curate.estimators.asking import Ask, ask
+from curate.estimators.base import Report
 from curate.estimators.reductions import ANSWERS, CHOICE_EVIDENCE, EVIDENCE, choice_score, merged_score
 from curate.prompts import DEFAULT, Template
 from curate.records import Example, Score
@@ -14,6 +15,7 @@ from curate.shots import Shots
 
 if TYPE_CHECKING:
     from curate.lm.load import LoadedModel
+    from curate.lm.processes import Helper
 
 
 class LossEstimator:
@@ -39,6 +41,7 @@ class LossEstimator:
         answers: str = "first",
         shots: Shots | None = None,
         token_budget: int | None = None,
+        helpers: Sequence[Helper] = (),
     ) -> None:
         self.model = model
         self.reduction = reduction
@@ -46,6 +49,8 @@ class LossEstimator:
         self.answers = answers
         self.shots = shots or Shots(template)
         self.token_budget = token_budget
+        self.helpers = helpers
+        self.report: Report = lambda share, tokens: None
         self.evidence = dict(CHOICE_EVIDENCE if template.multiple_choice else EVIDENCE | ANSWERS[answers])
 
     def fingerprint(self) -> Mapping[str, Any]:
@@ -61,11 +66,11 @@ class LossEstimator:
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
         """One Score an example, in order; all losses are computed before the first is given."""
-        from curate.lm.answer_loss import answer_losses
+        from curate.lm.processes import spread_losses
 
         asks = [ask(example, self.template, self.shots, self.answers) for example in examples]
         pairs = [pair for asked in asks for pair in asked.pairs]
-        losses = iter(answer_losses(self.model, pairs, self.token_budget))
+        losses = iter(spread_losses(self.model, self.helpers, pairs, self.token_budget, self.report))
         for asked in asks:
             yield self._score(asked, [next(losses) for _ in asked.pairs])
 

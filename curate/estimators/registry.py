@@ -24,6 +24,7 @@ class EstimatorOptions:
     reduction: str = "token-mean"
     dtype: str = "float32"
     device: str = "auto"
+    processes: int | None = None
     revision: str | None = None
     token_budget: int | None = None
     template: str = DEFAULT.name
@@ -74,9 +75,18 @@ def _loss(argument: str, options: EstimatorOptions) -> Estimator:
     template = find_template(options.template)
     shots = read_shots(template, options)
     from curate.lm.load import load_model
+    from curate.lm.processes import choose_devices, start_helpers
 
-    model = load_model(options.model, options.dtype, options.device, options.revision, options.allow_pickle)
-    return LossEstimator(model, options.reduction, template, options.answers, shots, options.token_budget)
+    own, *others = choose_devices(options.device, options.processes)
+    weights = {
+        "model": options.model,
+        "dtype": options.dtype,
+        "revision": options.revision,
+        "allow_pickle": options.allow_pickle,
+    }
+    model = load_model(device=own, **weights)
+    helpers = start_helpers(others, **weights)
+    return LossEstimator(model, options.reduction, template, options.answers, shots, options.token_budget, helpers)
 
 
 def read_shots(template: Template, options: EstimatorOptions) -> Shots:

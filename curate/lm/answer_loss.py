@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from curate.errors import ModelError
-from curate.lm.batching import batches, make_groups, make_rows, one_group, rows_that_fit
+from curate.lm.batching import Group, batches, make_groups, make_rows, rows_that_fit
 from curate.lm.encode import Encoded, encode, fit
-from curate.lm.forward import batch_nats, cache_of, can_share
+from curate.lm.forward import batch_nats, cache_of, can_pack, can_share, reach
 from curate.lm.load import LoadedModel
+from curate.lm.packing import Pack, make_packs
 from curate.records import OK
 
 __all__ = ["AnswerLoss", "Encoded", "answer_losses", "batches", "encode", "fit"]
@@ -17,6 +18,12 @@ __all__ = ["AnswerLoss", "Encoded", "answer_losses", "batches", "encode", "fit"]
 BUDGETS = {"cpu": 512}
 """Tokens a batch, by device: on a CPU small batches stay in its caches and were fastest when measured."""
 DEFAULT_BUDGET = 8192
+PACKS = {"cpu": 128}
+"""Tokens a pack, by device: the longer, the more rows share a beginning and the more work attention has."""
+DEFAULT_PACK = 512
+
+Report = Callable[[float, int], None]
+"""Called with the share of all tokens that is read, from 0 to 1, and the tokens read since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +41,17 @@ class AnswerLoss:
 
 
 def answer_losses(
-    loaded: LoadedModel, pairs: Sequence[tuple[str, str]], token_budget: int | None = None
+    loaded: LoadedModel,
+    pairs: Sequence[tuple[str, str]],
+    token_budget: int | None = None,
+    report: Report = lambda share, tokens: None,
 ) -> list[AnswerLoss]:
     """The loss of each (prompt, completion), in order.
 
     Equal pairs are computed once, and so is a beginning that many of them share (solved examples, a passage).
     Batches are filled by token count, longest first, so that memory fails at once if it fails; then the budget
-    is halved. Neither batch size nor order nor sharing changes a loss. `token_budget` defaults by device.
+    is halved. Neither batch size nor order nor sharing changes a loss. `token_budget` defaults by device; `report`
+    is told after every batch how far the work is.
     Raises ModelError when the model gives NaN, or one row alone does not fit in memory.
     """
     distinct = list(dict.fromkeys(pairs))
@@ -52,7 +63,7 @@ def answer_losses(
         losses[index] = _before_the_model(pair, item, cut)
         fitted.append(cut or item)
     runnable = [index for index, loss in losses.items() if loss.status == OK]
-    for index, nats in _nats(loaded, fitted, runnable, token_budget or _budget(loaded)):
+    for index, nats in _nats(loaded, fitted, runnable, token_budget or _budget(loaded), report):
         loss = losses[index]
         losses[index] = AnswerLoss(nats, loss.tokens, loss.bytes, truncated=loss.truncated)
     by_pair = {pair: losses[index] for index, pair in enumerate(distinct)}
@@ -70,15 +81,16 @@ def _before_the_model(pair: tuple[str, str], item: Encoded, cut: Encoded | None)
 
 
 def _nats(
-    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int], budget: int
+    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int], budget: int, report: Report
 ) -> Iterator[tuple[int, float]]:
-    rows = make_rows(items, runnable)
-    groups = make_groups(rows, items) if can_share(loaded) else [one_group(rows)]
-    for group in groups:
-        cache = cache_of(loaded, group.rows[0].ids[: group.shared]) if group.shared else []
+    plan = _plan(loaded, items, runnable)
+    read, total = 0, sum(len(pack) for _, packs in plan for pack in packs)
+    for beginning, packs in plan:
+        cache = cache_of(loaded, beginning) if beginning else []
         start = 0
-        while start < len(group.rows):
-            batch = group.rows[start : start + rows_that_fit(len(group.rows[start].ids), group.shared, budget)]
+        while start < len(packs):
+            fitting = rows_that_fit(len(beginning) + len(packs[start]), len(beginning), budget)
+            batch = packs[start : start + fitting]
             try:
                 nats = batch_nats(loaded, batch, items, cache)
             except RuntimeError as error:
@@ -86,6 +98,28 @@ def _nats(
                 continue
             yield from nats.items()
             start += len(batch)
+            tokens = sum(map(len, batch))
+            read += tokens
+            report(read / total, tokens)
+
+
+def _plan(
+    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int]
+) -> list[tuple[tuple[int, ...], list[Pack]]]:
+    """The beginnings to compute first (empty for none), each with the packs that stand on it; the longest first."""
+    rows = make_rows(items, runnable)
+    groups = make_groups(rows, items) if can_share(loaded) else [Group(tuple(rows))]
+    room = PACKS.get(loaded.device.type, DEFAULT_PACK)
+    most = reach(loaded) if len(rows) > 1 and can_pack(loaded) else 0
+    plan = []
+    for group in groups:
+        near = [row for row in group.rows if len(row.ids) <= most]
+        far = [row for row in group.rows if len(row.ids) > most]
+        for chosen, allowed in ((near, room), (far, 0)):
+            if chosen:
+                packs = make_packs(chosen, group.shared, allowed, most)
+                plan.append((chosen[0].ids[: group.shared], packs))
+    return sorted(plan, key=lambda stage: -len(stage[0]) - len(stage[1][0]))
 
 
 def _smaller(error: RuntimeError, budget: int, rows: int) -> int:

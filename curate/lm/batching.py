@@ -24,7 +24,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows whose first `shared` tokens are the same and computed once; the longest row first."""
+    """Rows, sorted by their tokens, whose first `shared` tokens are the same and computed once."""
 
     rows: tuple[Row, ...]
     shared: int = 0
@@ -49,7 +49,7 @@ def make_rows(items: Sequence[Encoded], indices: Sequence[int]) -> list[Row]:
 
 
 def make_groups(rows: Sequence[Row], items: Sequence[Encoded]) -> list[Group]:
-    """Sorted rows in groups that share a beginning worth sharing, and one group of all the rest; longest first."""
+    """Sorted rows in groups that share a beginning worth sharing, and one group of all the rest."""
     groups: list[Group] = []
     loose: list[Row] = []
     for run in _runs(rows):
@@ -57,17 +57,12 @@ def make_groups(rows: Sequence[Row], items: Sequence[Encoded]) -> list[Group]:
         first_answer = min(items[i].start for row in run for i in row.items)
         shared = min(common(run[0].ids, run[-1].ids), first_answer - 1)
         if shared * (len(run) - 1) >= LEAST_SAVED:
-            groups.append(one_group(run, shared))
+            groups.append(Group(tuple(run), shared))
         else:
             loose.extend(run)
     if loose:
-        groups.append(one_group(loose))
-    return sorted(groups, key=lambda group: -len(group.rows[0].ids))
-
-
-def one_group(rows: Sequence[Row], shared: int = 0) -> Group:
-    """All rows in one group, the longest first."""
-    return Group(tuple(sorted(rows, key=lambda row: -len(row.ids))), shared)
+        groups.append(Group(tuple(loose)))
+    return groups
 
 
 def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
@@ -90,7 +85,7 @@ def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
 
 
 def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:
-    """How many rows a batch may have when its longest has `longest` tokens, the `shared` ones included."""
+    """How many sequences a batch may have when its longest has `longest` tokens, the `shared` ones included."""
     by_compute = token_budget // (longest - shared)
     by_cache = CACHED_PER_BUDGET * token_budget // longest
     return max(1, min(by_compute, by_cache) if shared else by_compute)
@@ -110,6 +105,6 @@ def _runs(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         cuts = [start, *(n + 1 for n in range(start, end - 1) if links[n] == weakest), end]
         parts = list(pairwise(cuts))
         if sum(saved(*part) for part in parts) - saved(start, end) >= LEAST_SAVED:
-            runs.extend(parts)
+            runs.extend(reversed(parts))
         else:
             yield rows[start:end]

@@ -3,26 +3,61 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import ModelError
-from curate.lm.batching import Row
+from curate.lm.batching import make_rows
 from curate.lm.encode import Encoded
 from curate.lm.load import LoadedModel
+from curate.lm.packing import Pack, make_packs
 
 if TYPE_CHECKING:
     import torch
 
 Cache = list[tuple["torch.Tensor", "torch.Tensor"]]
 """Keys and values of every layer, each (1, heads, tokens, width)."""
+PACKED_ALIKE = {"torch.float32": 1e-4}
+"""How alike losses of packed and single texts must be for a model to be packed; less exact dtypes: 3%."""
 
 
 def can_share(loaded: LoadedModel) -> bool:
     """Whether the model's memory of a text is keys and values, which rows can share (not so for Mamba and its kin)."""
     stateful = getattr(loaded.model, "_is_stateful", False)
-    return not stateful and "past_key_values" in inspect.signature(loaded.model.forward).parameters
+    return not stateful and "past_key_values" in _parameters(loaded)
+
+
+def can_pack(loaded: LoadedModel) -> bool:
+    """Whether the model keeps packed texts apart and each token in its place.
+
+    No flag tells (a model may count positions by itself, or make masks of its own), so a small tree that stands on
+    a cached token is compared with its texts one by one.
+    """
+    if not can_share(loaded) or "position_ids" not in _parameters(loaded):
+        return False
+    tokens = [n * loaded.model.config.get_text_config().vocab_size // 16 for n in range(1, 16)]
+    items = [Encoded((*tokens[:3], *tokens[n : n + 4]), 3, 7) for n in (3, 7, 11)]
+    rows = make_rows(items, range(len(items)))
+    alone = batch_nats(loaded, make_packs(rows, shared=0, room=0, most=0), items, [])
+    try:
+        together = batch_nats(loaded, make_packs(rows, shared=1, room=64, most=64), items, cache_of(loaded, tokens[:1]))
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    tolerance = PACKED_ALIKE.get(str(loaded.model.dtype), 3e-2)
+    return all(math.isclose(alone[i], together[i], rel_tol=tolerance) for i in alone)
+
+
+def reach(loaded: LoadedModel) -> int:
+    """The longest pack, in tokens, in which no token is out of another's sight by its distance alone."""
+    config = loaded.model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
+    return min(loaded.context, *(w for w in windows if isinstance(w, int) and w > 0), 2**31)
+
+
+def _parameters(loaded: LoadedModel) -> Mapping[str, Any]:
+    return inspect.signature(loaded.model.forward).parameters
 
 
 def cache_of(loaded: LoadedModel, ids: Sequence[int]) -> Cache:
@@ -31,34 +66,28 @@ def cache_of(loaded: LoadedModel, ids: Sequence[int]) -> Cache:
     from transformers import DynamicCache
 
     cache: Any = DynamicCache()
-    with torch.inference_mode(), _head_at(loaded, torch.tensor([0])):
+    with torch.inference_mode(), head_at(loaded, torch.tensor([0])):
         loaded.model(input_ids=torch.tensor([ids], device=loaded.device), past_key_values=cache, use_cache=True)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def batch_nats(loaded: LoadedModel, rows: Sequence[Row], items: Sequence[Encoded], cache: Cache) -> dict[int, float]:
-    """Summed negative log-likelihoods in nats of all items read from these rows, with the log-softmax in float32.
-
-    No attention mask is given: padding is on the right, where a causal model never looks.
-    """
+def batch_nats(loaded: LoadedModel, packs: Sequence[Pack], items: Sequence[Encoded], cache: Cache) -> dict[int, float]:
+    """Summed negative log-likelihoods in nats of all items read from these packs, with the log-softmax in float32."""
     import torch
 
-    shared = cache[0][0].shape[-2] if cache else 0
-    width = max(len(row.ids) for row in rows) - shared
-    ids = torch.zeros((len(rows), width), dtype=torch.long)  # (B, T); any token pads
-    for number, row in enumerate(rows):
-        ids[number, : len(row.ids) - shared] = torch.tensor(row.ids[shared:])
+    width = max(len(pack) for pack in packs)
     # One entry for each answer token: where it is predicted (in the flattened batch), what it is, whose it is.
     wanted = [
-        (number * width + t - 1 - shared, items[i].ids[t], i)
-        for number, row in enumerate(rows)
+        (number * width + path[t - 1 - pack.shared], items[i].ids[t], i)
+        for number, pack in enumerate(packs)
+        for row, path in zip(pack.rows, pack.paths, strict=True)
         for i in row.items
         for t in range(items[i].start, items[i].end)
     ]
     places = sorted({place for place, _, _ in wanted})
     rank = {place: n for n, place in enumerate(places)}
     with torch.inference_mode():
-        log_p = torch.log_softmax(_logits(loaded, ids, torch.tensor(places), cache).float(), dim=-1)  # (P, V)
+        log_p = torch.log_softmax(_logits(loaded, packs, torch.tensor(places), cache).float(), dim=-1)  # (P, V)
         chosen = log_p[[rank[place] for place, _, _ in wanted], [token for _, token, _ in wanted]].tolist()
     nats: dict[int, float] = {}
     for (_, _, i), value in zip(wanted, chosen, strict=True):
@@ -67,21 +96,47 @@ def batch_nats(loaded: LoadedModel, rows: Sequence[Row], items: Sequence[Encoded
     return nats
 
 
-def _logits(loaded: LoadedModel, ids: torch.Tensor, places: torch.Tensor, cache: Cache) -> torch.Tensor:
+def _logits(loaded: LoadedModel, packs: Sequence[Pack], places: torch.Tensor, cache: Cache) -> torch.Tensor:
     """Logits (P, V) at places of the flattened batch."""
     from transformers import DynamicCache
 
-    past: dict[str, Any] = {"use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": _padded([pack.ids for pack in packs]).to(loaded.device), "use_cache": False}
     if cache:
-        shared = DynamicCache([(k.expand(len(ids), -1, -1, -1), v.expand(len(ids), -1, -1, -1)) for k, v in cache])
-        past = {"past_key_values": shared, "use_cache": True}
-    with _head_at(loaded, places) as selected:
-        logits = loaded.model(input_ids=ids.to(loaded.device), **past).logits
+        shared = [(k.expand(len(packs), -1, -1, -1), v.expand(len(packs), -1, -1, -1)) for k, v in cache]
+        inputs |= {"past_key_values": DynamicCache(shared), "use_cache": True}
+    # Single texts need no mask: padding is on the right, where a causal model never looks.
+    if not all(pack.is_one_text for pack in packs):
+        inputs["position_ids"] = _padded([pack.positions for pack in packs]).to(loaded.device)
+        inputs["attention_mask"] = _tree_mask(packs, loaded.model.dtype).to(loaded.device)
+    with head_at(loaded, places) as selected:
+        logits = loaded.model(**inputs).logits
     return logits[0] if selected else logits.flatten(0, 1)[places.to(logits.device)]
 
 
+def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Rows of numbers (B, T), filled with 0 on the right."""
+    import torch
+
+    padded = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = torch.tensor(row)
+    return padded
+
+
+def _tree_mask(packs: Sequence[Pack], dtype: torch.dtype) -> torch.Tensor:
+    """What is added to attention scores (B, 1, T, shared + T): 0 where a token sees another, else the lowest number."""
+    import torch
+
+    ends = _padded([pack.ends for pack in packs])[:, None, :]  # (B, 1, T)
+    index = torch.arange(ends.shape[-1])
+    sees = (index[:, None] >= index) & ((index[:, None] < ends) | torch.eye(len(index), dtype=torch.bool))
+    mask = torch.zeros((len(packs), 1, len(index), packs[0].shared + len(index)), dtype=dtype)
+    mask[..., packs[0].shared :].masked_fill_(~sees[:, None], torch.finfo(dtype).min)
+    return mask
+
+
 @contextmanager
-def _head_at(loaded: LoadedModel, places: torch.Tensor) -> Iterator[bool]:
+def head_at(loaded: LoadedModel, places: torch.Tensor) -> Iterator[bool]:
     """While it lasts, the output head sees only these places of the flattened batch; gives whether that is so.
 
     The head is most of a small model's work, and the answer is a few tokens of the text. `logits_to_keep` would
@@ -104,8 +159,6 @@ def _head_at(loaded: LoadedModel, places: torch.Tensor) -> Iterator[bool]:
 
 
 def _check_finite(loaded: LoadedModel, nats: dict[int, float]) -> None:
-    import math
-
     if all(math.isfinite(value) for value in nats.values()):
         return
     raise ModelError(

@@ -56,12 +56,14 @@ def load_model(
     device: str = "auto",
     revision: str | None = None,
     allow_pickle: bool = False,
+    quantized: bool = False,
 ) -> LoadedModel:
     """Load a causal LM and its tokenizer from a local folder or the Hub.
 
     Raises ModelError when there is no such model, it has no safetensors weights, or its tokenizer cannot tell
     character offsets. Code from the model's repository is never executed; pickle weights, which could carry some,
-    are read only with `allow_pickle` (and then by torch's loader of plain tensors).
+    are read only with `allow_pickle` (and then by torch's loader of plain tensors). `quantized` keeps the weights in
+    4 bits (NF4, as in QLoRA), which needs a GPU and bitsandbytes.
     """
     name = str(model)
     if dtype not in DTYPES:
@@ -73,14 +75,19 @@ def load_model(
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")
     source = str(folder) if folder.is_dir() else name
+    quantization = _four_bits(torch, dtype) if quantized else {}
     tokenizer = load_tokenizer(source, revision)
     try:
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=getattr(torch, dtype), use_safetensors=None if allow_pickle else True
+            source,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            use_safetensors=None if allow_pickle else True,
+            **quantization,
         )
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
-        raise _no_model(name, str(error).strip().splitlines()[0]) from error
-    _move(loaded, device, torch)
+        raise _refused(name, error) from error
+    loaded.eval() if quantized else _move(loaded, device, torch)
     return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(folder, loaded))
 
 
@@ -90,7 +97,7 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(model), revision=revision)
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
-        raise _no_model(str(model), str(error).strip().splitlines()[0]) from error
+        raise _refused(str(model), error) from error
     _check_tokenizer(tokenizer, str(model))
     return tokenizer
 
@@ -111,6 +118,27 @@ def _libraries() -> tuple[Any, Any]:
     transformers.logging.disable_progress_bar()
     huggingface_hub.utils.disable_progress_bars()
     return torch, transformers
+
+
+def _four_bits(torch: Any, dtype: str) -> dict[str, Any]:
+    from importlib.util import find_spec
+
+    if not torch.cuda.is_available() or find_spec("bitsandbytes") is None:
+        missing = "the package bitsandbytes" if torch.cuda.is_available() else "a CUDA GPU"
+        raise ModelError(
+            f"Weights of 4 bits (qlora) need {missing}, which is not here.",
+            expected="a CUDA GPU and bitsandbytes",
+            try_next="--method lora" if missing == "a CUDA GPU" else "pip install bitsandbytes",
+        )
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _check_folder(folder: Path, allow_pickle: bool) -> None:
@@ -169,13 +197,32 @@ def _revision(folder: Path, model: Any) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
+def _refused(name: str, error: BaseException) -> ModelError:
+    """What the user can do about an error of transformers, which wraps the one that tells."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, GatedRepoError):
+        cause = cause.__cause__
+    if cause is None:
+        return _no_model(name, str(error).strip().splitlines()[0])
+    return ModelError(
+        f"The model {name!r} is gated: its owners let in only accounts that they gave access.",
+        expected="an account with access, logged in on this machine (or its token in HF_TOKEN)",
+        try_next=f"ask for access at {constants.ENDPOINT}/{name}, then `hf auth login`",
+    )
+
+
 def _no_model(name: str, why: str) -> ModelError:
-    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    from huggingface_hub import constants
+
+    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
     local = Path(name).expanduser().exists()
     return ModelError(
         f"The model {name!r} cannot be loaded: {why}{'' if local else offline}.",
         expected="a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
         try_next="model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
         if local
-        else "check the name; for a gated model, `hf auth login` first",
+        else "check the name; for a private model, `hf auth login` first",
     )

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from curate import scoring
+from curate.chunks import CHUNK, chunk_key
 from curate.estimators.loss import LossEstimator
-from curate.lm import answer_loss
+from curate.lm import processes
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import TEMPLATES
 from curate.records import Example
 from curate.shots import Shots
 
 Tiny = Callable[[str], Path]
-ROWS = 3 * scoring.CHUNK
+ROWS = 3 * CHUNK
 POOL = [Example("p", "Who directed Heat?", ("Mann",))]
 
 
@@ -49,8 +49,8 @@ def test_kill_9_and_the_same_command_end_in_the_identical_file(
     assert not (tmp_path / "scored.parquet").exists()
 
     computed = []
-    original = answer_loss.answer_losses
-    monkeypatch.setattr(answer_loss, "answer_losses", lambda *a: computed.extend(a[1]) or original(*a))
+    original = processes.answer_losses
+    monkeypatch.setattr(processes, "answer_losses", lambda *a: computed.extend(a[1]) or original(*a))
     assert curate(*command, "scored.parquet").exit_code == 0
     assert 0 < len(computed) < ROWS
     assert (tmp_path / "scored.parquet").read_bytes() == (tmp_path / "whole" / "scored.parquet").read_bytes()
@@ -79,9 +79,9 @@ def test_kept_results_are_used_only_for_the_same_model_prompt_and_reduction(load
         LossEstimator(loaded, shots=Shots(qa, POOL, 1)),
         LossEstimator(loaded, shots=Shots(qa, [replace(POOL[0], answers=("Michael Mann",))], 1)),
     ]
-    keys = [scoring._chunk_key(estimator, POOL) for estimator in estimators]
+    keys = [chunk_key(estimator, POOL) for estimator in estimators]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == scoring._chunk_key(LossEstimator(loaded, token_budget=7), POOL), "it changes no number"
+    assert keys[0] == chunk_key(LossEstimator(loaded, token_budget=7), POOL), "it changes no number"
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_kept_results_are_used_only_for_the_same_model_prompt_and_reduction(load
 def test_kept_results_are_used_only_for_the_same_data(loaded: LoadedModel, change: dict[str, Any]) -> None:
     estimator = LossEstimator(loaded)
     changed = [replace(POOL[0], **change)]
-    assert scoring._chunk_key(estimator, POOL) != scoring._chunk_key(estimator, changed)
+    assert chunk_key(estimator, POOL) != chunk_key(estimator, changed)

@@ -1,0 +1,88 @@
+"""What several accepted answers of a question cost, beside its first answer alone: seconds as a ratio.
+
+    python benchmarks/loss_answers.py --data popQA.tsv -o benchmarks/results/loss_answers.json
+
+The same questions, the models of loss_vs_lm_eval.py, in turn in one process; each time is the best of the rounds, in
+seconds of the processor, which other work on the machine disturbs less than seconds of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from loss_vs_lm_eval import make_model
+
+from curate.datasets.read import read
+from curate.estimators.loss import LossEstimator
+from curate.lm.load import LoadedModel
+from curate.prompts import DEFAULT
+from curate.records import Example
+
+CASES = (("3M", 600), ("34M", 100))
+"""Model, questions."""
+
+
+class Timed:
+    """Seconds and tokens of one way to take answers."""
+
+    def __init__(self, model: LoadedModel, answers: str) -> None:
+        self.estimator = LossEstimator(model, answers=answers)
+        self.seconds = float("inf")
+        self.tokens = 0
+
+    def run(self, examples: list[Example]) -> None:
+        self.tokens = 0
+        self.estimator.report = self._count
+        started = time.process_time()
+        list(self.estimator.score(examples))
+        self.seconds = min(self.seconds, time.process_time() - started)
+
+    def _count(self, share: float, tokens: int) -> None:
+        self.tokens += tokens
+
+
+def compare(model: LoadedModel, examples: list[Example], rounds: int) -> dict[str, Any]:
+    """Tokens and seconds of each way, and both as multiples of those of the first answer alone."""
+    ways = {answers: Timed(model, answers) for answers in ("first", "best", "all-mean")}
+    for _ in range(rounds):
+        for way in ways.values():
+            way.run(examples)
+    return {
+        "questions": len(examples),
+        "answers_a_question": round(sum(len(e.answers) for e in examples) / len(examples), 2),
+        "tokens": {name: way.tokens for name, way in ways.items()},
+        "seconds": {name: round(way.seconds, 2) for name, way in ways.items()},
+        "ratio": {name: round(way.seconds / ways["first"].seconds, 2) for name, way in ways.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="a dataset with several answers a question, such as PopQA")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of questions")
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    data = read(options.data)
+    examples = [e for e in data.examples() if e.question and e.answers]
+    random.Random(0).shuffle(examples)
+    texts = [DEFAULT.ask(e) + DEFAULT.render_completion(a) for e in examples for a in e.answers]
+    results = []
+    for size, count in CASES:
+        result = compare(make_model(size, texts), examples[: int(count * options.scale)], options.rounds)
+        results.append({"model": size, **result})
+        print(json.dumps(results[-1]), flush=True)
+    if options.output:
+        options.output.write_text(json.dumps({"data": data.source.name, "results": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
