@@ -1,14 +1,18 @@
-"""From a Hugging Face dataset to a finetuning set: score by the model's own loss, keep the best known half.
+"""From a Hugging Face dataset to a finetuned model: score by the model's own loss, train on the best known half.
 
-Run it:  python examples/train_with_a_split.py MODEL
+Run it:  python examples/train_with_a_split.py MODEL FOLDER        (pip install trl)
 """
 
 import sys
+from pathlib import Path
 
-from datasets import Dataset
+import torch
+from datasets import Dataset, load_dataset
+from trl import SFTConfig, SFTTrainer
 
 import curate
 
+model, folder = sys.argv[1], Path(sys.argv[2])
 facts = Dataset.from_list(
     [
         {"question": "What is the capital of France?", "answer": "Paris"},
@@ -18,13 +22,19 @@ facts = Dataset.from_list(
     ]
 )
 
-scored = curate.score(facts, by="loss", model=sys.argv[1])
-best_known = curate.select(scored, top=0.5).kept
+scored = curate.score(facts, by="loss", model=model)
+curate.select(scored, top=0.5, bottom=0.5, output=folder / "splits", format="prompt-completion")
 
-# The shape that trl.SFTTrainer and others take; the space belongs to the completion.
-training = best_known.map(
-    lambda row: {"prompt": f"Question: {row['question']}\nAnswer:", "completion": f" {row['answer']}"},
-    remove_columns=best_known.column_names,
-)
-for row in training:
+splits = load_dataset(str(folder / "splits"))
+for row in splits["top"]:
     print(row)
+
+settings = SFTConfig(
+    str(folder / "model"),
+    max_steps=2,
+    per_device_train_batch_size=2,
+    report_to=[],
+    save_strategy="no",
+    use_cpu=not torch.cuda.is_available(),
+)
+SFTTrainer(model, args=settings, train_dataset=splits["top"]).train()

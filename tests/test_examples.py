@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -23,7 +25,12 @@ def test_pandas_pipeline() -> None:
     assert "{'policy': 'exclude', 'rows': 1}" in said
 
 
-def test_train_with_a_split(tiny_model: Callable[[str], Path]) -> None:
-    lines = run("train_with_a_split.py", tiny_model("llama")).splitlines()
-    assert len(lines) == 2
-    assert all("'completion': ' " in line for line in lines)
+def test_datasets_map() -> None:
+    assert "Dataset ['Alien', 'Heat']" in run("datasets_map.py")
+
+
+def test_train_with_a_split(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    said = run("train_with_a_split.py", tiny_model("llama"), tmp_path)
+    assert said.count("'completion': ' ") == 2
+    assert "train_loss" in said

@@ -15,7 +15,7 @@ LETTERS = string.ascii_uppercase
 def parse_answers(value: Any) -> tuple[str, ...]:
     """The accepted answers in one cell, in order, blanks and repeats dropped.
 
-    A list gives its elements; a text that spells a list (JSON, or a Python repr) gives that list's elements;
+    A list gives its elements; a text that spells a list (JSON, a Python repr, `a|b`) gives that list's elements;
     any other text is one answer as it stands, so "Nan", "None" and "1984" stay text. Null gives no answers.
     """
     return tuple(dict.fromkeys(text for text in parse_list(value) if text))
@@ -23,10 +23,19 @@ def parse_answers(value: Any) -> tuple[str, ...]:
 
 def parse_list(value: Any) -> tuple[str, ...]:
     """The texts in one cell, however the list is spelled, blanks and repeats kept; one item if it is no list."""
-    if isinstance(value, str):
-        listed = _spelled_list(value)
-        value = [value] if listed is None else listed
-    return tuple(map(answer_text, value if isinstance(value, (list, tuple)) else [value]))
+    if not isinstance(value, (list, tuple)):
+        listed = spelled(value)
+        value = listed if isinstance(listed, list) else _between_pipes(value)
+    return tuple(map(answer_text, value))
+
+
+def _between_pipes(value: Any) -> list[Any]:
+    """The texts between the pipes of one line; the value itself where pipes stand for something else, as in P(A|B)."""
+    if not isinstance(value, str) or "|" not in value or "\n" in value:
+        return [value]
+    pieces = value.split("|")
+    whole = all(piece.strip() and piece.count("(") == piece.count(")") for piece in pieces)
+    return pieces if whole else [value]
 
 
 Spelling = Literal["index", "letter", "text"]
@@ -69,15 +78,16 @@ def answer_text(value: Any) -> str:
     return str(value).strip()
 
 
-def _spelled_list(text: str) -> list[Any] | None:
-    stripped = text.strip()
-    if not (stripped.startswith("[") and stripped.endswith("]")):
-        return None
+def spelled(value: Any) -> Any:
+    """The list or object that a text spells, in JSON or as Python writes it; anything else as it is."""
+    text = value.strip() if isinstance(value, str) else ""
+    if (text[:1], text[-1:]) not in (("[", "]"), ("{", "}")):
+        return value
     for parse in (json.loads, ast.literal_eval):
         try:
-            parsed = parse(stripped)
+            parsed = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(parsed, list):
+        if isinstance(parsed, (list, dict)):
             return parsed
-    return None
+    return value

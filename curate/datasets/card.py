@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curate.datasets.rows import ScoredRows
 
 
-def dataset_card(summary: Mapping[str, Any], explanation: Mapping[str, Any], source: str) -> str:
-    """README.md for a folder with one Parquet file a split; both arguments come from a Selection."""
-    files = "\n".join(f"  - split: {s['split']}\n    path: {s['split']}.parquet" for s in summary["splits"])
+HISTOGRAM = "histogram.png"
+IN_PARQUET = ", and inside the Parquet metadata under `curate`"
+
+
+def dataset_card(
+    summary: Mapping[str, Any],
+    explanation: Mapping[str, Any],
+    data: ScoredRows,
+    format: str = "original",
+    kind: str = "parquet",
+) -> str:
+    """README.md for a folder with one file a split; `kind` is its ending, the first two come from a Selection."""
+    source = data.name
+    files = "\n".join(f"  - split: {s['split']}\n    path: {s['split']}.{kind}" for s in summary["splits"])
     rows = "\n".join(_row(split) for split in summary["splits"])
     missing = summary["missing"]
     left_out = "".join(f"\n* {why}: {n}" for why, n in summary["left_out"].items())
@@ -31,7 +45,11 @@ tags:
 | split | asked | rows | for | score at the cut | rows with that score (kept) |
 |---|---|---:|---|---:|---:|
 {rows}
+
+![How many rows have which score]({HISTOGRAM})
 {f"{chr(10)}Rows left out:{chr(10)}{left_out}{chr(10)}" if left_out else ""}
+## How it was made
+{_made(data, format)}
 ## What selecting changed
 
 {_overlap(explanation["overlap"])}
@@ -41,8 +59,20 @@ from datasets import load_dataset
 splits = load_dataset("path/to/this/folder")
 ```
 
-How each file was made is in `<split>.parquet.manifest.json`, and inside the Parquet metadata under `curate`.
+All settings are in `<split>.{kind}.manifest.json`{IN_PARQUET if kind == "parquet" else ""}.
 """
+
+
+def _made(data: ScoredRows, format: str) -> str:
+    """What the scored file says of its source and estimators, and the shape the rows were given."""
+    origin = data.manifest.get("input", {})
+    lines = [f"* scored from `{origin['name']}`, {origin['rows']} rows, SHA-256 `{origin['sha256']}`"] if origin else []
+    for estimator in data.manifest.get("estimators", []):
+        model = estimator.get("model", {})
+        of = f" of `{model['name']}`" if isinstance(model, Mapping) and "name" in model else ""
+        lines.append(f"* score `{estimator['name']}`: estimator `{estimator.get('estimator', '')}`{of}")
+    lines.append(f"* format `{format}`")
+    return "\n".join(["", *lines, ""])
 
 
 def _row(split: Mapping[str, Any]) -> str:

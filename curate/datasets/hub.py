@@ -9,8 +9,14 @@ from curate.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from datasets import IterableDataset
 
 _HUB_ID = re.compile(r"^(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?$")
+
+_BEGINNING = re.compile(r"^([\w.-]+)\[:(\d+)\]$")
+
+MESSAGE = 300
+"""Characters of an error of the Hub's client that are shown."""
 
 
 def is_hub_id(name: str) -> bool:
@@ -18,34 +24,51 @@ def is_hub_id(name: str) -> bool:
     return bool(_HUB_ID.match(name)) and not re.search(r"\.(parquet|csv|tsv|jsonl?|ndjson)(\.\w+)?$", name)
 
 
-def read_hub(name: str) -> tuple[pa.Table, str]:
-    """All splits of a Hub dataset as one table (with a `split` column if there are several), and its revision.
+def read_hub(name: str, split: str | None = None) -> tuple[pa.Table, str]:
+    """A split of a Hub dataset, or all splits as one table (with a column `split` if there are several); its revision.
 
+    `split` may be cut (`train[:1000]`): rows from the beginning are streamed, so that the rest is not downloaded.
     Dataset code is never executed: `datasets` reads data files only.
     """
-    import pyarrow as pa
     from huggingface_hub.utils import logging
 
     match = _HUB_ID.match(name)
     assert match is not None
-    path, config, revision = match["path"], match["config"], match["revision"]
     logging.set_verbosity_error()  # what its retries have to say, our message says at the end
     try:
-        from datasets import load_dataset
-
-        loaded = load_dataset(path, config, revision=revision)
-        resolved = _resolved_revision(path, revision)
+        table = _load(match["path"], match["config"], match["revision"], split)
+        return table, _resolved_revision(match["path"], match["revision"])
     except Exception as error:  # the Hub client raises many kinds; each of them is something the user can fix
         raise DataError(
-            f"There is no local file {name!r}, and the Hub dataset cannot be loaded: {str(error).splitlines()[0]}",
-            expected="an existing path, or owner/name, owner/name:config, owner/name@revision",
+            f"There is no local file {name!r}, and the Hub dataset cannot be loaded: "
+            + " ".join(str(error).split())[:MESSAGE],
+            expected="an existing path, or owner/name, owner/name:config, owner/name@revision, and a split it has",
             try_next="check the name; for a gated or private dataset, `hf auth login` first",
         ) from error
-    tables = {split: dataset.with_format("arrow")[:] for split, dataset in loaded.items()}
+
+
+def _load(path: str, config: str | None, revision: str | None, split: str | None) -> pa.Table:
+    import pyarrow as pa
+    from datasets import load_dataset
+
+    if beginning := _BEGINNING.match(split or ""):
+        rows = load_dataset(path, config, revision=revision, split=beginning[1], streaming=True)
+        return stream_table(rows.take(int(beginning[2])))
+    loaded = load_dataset(path, config, revision=revision, split=split)
+    if split is not None:
+        return loaded.with_format("arrow")[:]
+    tables = {name: dataset.with_format("arrow")[:] for name, dataset in loaded.items()}
     if len(tables) == 1:
-        return next(iter(tables.values())), resolved
+        return next(iter(tables.values()))
     labelled = [t.append_column("split", pa.array([s] * t.num_rows)) for s, t in tables.items()]
-    return pa.concat_tables(labelled, promote_options="permissive"), resolved
+    return pa.concat_tables(labelled, promote_options="permissive")
+
+
+def stream_table(rows: IterableDataset) -> pa.Table:
+    """All rows of a stream as a table."""
+    import pyarrow as pa
+
+    return pa.concat_tables(rows.with_format("arrow").iter(batch_size=10_000), promote_options="permissive")
 
 
 def _resolved_revision(path: str, revision: str | None) -> str:

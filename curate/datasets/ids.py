@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from curate.errors import ColumnError
 
 ID_COLUMN = "curate_id"
+HASH_BYTES = 8
+FIELD_END, ANSWER_END = "\x1f", "\x1e"
 
 
 def content_id(question: str, answers: Sequence[str], subject: str | None) -> str:
     """16 hexadecimal digits from the content of one example."""
-    text = "\x1f".join([question, "\x1e".join(answers), subject or ""])
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    text = FIELD_END.join([question, ANSWER_END.join(answers), subject or ""])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).hexdigest()
 
 
 def number_repeats(ids: Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,12 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from curate.datasets.answers import Spelling, choice_spelling
 from curate.datasets.arrow import as_indices, empty_table
-from curate.datasets.columns import Columns, recognise
+from curate.datasets.columns import Columns
+from curate.datasets.fields import cells_of, columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
-from curate.datasets.read import QATable, manifest_in, read
-from curate.datasets.sources import Source, find_files
+from curate.datasets.read import COLUMN_ARGUMENTS, QATable, manifest_in, read, remembered_columns
+from curate.datasets.recognise import FIRST_ROWS, recognise
+from curate.datasets.sources import Source, file_fingerprint, find_files
 from curate.errors import DataError
+from curate.records import Example
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +40,9 @@ class Store(Protocol):
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """All rows of some columns."""
+
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
 
     def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """All rows in order, a batch at a time: all columns, or some."""
@@ -71,8 +77,12 @@ class ScoredRows:
         return manifest_in(empty_table(self.schema))
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One whole column."""
-        return self.store.columns([name])[name]
+        """One whole column, or what lies at a dotted path, or what is made of columns (fields.py)."""
+        return values_of(self.table_of([name]), name)
+
+    def table_of(self, fields: Sequence[str]) -> pa.Table:
+        """All rows of the columns that some fields read."""
+        return self.store.columns(columns_read(fields, self.schema.names))
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
         """All columns of some rows; their numbers (k,) must ascend."""
@@ -102,25 +112,43 @@ class ScoredRows:
         thread.start()
         return thread
 
+    def examples(
+        self, batch: pa.Table, ids: Sequence[str] | None = None, extra: Sequence[str] = ()
+    ) -> Iterator[Example]:
+        """The examples of one batch of the stream, with the `extra` columns that the batch must have."""
+        part = QATable(Source(batch, self.name, "", self.restore), self.roles)
+        return part.iterate([""] * batch.num_rows if ids is None else ids, extra, self.spelling)
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """How the answers name the right choices; one way for all rows."""
+        if not self.roles.choices:
+            return "text"
+        answers = self.roles.answers
+        batches = self.store.batches(columns_read([answers], self.schema.names))
+        return choice_spelling(cell for batch in batches for cell in cells_of(batch, answers))
+
     def ids(self) -> Any:
         """One id a row: the column `curate_id` where curate wrote it, else ids made from the content."""
         if ID_COLUMN in self.schema.names:
             return self.column(ID_COLUMN)
-        roles = self.roles
-        named = (roles.question, roles.answers, roles.subject, roles.relation, roles.id, *roles.choices)
-        table = self.store.columns(list(dict.fromkeys(name for name in named if name is not None)))
-        return QATable(Source(table, self.name, "", self.restore), roles).ids
+        table = self.table_of(self.roles.fields())
+        return QATable(Source(table, self.name, "", self.restore), self.roles).ids
 
 
-def open_rows(data: Any) -> ScoredRows:
-    """Open what `curate.read` opens; Parquet files on this machine are left on the disk until rows are asked for."""
+def open_rows(data: Any, **settings: str | None) -> ScoredRows:
+    """Open what `curate.read` opens, with the same settings.
+
+    Parquet files on this machine are left on the disk until rows are asked for.
+    """
     if isinstance(data, (str, Path)):
         paths = [] if str(data) == "-" else find_files(str(data))
-        store = open_parquet(paths)
+        plain = all(path.suffix.lower() == ".parquet" for path in paths) and settings.get("split") is None
+        store = open_parquet(paths) if plain else None
         if store is not None:
             name = Path(data).name
-            return ScoredRows(name, _columns(store.schema, name), store, lambda table: table)
-    table = read(data)
+            return ScoredRows(name, _columns(store, name, settings), store, lambda table: table)
+    table = read(data, **settings)
     return ScoredRows(
         table.source.name,
         table.columns,
@@ -129,10 +157,12 @@ def open_rows(data: Any) -> ScoredRows:
     )
 
 
-def _columns(schema: pa.Schema, name: str) -> Columns:
-    remembered: Mapping[str, Any] = manifest_in(empty_table(schema)).get("columns", {})
-    there = {role: c for role, c in remembered.items() if isinstance(c, str) and c in schema.names}
-    return recognise(schema.names, there, name)
+def _columns(store: Store, name: str, settings: Mapping[str, str | None]) -> Columns:
+    remembered = remembered_columns(empty_table(store.schema))
+    asked = {role: settings.get(argument) for role, argument in COLUMN_ARGUMENTS.items()}
+    if remembered and not any(settings.values()):
+        return remembered
+    return recognise(store.head(FIRST_ROWS), asked, name, settings.get("preset"), remembered)
 
 
 class MemoryStore:
@@ -148,6 +178,10 @@ class MemoryStore:
         """All rows of some columns."""
         return self.table.select(list(names))
 
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
+        return self.table.slice(0, rows)
+
     def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Slices of the table."""
         table = self.table if names is None else self.columns(names)
@@ -160,11 +194,11 @@ class MemoryStore:
 
 
 def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
-    """Parquet files that have rows and one schema; None if anything else, which `read` can read or explain."""
+    """Files that are Parquet, have rows and one schema; None if anything else, which `read` can read or explain."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not paths or any(path.suffix.lower() != ".parquet" for path in paths):
+    if not paths:
         return None
     try:
         files = [pq.ParquetFile(path, pre_buffer=False) for path in paths]  # pre-buffering reads slower here
@@ -192,6 +226,13 @@ class ParquetStore:
         with self._readable():
             tables = [file.read(columns=list(names)) for file in self.files]
         return pa.concat_tables(tables).select(list(names))
+
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
+        import pyarrow as pa
+
+        with self._readable():
+            return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
 
     def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Row groups of ordinary size, and large ones in pieces."""
@@ -222,9 +263,5 @@ class ParquetStore:
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, one after the other."""
-        digest = hashlib.sha256()
-        for path in self.paths:
-            with self._readable(), path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        with self._readable():
+            return file_fingerprint(self.paths)

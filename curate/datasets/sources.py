@@ -4,41 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.hub import is_hub_id, read_hub
+from curate.datasets.hub import is_hub_id, read_hub, stream_table
 from curate.datasets.jsonfile import read_json, table_from_rows
+from curate.datasets.jsonlines import is_large, read_large
+from curate.datasets.remote import is_url, read_remote
 from curate.datasets.text import read_delimited
-from curate.errors import DataError
+from curate.errors import ColumnError, DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-COMPRESSED = (".gz", ".zst", ".bz2")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 @dataclass(frozen=True)
 class Source:
     """A table and where it came from; `fingerprint` changes whenever the content does.
 
-    `restore` turns a table with the same rows, or fewer, into the kind of thing that was given.
+    `restore` turns a table with the same rows, or fewer, into the kind of thing that was given; `files` are the names
+    of the files the rows came from, in order, each with how many.
     """
 
     table: pa.Table
     name: str
     fingerprint: str
     restore: Callable[[pa.Table], Any]
+    files: tuple[tuple[str, int], ...] = ()
 
 
-def open_source(data: Any) -> Source:
-    """Read a path, a folder, a glob, `-` (JSONL on standard input), a Hub id, or a table in memory."""
+def open_source(data: Any, split: str | None = None) -> Source:
+    """Read a path, a folder, a glob, a URL, `-` (JSONL on standard input), a Hub id, or a table in memory.
+
+    `split` names a split of a Hub dataset.
+    """
     if isinstance(data, (str, Path)):
-        return _open_named(str(data))
+        return _open_named(str(data), split)
+    _no_split(split, type(data).__name__)
     table, restore = _from_memory(data)
+    check_names(table, type(data).__name__)
     return Source(table, type(data).__name__, table_fingerprint(table), restore)
 
 
@@ -50,6 +61,16 @@ def table_fingerprint(table: pa.Table) -> str:
     with pa.ipc.new_stream(pa.PythonFile(_HashSink(digest), mode="w"), table.schema) as writer:
         for batch in table.combine_chunks().to_batches():
             writer.write_batch(batch)
+    return digest.hexdigest()
+
+
+def file_fingerprint(paths: Sequence[Path]) -> str:
+    """SHA-256 of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -70,31 +91,77 @@ class _HashSink:
     def close(self) -> None: ...
 
 
-def _open_named(name: str) -> Source:
+def _open_named(name: str, split: str | None) -> Source:
     if name == "-":
+        _no_split(split, "standard input")
         content = sys.stdin.buffer.read()
         if not content.strip():
             raise DataError("Standard input is empty.", expected="one JSON object a line")
         table = read_json(content, "standard input")
         return Source(_not_empty(table, name), "standard input", _sha256(content), _as_table)
-    paths = find_files(name)
-    if not paths:
-        if is_hub_id(name):
-            table, revision = read_hub(name)
-            return Source(_not_empty(table, name), name, f"{name}@{revision}", _as_table)
-        raise DataError(
-            f"There is no file, folder or dataset {name!r}.",
-            expected=f"a path to {', '.join(SUFFIXES)}, a folder or glob of them, or a Hub id (owner/name)",
-            try_next="ls, to see what is in this folder",
-        )
-    import pyarrow as pa
+    large = None if is_url(name) else _open_large(find_files(name))
+    if large is not None:
+        _no_split(split, name)
+        return large
+    files: list[tuple[PurePath, bytes]]
+    if is_url(name):
+        files = [(path, content) for path, content in read_remote(name)]
+    else:
+        files = [(path, _read_bytes(path)) for path in find_files(name)]
+    if files:
+        _no_split(split, name)
+        return _from_files(files, PurePath(name).name)
+    if is_hub_id(name):
+        table, revision = read_hub(name, split)
+        return Source(_not_empty(table, name), name, f"{name}@{revision}", _as_table)
+    raise DataError(
+        f"There is no file, folder or dataset {name!r}.",
+        expected=f"a path to {', '.join(SUFFIXES)}, a folder or glob of them, a URL, or a Hub id (owner/name)",
+        try_next="ls, to see what is in this folder",
+    )
 
-    contents = [(path, _read_bytes(path)) for path in paths]
+
+def _open_large(paths: Sequence[Path]) -> Source | None:
+    """One large JSONL file, read without its bytes in memory; None for anything else."""
+    if len(paths) != 1 or not is_large(paths[0]):
+        return None
+    with ThreadPoolExecutor(1) as beside:
+        fingerprint = beside.submit(file_fingerprint, paths)
+        table = read_large(paths[0])
+    if table is None:
+        return None
+    return Source(table, paths[0].name, fingerprint.result(), _as_table, ((_stem(paths[0]), table.num_rows),))
+
+
+def _from_files(files: Sequence[tuple[PurePath, bytes]], name: str) -> Source:
+    contents = [(path, _decompressed(path, content)) for path, content in files]
     tables = [_not_empty(_parse(path, content), path) for path, content in contents]
-    table = tables[0] if len(tables) == 1 else _concatenate(paths, tables)
+    for (path, _), table in zip(contents, tables, strict=True):
+        check_names(table, path)
+    table = tables[0] if len(tables) == 1 else _concatenate([path for path, _ in contents], tables)
     fingerprint = _sha256(*(content for _, content in contents))
-    assert isinstance(table, pa.Table)
-    return Source(table, Path(name).name, fingerprint, _as_table)
+    rows = tuple((_stem(path), t.num_rows) for (path, _), t in zip(contents, tables, strict=True))
+    return Source(table, name, fingerprint, _as_table, rows)
+
+
+def _no_split(split: str | None, name: str) -> None:
+    if split is not None:
+        raise DataError(
+            f"{name} has no split {split!r} to choose: it is not a dataset on the Hub.",
+            expected="--split with a Hub id",
+            try_next="leave out --split, or name the file of that split",
+        )
+
+
+def check_names(table: pa.Table, where: object) -> None:
+    """Raise ColumnError when two columns have one name, since a role could then mean either."""
+    repeated = [name for name, n in Counter(table.column_names).items() if n > 1]
+    if repeated:
+        raise ColumnError(
+            f"{where} has more than one column named {repeated[0]!r}.",
+            expected="a different name for every column",
+            try_next="rename one of them",
+        )
 
 
 def find_files(name: str) -> list[Path]:
@@ -116,7 +183,7 @@ def find_files(name: str) -> list[Path]:
     return []
 
 
-def data_suffix(path: Path) -> str:
+def data_suffix(path: PurePath) -> str:
     """The suffix that tells the format, compression aside: `.csv` for `a.csv.gz`."""
     suffixes = [s.lower() for s in path.suffixes]
     while suffixes and suffixes[-1] in COMPRESSED:
@@ -124,24 +191,46 @@ def data_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
+def _stem(path: PurePath) -> str:
+    """The name without the suffixes of format and compression: `P106.train` for `P106.train.json.gz`."""
+    name = path.name
+    while (suffix := PurePath(name).suffix.lower()) and (suffix in COMPRESSED or suffix in SUFFIXES):
+        name = name[: -len(suffix)]
+    return name
+
+
 def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}",
+            expected="a readable file",
+            try_next="ls -l, to see whether you may read it",
+        ) from error
+    if not content:
+        raise DataError(f"{path} is empty (0 bytes).", expected="a file with at least one example")
+    return content
+
+
+def _decompressed(path: PurePath, content: bytes) -> bytes:
     import pyarrow as pa
 
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes).", expected="a file with at least one example")
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSED:
+        return content
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            return stream.read()
+        with pa.CompressedInputStream(pa.BufferReader(content), COMPRESSED[suffix]) as stream:
+            return bytes(stream.read())
     except OSError as error:
-        packed = path.suffix.lower() in COMPRESSED
         raise DataError(
             f"{path} cannot be read: {error}",
-            expected=f"a whole {path.suffix} file, as its name says" if packed else "a readable file",
-            try_next="rename it after what it holds" if packed else "ls -l, to see whether you may read it",
+            expected=f"a whole {path.suffix} file, as its name says",
+            try_next="rename it after what it holds",
         ) from error
 
 
-def _parse(path: Path, content: bytes) -> pa.Table:
+def _parse(path: PurePath, content: bytes) -> pa.Table:
     suffix = data_suffix(path)
     if suffix == ".parquet":
         return _read_parquet(path, content)
@@ -162,7 +251,7 @@ def _parse(path: Path, content: bytes) -> pa.Table:
     )
 
 
-def _read_parquet(path: Path, content: bytes) -> pa.Table:
+def _read_parquet(path: PurePath, content: bytes) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -177,7 +266,7 @@ def _read_parquet(path: Path, content: bytes) -> pa.Table:
         ) from error
 
 
-def _concatenate(paths: list[Path], tables: list[pa.Table]) -> pa.Table:
+def _concatenate(paths: Sequence[PurePath], tables: list[pa.Table]) -> pa.Table:
     import pyarrow as pa
 
     for path, table in zip(paths, tables, strict=True):
@@ -213,11 +302,14 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
         return data.to_arrow(), lambda table: type(data)(table)
     if kind == "datasets.Dataset":
         return data.with_format("arrow")[:], lambda table: _to_dataset(table, data)
+    if kind == "datasets.IterableDataset":
+        return stream_table(data), lambda table: _to_stream(table, data)
     if isinstance(data, list) and all(isinstance(row, dict) for row in data):
-        return table_from_rows(data), lambda table: table.to_pylist()
+        return table_from_rows(data, "the list"), lambda table: table.to_pylist()
     raise DataError(
         f"Cannot read examples from a {type(data).__name__}.",
         expected="a path, a datasets.Dataset, a pandas or polars DataFrame, a pyarrow Table or a list of dicts",
+        try_next="one of its splits, data['train']" if kind.endswith("DatasetDict") else None,
     )
 
 
@@ -237,11 +329,16 @@ def _from_pandas(frame: Any) -> pa.Table:
 
 def _to_dataset(table: pa.Table, like: Any) -> Any:
     """A `datasets.Dataset` whose columns have the features they had before (the names of a ClassLabel, say)."""
-    from datasets import Features
+    from datasets import Dataset, Features
 
     metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"huggingface"}
-    made = type(like)(table.replace_schema_metadata(metadata))
-    return made.cast(Features({name: like.features.get(name, feature) for name, feature in made.features.items()}))
+    made = Dataset(table.replace_schema_metadata(metadata))
+    known = like.features or {}
+    return made.cast(Features({name: known.get(name, feature) for name, feature in made.features.items()}))
+
+
+def _to_stream(table: pa.Table, like: Any) -> Any:
+    return _to_dataset(table, like).to_iterable_dataset()
 
 
 def _as_table(table: pa.Table) -> pa.Table:

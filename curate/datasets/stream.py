@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.datasets.arrow import empty_table
 from curate.datasets.write import ROW_GROUP, with_manifest
+from curate.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,9 +30,10 @@ class ParquetStream:
     given the encoding, dictionary or plain, that made a sample of it smaller.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        _check_types(schema)
         self._path = path
-        self._schema = with_manifest(empty_table(schema), manifest).schema
+        self._schema = schema
         self._writer: Any = None
         self._waiting: list[pa.Table] = []
         self._rows = 0
@@ -42,25 +45,47 @@ class ParquetStream:
         if self._rows >= ROW_GROUP:
             self._flush(self._rows - self._rows % ROW_GROUP)
 
-    def close(self) -> None:
-        """Write what is left, and the footer."""
+    def close(self, manifest: dict[str, Any]) -> None:
+        """Write what is left, and the footer with the manifest, which may count what has been written."""
         self._flush(self._rows)
+        schema = with_manifest(empty_table(self._schema), manifest).schema
+        arrow = base64.b64encode(schema.serialize().to_pybytes())
+        self._writer.add_key_value_metadata({**schema.metadata, b"ARROW:schema": arrow})
         self._writer.close()
 
     def _flush(self, rows: int) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        tables = [table.replace_schema_metadata(self._schema.metadata) for table in self._waiting]
-        table = pa.concat_tables([empty_table(self._schema), *tables])
+        table = pa.concat_tables([empty_table(self._schema), *self._waiting]).replace_schema_metadata()
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                self._path, self._schema, compression="zstd", use_dictionary=columns_to_encode(table[:SAMPLE])
+                self._path,
+                self._schema.remove_metadata(),
+                compression="zstd",
+                use_dictionary=columns_to_encode(table[:SAMPLE]),
+                store_schema=False,  # it comes with the manifest
             )
         for start in range(0, rows, ROW_GROUP):
             self._writer.write_table(table.slice(start, min(ROW_GROUP, rows - start)), row_group_size=ROW_GROUP)
         self._waiting = [table.slice(rows)]
         self._rows -= rows
+
+
+def _check_types(schema: pa.Schema) -> None:
+    """DataError for a column of a type that Parquet does not have."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for field in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(
+                f"Parquet has no type for the column {field.name!r}, which is {field.type}.",
+                expected="columns of types that Parquet can hold",
+                try_next="make it text or numbers, or leave it out",
+            ) from error
 
 
 def columns_to_encode(sample: pa.Table) -> list[str] | bool:

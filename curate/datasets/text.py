@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from curate.datasets.decoding import decode
 from curate.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")
 csv.field_size_limit(2**31 - 1)
 
 
-def read_delimited(content: bytes, delimiter: str, where: Path) -> pa.Table:
+def read_delimited(content: bytes, delimiter: str, where: PurePath) -> pa.Table:
     """A table of the rows below the header; DataError names the first line with too many or too few cells.
 
     A column becomes int64 or float64 only if writing the numbers back gives the same text (empty cells are
@@ -28,7 +29,7 @@ def read_delimited(content: bytes, delimiter: str, where: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    text = _decode(content, where)
+    text = decode(content, where)
     header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
     headerless = is_mmlu_row(header)
     if headerless:
@@ -73,25 +74,7 @@ def numbers_or_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _decode(content: bytes, where: Path) -> str:
-    if b"\x00" in content[:4096]:
-        raise DataError(
-            f"{where} is a binary file, not text.",
-            expected="what its name says: rows of text",
-            try_next="rename it after what it holds (.parquet, .json, …)",
-        )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{where}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8.",
-            expected="a UTF-8 file",
-            try_next=f"iconv -f latin1 -t utf-8 {where} > utf8{where.suffix}",
-        ) from error
-
-
-def _check_header(header: list[str], delimiter: str, where: Path) -> None:
+def _check_header(header: list[str], delimiter: str, where: PurePath) -> None:
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise DataError(
@@ -120,7 +103,7 @@ def _check_header(header: list[str], delimiter: str, where: Path) -> None:
         )
 
 
-def _ragged(text: str, delimiter: str, where: Path) -> DataError | None:
+def _ragged(text: str, delimiter: str, where: PurePath) -> DataError | None:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     width = len(next(reader))
     start = reader.line_num + 1

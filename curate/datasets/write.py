@@ -76,8 +76,8 @@ def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
     if suffixes and path.suffix not in suffixes:
         raise OutputError(
             f"{path} does not end in {' or '.join(sorted(suffixes))}.",
-            expected="the name of a Parquet file",
-            try_next=f"-o {path.with_suffix('.parquet') if path.suffix else str(path).rstrip('/') + '.parquet'}",
+            expected="the name of such a file",
+            try_next=f"-o {_with_suffix(path, '.parquet' if '.parquet' in suffixes else min(suffixes))}",
         )
     if suffixes and path.is_dir():
         raise OutputError(f"{path} is a folder.", expected="the name of a file", try_next=f"-o {path}/scored.parquet")
@@ -90,6 +90,10 @@ def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
             expected="a place you may write to",
             try_next=f"-o {path.name}, to write here",
         )
+
+
+def _with_suffix(path: Path, suffix: str) -> str:
+    return str(path.with_suffix(suffix)) if path.suffix else str(path).rstrip("/") + suffix
 
 
 def write_parquet(table: pa.Table, path: Path, manifest: dict[str, Any]) -> None:
@@ -162,11 +166,12 @@ def check_folder(path: Path) -> None:
 
 
 def _selected_files(folder: Path) -> set[Path]:
-    """The splits in a folder with their manifests, and the card beside them."""
+    """The splits in a folder with their manifests, and the card and the picture beside them."""
     found = set()
-    for manifest in folder.glob("*.parquet.manifest.json"):
+    for manifest in folder.glob("*.manifest.json"):
         if json.loads(manifest.read_text(encoding="utf-8")).get("command") == "select":
-            found |= {manifest, manifest.with_name(manifest.name.removesuffix(".manifest.json")), folder / "README.md"}
+            found |= {manifest, manifest.with_name(manifest.name.removesuffix(".manifest.json"))}
+            found |= {folder / "README.md", folder / "histogram.png"}
     return found
 
 

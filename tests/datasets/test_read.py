@@ -73,6 +73,46 @@ def test_a_folder_and_a_glob_are_read_as_one_table(tmp_path: Path) -> None:
     assert _pairs(tmp_path) == _pairs(str(tmp_path / "*.jsonl")) == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("latin.csv", "question,answer\r\nwho?,“Zoë”\r\n".encode("cp1252")),
+        ("latin.jsonl", '{"question": "who?", "answer": "“Zoë”"}\n'.encode("cp1252")),
+        ("utf16.csv", "question,answer\nwho?,“Zoë”\n".encode("utf-16")),
+    ],
+)
+def test_other_encodings_are_read_and_what_is_guessed_is_said(
+    tmp_path: Path, name: str, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _pairs(_write(tmp_path / name, content)) == [("who?", ("“Zoë”",))]
+    said = f"{name}, line {2 if name == 'latin.csv' else 1}: byte 0x93 is not UTF-8; the file is read as Windows-1252"
+    assert (said in caplog.text) == name.startswith("latin")
+
+
+ROW = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xy"), inner, min_size=1),
+        max_leaves=4,
+    )
+    | st.sampled_from(["2020-01-01", ["2020-01-01T00:00:00Z"], 2**53 + 1]),
+    min_size=1,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ROW, min_size=2, max_size=4))
+def test_lines_read_by_arrow_are_the_table_that_python_makes_of_them(rows: list[dict[str, Any]]) -> None:
+    from curate.datasets.jsonfile import read_json, table_from_rows
+
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    expected = table_from_rows(rows, "rows")
+    table = read_json(lines.encode(), "a.jsonl")
+    assert table.schema == expected.schema
+    assert repr(table.to_pylist()) == repr(expected.to_pylist())  # repr, since NaN is not NaN
+
+
 def test_only_plain_numbers_become_numbers() -> None:
     from curate.datasets.text import read_delimited
 
@@ -115,13 +155,19 @@ def test_any_question_and_answer_survives_every_format(
         ("tabs.csv", "question\tanswer\na\tb\n", "separated by '\\t'"),
         ("twice.csv", "question,answer,answer\na,b,c\n", "more than one column named 'answer'"),
         ("json.csv", '{"question": "a", "answer": "b"}\n', "holds JSON"),
-        ("latin.csv", "question,answer\nwho?,Zoë\n".encode("latin-1"), "line 2: byte 0xeb is not UTF-8"),
         ("binary.csv", b"question,answer\n\x00\x01", "binary"),
         ("text.parquet", "question,answer\na,b\n", "not a Parquet file"),
         ("cut.parquet", b"PAR1abcdef", "cut off or damaged"),
         ("csv.jsonl", "question,answer\na,b\n", "not JSON"),
         ("broken.jsonl", '{"question": "a", "answer": "b"}\n{"question": \n', "line 2: not JSON"),
+        ("repeated.jsonl", '{"question": "a", "question": "b"}\n', "has the key 'question' twice"),
+        (
+            "line.jsonl",
+            '{"question": "a", "answer": "b"}\n{"answer": "a", "answer": "b"}\n',
+            "line 2: an object has the key",
+        ),
         ("list.json", '[["a", "b"]]', "item 1: found list"),
+        ("half.jsonl", '{"question": "a", "answer": "b"}\n{"question": "\\ud83d", "answer": "b"}\n', "key 'question'"),
         ("notes.txt", "question,answer\na,b\n", "a name that tells no format"),
         ("blank.csv", "question,answer\nwho?,\nwhere?,  \n", "no row has an answer"),
     ],

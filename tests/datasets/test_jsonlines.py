@@ -1,0 +1,74 @@
+"""The fast reader of large JSONL files gives what the careful one gives, or leaves the file to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.datasets.jsonfile import read_json
+from curate.datasets.jsonlines import is_large, read_large
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4) | st.just("2020-01-01")
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=2),
+    max_leaves=4,
+)
+ROWS = st.lists(st.dictionaries(st.sampled_from(["a", "b", "A"]), VALUES, max_size=3), min_size=2, max_size=5)
+
+
+def read_both(content: bytes, path: Path) -> tuple[pa.Table | None, pa.Table]:
+    path.write_bytes(content)
+    return read_large(path), read_json(content, path)
+
+
+@given(ROWS)
+def test_what_it_reads_is_what_the_careful_reader_reads(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any]
+) -> None:
+    content = "\n".join(map(json.dumps, rows)).encode()
+    fast, careful = read_both(content, tmp_path_factory.getbasetemp() / "rows.jsonl")
+    if fast is not None:
+        assert repr(fast.to_pylist()) == repr(careful.to_pylist())
+
+
+def test_plain_rows_are_read_fast_and_texts_stay_texts(tmp_path: Path) -> None:
+    content = '{"q": "2020-01-01", "n": 1, "l": ["12:00"]}\n\n{"q": "é\\n", "n": null, "l": []}\n'.encode()
+    fast, careful = read_both(content, tmp_path / "rows.jsonl")
+    assert fast == careful
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a": 1}\n{"a": "1"}\n',
+        b'{"a": 9007199254740993}\n{"a": 0.5}\n',
+        b'{"a": [9007199254740993, 0.5]}\n{"a": [1]}\n',
+        b'{"a": "\xff"}\n{"a": "x"}\n',
+        b'{"data": [{"a": 1}, {"a": 2}]}\n',
+        b'[{"a": 1}, {"a": 2}]\n',
+        b'{"a": 1}\n{"a": \n',
+        b'{"a": 1, "a": 2}\n{"a": 1}\n',
+    ],
+)
+def test_the_rest_is_left_to_the_careful_reader(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    assert read_large(path) is None
+
+
+def test_small_files_and_other_formats_are_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_text("{}")
+    assert not is_large(tmp_path / "a.jsonl")
+    monkeypatch.setattr("curate.datasets.jsonlines.LARGE", 1)
+    assert is_large(tmp_path / "a.jsonl")
+    (tmp_path / "a.csv").write_text("a,b")
+    assert not is_large(tmp_path / "a.csv")

@@ -1,0 +1,144 @@
+"""Where datasets come from: URLs, streams, the real files beside the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import curate
+from curate.errors import DataError
+
+ROWS = [{"question": "Who wrote Emma?", "answer": "Jane Austen"}, {"question": "Where?", "answer": "Steventon"}]
+EXPECTED = [(row["question"], (row["answer"],)) for row in ROWS]
+
+
+def _pairs(data: Any) -> list[tuple[str, tuple[str, ...]]]:
+    return [(e.question, e.answers) for e in curate.read(data).examples()]
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server for the files in `tmp_path`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_on_the_web_is_read_like_one_on_the_disk(tmp_path: Path, web: str) -> None:
+    import gzip
+
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, ROWS)).encode()))
+    assert _pairs(f"{web}/a.jsonl.gz?download=1") == EXPECTED
+    with pytest.raises(DataError, match="cannot be read"):
+        curate.read(f"{web}/none.jsonl")
+
+
+HUB_READS = """
+import json, sys
+import curate
+found = []
+for name, split in json.loads(sys.argv[1]):
+    try:
+        data = curate.read(name, split=split)
+        found.append([data.source.fingerprint, [e.question for e in data.examples()]])
+    except curate.CurateError as error:
+        found.append([type(error).__name__, error.found])
+print(json.dumps(found))
+"""
+
+
+def test_config_split_and_revision_of_a_hub_dataset(tmp_path: Path) -> None:
+    from tests.hub_server import REVISION, HubHandler
+
+    asked = [("me/facts:easy", "test"), ("me/facts:hard@main", None), ("me/facts:easy", "train[:2]")]
+    wrong = [("me/facts", None), ("me/facts:easy", "nope"), ("me/nothing", None)]
+    with ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        command = [sys.executable, "-c", HUB_READS, json.dumps(asked + wrong)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        server.shutdown()
+    found = json.loads(done.stdout)
+    assert found[:3] == [
+        [f"me/facts:easy@{REVISION}", ["d"]],
+        [f"me/facts:hard@main@{REVISION}", ["h"]],
+        [f"me/facts:easy@{REVISION}", ["a", "b"]],
+    ]
+    for (kind, message), named in zip(found[3:], ["'easy', 'hard'", "'train', 'test'", "'me/nothing'"], strict=True):
+        assert kind == "DataError"
+        assert named in message
+
+
+def test_a_glob_in_any_storage_that_fsspec_knows_is_one_table() -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for number, row in enumerate(ROWS):
+        store.pipe(f"/facts/{number}.jsonl", json.dumps(row).encode())
+    assert _pairs("memory://facts/*.jsonl") == EXPECTED
+    with pytest.raises(DataError, match="No file matches"):
+        curate.read("memory://facts/*.csv")
+
+
+def test_a_stream_comes_back_as_a_stream() -> None:
+    from datasets import Dataset, IterableDataset
+
+    stream = Dataset.from_list([{**row, "views": n} for n, row in enumerate(ROWS)]).to_iterable_dataset()
+    assert _pairs(stream) == EXPECTED
+    scored = curate.score(stream, by="column:views")
+    assert isinstance(scored, IterableDataset)
+    assert [row["score_views"] for row in scored] == [0.0, 1.0]
+
+
+def test_a_dataset_of_several_splits_asks_for_one() -> None:
+    from datasets import Dataset, DatasetDict
+
+    with pytest.raises(DataError, match=r"data\['train'\]"):
+        curate.read(DatasetDict(train=Dataset.from_list(ROWS)))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "preset", "first"),
+    [
+        ("popqa/popQA.tsv", 2_981, "popqa", ("George Rankin", "occupation")),
+        ("popqa/popqa_questions_14267.json", 14_267, "popqa", ("George Rankin", "occupation")),
+        ("entityquestions/test", 22_075, "entityquestions", ("Joe Bianchi", "P106")),
+        ("mmlu/dev", 20, "mmlu", (None, "high_school_european_history")),
+        ("mmlu/val", 101, "mmlu", (None, "high_school_european_history")),
+        ("mmlu/test", 930, "mmlu", (None, "high_school_european_history")),
+        ("mmlu_hub_layout/dev", 20, "mmlu", (None, "high_school_european_history")),
+        ("mmlu_hub_layout/test", 930, "mmlu", (None, "high_school_european_history")),
+    ],
+)
+def test_real_files_are_recognised_with_no_option(
+    shared: Path, name: str, rows: int, preset: str, first: tuple[str | None, str]
+) -> None:
+    data = curate.read(shared / "data" / name)
+    examples = data.examples()
+    assert (len(data), data.columns.preset) == (rows, preset)
+    assert (examples[0].subject, examples[0].relation) == first
+    assert all(example.answers for example in examples)
+    named = [example for example in examples if example.relation and (preset == "mmlu" or example.subject)]
+    assert len(named) >= rows - 3  # three of the questions of PopQA name nobody
+    assert f"| `{name}` | {rows:,} | {preset} |" in (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
