@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from curate.records import Example, Score
     from curate.scoring import score
     from curate.selecting import Selection, select
-    from curate.validation.finetune import FinetuneConfig
-    from curate.validation.validate import Validation, validate
+    from curate.simulation.running import Simulation, simulate
+    from curate.validation.config import FinetuneConfig
+    from curate.validation.outcome import Validation
+    from curate.validation.validate import validate
 
 _HOMES = {
     "CurateError": "curate.errors",
@@ -28,11 +30,13 @@ _HOMES = {
     "QATable": "curate.datasets.read",
     "Score": "curate.records",
     "Selection": "curate.selecting",
-    "FinetuneConfig": "curate.validation.finetune",
-    "Validation": "curate.validation.validate",
+    "Simulation": "curate.simulation.running",
+    "FinetuneConfig": "curate.validation.config",
+    "Validation": "curate.validation.outcome",
     "read": "curate.datasets.read",
     "score": "curate.scoring",
     "select": "curate.selecting",
+    "simulate": "curate.simulation.running",
     "validate": "curate.validation.validate",
 }
 
@@ -43,11 +47,13 @@ __all__ = [
     "QATable",
     "Score",
     "Selection",
+    "Simulation",
     "Validation",
     "__version__",
     "read",
     "score",
     "select",
+    "simulate",
     "validate",
 ]
 

@@ -15,8 +15,10 @@ from curate.datasets.write import check_writable, whole_folder
 from curate.errors import EstimatorError, OutputError
 from curate.scoring import score
 from curate.selecting import Selection, score_values, select
-from curate.validation.finetune import FinetuneConfig
-from curate.validation.validate import Progress, Validation, validate
+from curate.validation.config import FinetuneConfig
+from curate.validation.outcome import Validation
+from curate.validation.running import Progress
+from curate.validation.validate import validate
 
 ESTIMATORS = ("views", "loss")
 """What the arms can be selected by: subject frequency in pretraining, or the pretrained model's loss."""

@@ -25,6 +25,10 @@ class CurateError(Exception):
         self.try_next = try_next
         super().__init__(self.message())
 
+    def __reduce__(self) -> tuple[type[CurateError], tuple[str, str | None, str | None]]:
+        """Errors of a helper process reach its owner whole."""
+        return type(self), (self.found, self.expected, self.try_next)
+
     def message(self) -> str:
         """All three parts as lines of text."""
         lines = [self.found]

@@ -1,67 +1,50 @@
-"""Score: read a dataset, ask every estimator about every example, write one file. Resumable."""
+"""Score: read a dataset, ask every estimator, write one file. A batch of rows is in memory at a time; resumable."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.ids import ID_COLUMN
-from curate.datasets.read import QATable, manifest_in, read
-from curate.datasets.write import check_not_input, check_writable, whole_file, write_parquet
-from curate.errors import ColumnError, EstimatorError
-from curate.estimators.base import Estimator, PreparedEstimator
+from curate.chunks import Progress, parts_beside
+from curate.datasets.rows import ScoredRows, open_parquet, open_rows
+from curate.datasets.stream import ParquetStream
+from curate.datasets.write import (
+    check_not_input,
+    check_writable,
+    manifest_path,
+    whole_file,
+    with_manifest,
+    write_json,
+)
+from curate.errors import EstimatorError
+from curate.estimators.base import Estimator
 from curate.estimators.registry import EstimatorOptions, build
-from curate.manifest import make_manifest
+from curate.manifest import manifest_for
+from curate.passing import ScoringPass, number_repeats
 from curate.prompts import default_template
-from curate.records import OK, Example, Score
 from curate.wikipedia.options import PageviewOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK = 2048
-"""Examples between two points from which a stopped run resumes."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (estimator name, examples done, examples in all)."""
-
 
 @dataclass(frozen=True)
 class Scored:
-    """The outcome of scoring: the table with its score columns, its manifest, and rows by status."""
+    """The outcome of scoring a dataset: its manifest, and how many rows at least one estimator could not score."""
 
-    data: QATable
-    table: pa.Table
+    data: ScoredRows
     manifest: dict[str, Any]
+    unmeasured: int
 
     @property
     def statuses(self) -> dict[str, dict[str, int]]:
         """For each estimator, how many rows have each status."""
         result: dict[str, dict[str, int]] = self.manifest["statuses"]
         return result
-
-    @property
-    def measured_nothing(self) -> bool:
-        """Whether no estimator could score any row."""
-        names = [estimator["name"] for estimator in self.manifest["estimators"]]
-        return all(self.table[f"score_{name}"].null_count == self.table.num_rows for name in names)
-
-    @property
-    def unmeasured(self) -> int:
-        """Rows that at least one estimator could not score."""
-        import pyarrow.compute as pc
-
-        names = [estimator["name"] for estimator in self.manifest["estimators"]]
-        nulls = [pc.is_null(self.table[f"score_{name}"]) for name in names]
-        any_null = nulls[0]
-        for column in nulls[1:]:
-            any_null = pc.or_(any_null, column)
-        return int(pc.sum(any_null).as_py() or 0)
 
 
 def score(
@@ -72,6 +55,7 @@ def score(
     reduction: str = "token-mean",
     dtype: str = "float32",
     device: str = "auto",
+    processes: int | None = None,
     revision: str | None = None,
     template: str | None = None,
     answers: str = "first",
@@ -100,151 +84,113 @@ def score(
     if target is not None:
         check_not_input(data, target)
         check_writable(target)
-    table = read(data, **columns)
+    rows = open_rows(data, **columns)
     options = EstimatorOptions(
         model=model,
         reduction=reduction,
         dtype=dtype,
         device=device,
+        processes=processes,
         revision=revision,
-        template=template or default_template(table.columns.choices),
+        template=template or default_template(rows.roles),
         answers=answers,
         shots=shots,
         shots_from=shots_from,
         allow_pickle=allow_pickle,
         pageviews=pageviews,
-        input_columns=tuple(table.table.column_names),
+        input_columns=tuple(rows.schema.names),
     )
     estimators = [build(spec, options) for spec in specs]
-    scored = score_table(table, estimators, parts_beside(target))
     if target is None:
-        return table.source.restore(scored.table)
-    save(scored, target)
+        return rows.restore(score_table(rows, estimators))
+    score_file(rows, estimators, target)
     return target
 
 
 def score_table(
-    data: QATable,
-    estimators: Sequence[Estimator],
-    parts: Path | None = None,
-    progress: Progress | None = None,
-) -> Scored:
-    """Score every example with every estimator; finished chunks are kept in the folder `parts` meanwhile."""
-    if not estimators:
-        raise EstimatorError("No estimator was named.", try_next="--by column:NAME or --by loss --model MODEL")
-    _check_names(data, estimators)
-    examples = data.examples(list(dict.fromkeys(c for e in estimators for c in e.columns)))
-    table = data.table
-    if ID_COLUMN not in table.column_names:
-        table = table.append_column(ID_COLUMN, [[example.id for example in examples]])
-    statuses = {}
-    for estimator in estimators:
-        scores = _scores(estimator, examples, parts, progress)
-        statuses[estimator.name] = _count(scores)
-        table = _append(table, estimator, scores)
-    assert table.num_rows == len(data), "rows in = rows out"
-    manifest = make_manifest(
-        "score",
-        data,
-        estimators=[{"name": e.name, **e.fingerprint()} for e in estimators],
-        statuses=statuses,
-        **_earlier(data),
-    )
-    return Scored(data, table, manifest)
-
-
-def save(scored: Scored, output: Path) -> None:
-    """Write the scored table as Parquet, its manifest beside it, and drop the kept chunks."""
-    write_parquet(scored.table, output, scored.manifest)
-    parts = parts_beside(output)
-    assert parts is not None
-    shutil.rmtree(parts, ignore_errors=True)
-
-
-def parts_beside(output: Path | None) -> Path | None:
-    """The folder where an unfinished run keeps what it has: `.scored.parquet.parts`."""
-    return None if output is None else output.with_name(f".{output.name}.parts")
-
-
-def _check_names(data: QATable, estimators: Sequence[Estimator]) -> None:
-    names = [estimator.name for estimator in estimators]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated:
-        raise EstimatorError(f"Two estimators are named {repeated!r}.", expected="each --by once")
-    for estimator in estimators:
-        new = [f"score_{estimator.name}", *(f"{estimator.name}_{f}" for f in (*estimator.evidence, "status"))]
-        taken = [name for name in new if name in data.table.column_names]
-        if taken:
-            raise ColumnError(
-                f"{data.source.name} already has a column {taken[0]!r}.",
-                expected=f"no column of that name, since the scores of {estimator.name!r} go there",
-                try_next="score the original file, or rename that column",
-            )
-
-
-def _scores(
-    estimator: Estimator, examples: Sequence[Example], parts: Path | None, progress: Progress | None
-) -> list[Score]:
-    scores: list[Score] = []
-    if isinstance(estimator, PreparedEstimator):
-        estimator.prepare(examples)
-        parts = None
-    for start in range(0, len(examples), CHUNK):
-        chunk = examples[start : start + CHUNK]
-        scores.extend(_chunk_scores(estimator, chunk, parts))
-        if progress:
-            progress(estimator.name, len(scores), len(examples))
-    return scores
-
-
-def _chunk_scores(estimator: Estimator, chunk: Sequence[Example], parts: Path | None) -> list[Score]:
-    """The chunk's scores, from the kept file of an earlier run if everything that matters was the same."""
-    part = None if parts is None else parts / f"{_chunk_key(estimator, chunk)}.json"
-    if part is not None and part.is_file():
-        return [Score(*fields) for fields in json.loads(part.read_text())]
-    scores = list(estimator.score(chunk))
-    assert len(scores) == len(chunk), "one score per example"
-    if part is not None and not estimator.columns:  # reading a column again is cheaper than keeping it
-        with whole_file(part) as temporary:
-            temporary.write_text(json.dumps([[s.value, s.status, dict(s.evidence)] for s in scores]))
-    return scores
-
-
-def _chunk_key(estimator: Estimator, chunk: Sequence[Example]) -> str:
-    digest = hashlib.sha256(json.dumps(estimator.fingerprint(), sort_keys=True, default=str).encode())
-    for example in chunk:
-        digest.update(repr(_content(example)).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:32]
-
-
-def _content(example: Example) -> tuple[Any, ...]:
-    """All of an example that an estimator may use; a template may name its subject and relation."""
-    return example.question, example.answers, example.choices, example.subject, example.relation
-
-
-def _append(table: pa.Table, estimator: Estimator, scores: Sequence[Score]) -> pa.Table:
+    data: ScoredRows, estimators: Sequence[Estimator], parts: Path | None = None, progress: Progress | None = None
+) -> pa.Table:
+    """The rows with their scores as one table in memory, its manifest in the schema."""
     import pyarrow as pa
 
-    for field, arrow_type, values in _columns(estimator, scores):
-        table = table.append_column(pa.field(field, pa.type_for_alias(arrow_type)), [pa.array(values, arrow_type)])
-    return table
+    going = ScoringPass(data, estimators, parts, progress)
+    table = pa.Table.from_batches([b for t in going.batches() for b in t.to_batches()], going.schema)
+    rows, occurrences = going.repeats()
+    if len(rows):
+        table = pa.concat_tables(number_repeats([table], rows, occurrences))
+    return with_manifest(table, _manifest(going))
 
 
-def _columns(estimator: Estimator, scores: Sequence[Score]) -> Iterator[tuple[str, str, list[Any]]]:
-    yield f"score_{estimator.name}", "float64", [s.value for s in scores]
-    for name, arrow_type in estimator.evidence.items():
-        yield f"{estimator.name}_{name}", arrow_type, [s.evidence.get(name) for s in scores]
-    yield f"{estimator.name}_status", "string", [s.status for s in scores]
+def score_file(
+    data: ScoredRows,
+    estimators: Sequence[Estimator],
+    output: Path,
+    progress: Progress | None = None,
+    or_nothing: bool = False,
+) -> Scored:
+    """Write the rows with their scores as Parquet, the manifest beside it; finished chunks are kept meanwhile.
+
+    With `or_nothing`, raises EstimatorError and writes nothing when no estimator could score any row.
+    """
+    hashing = data.fingerprint_in_background()
+    parts = parts_beside(output)
+    going = ScoringPass(data, estimators, parts, progress)
+    with whole_file(output) as temporary:
+        stream = ParquetStream(temporary, going.schema)
+        _write_behind(stream, going.batches())
+        if or_nothing and going.measured_nothing:
+            raise _measured_nothing(going)
+        hashing.join()
+        manifest = _manifest(going)
+        stream.close(manifest)
+        _number_repeats(temporary, going, manifest)
+    write_json(manifest, manifest_path(output))
+    assert parts is not None
+    shutil.rmtree(parts, ignore_errors=True)
+    return Scored(data, manifest, going.unmeasured)
 
 
-def _count(scores: Sequence[Score]) -> dict[str, int]:
-    counts: dict[str, int] = {OK: 0}
-    for item in scores:
-        counts[item.status] = counts.get(item.status, 0) + 1
-    return counts
+def _write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
+    """Write each table in a thread while the next is made."""
+    with ThreadPoolExecutor(1, "curate-write") as writer:
+        written: Future[None] | None = None
+        for table in tables:
+            if written is not None:
+                written.result()
+            written = writer.submit(stream.write, table)
+        if written is not None:
+            written.result()
 
 
-def _earlier(data: QATable) -> dict[str, Any]:
-    """How the input was made, when curate made it: the manifest of the scores and splits it already has."""
-    manifest = manifest_in(data.table)
-    return {"made_from": manifest} if manifest else {}
+def _number_repeats(path: Path, going: ScoringPass, manifest: dict[str, Any]) -> None:
+    """Write the file once more with the ids of repeated examples numbered, if there are any."""
+    rows, occurrences = going.repeats()
+    if not len(rows):
+        return
+    store = open_parquet([path])
+    assert store is not None, "it was written just now"
+    with whole_file(path) as temporary:
+        stream = ParquetStream(temporary, going.schema)
+        _write_behind(stream, number_repeats(store.batches(), rows, occurrences))
+        stream.close(manifest)
+
+
+def _manifest(going: ScoringPass) -> dict[str, Any]:
+    data = going.data
+    return manifest_for(
+        "score",
+        {"name": data.name, "sha256": data.fingerprint, "rows": len(data)},
+        data.roles.as_dict(),
+        estimators=[{"name": e.name, **e.fingerprint()} for e in going.estimators],
+        statuses={name: dict(counts) for name, counts in going.statuses.items()},
+        **({"made_from": data.manifest} if data.manifest else {}),
+    )
+
+
+def _measured_nothing(going: ScoringPass) -> EstimatorError:
+    counts = [f"{status} {n} ({name})" for name, found in going.statuses.items() for status, n in found.items() if n]
+    return EstimatorError(
+        f"No example could be scored: {', '.join(counts)}. Nothing is written.",
+        expected="at least one example that can be scored",
+        try_next="--max-missing 0, to write the file with the reasons all the same",
+    )

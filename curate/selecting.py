@@ -152,6 +152,8 @@ def select(
     order: Order = "source",
     seed: int = 0,
     output: str | Path | None = None,
+    format: str = "original",
+    to: str | None = None,
     progress: Progress | None = None,
 ) -> Selection:
     """Choose rows of a scored table by popularity; the Python twin of `curate select`.
@@ -160,7 +162,9 @@ def select(
     order ("30:70"), `budget_tokens` the best known examples that fit; they can be asked for together. The pool is
     the rows that have a score and meet `where`, `min_score` and `max_score`. `by` names the score, or several to
     rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md. With `output`, writes one
-    Parquet file (one split), or a folder of them that `datasets.load_dataset` reads.
+    file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
+    (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
+    `messages`, `alpaca`).
 
     >>> rows = [{"question": q, "answer": "x", "score_views": v} for q, v in [("a", 1.0), ("b", 3.0)]]
     >>> [row["question"] for row in select(rows, top=0.5).kept]
@@ -171,17 +175,17 @@ def select(
     options = {k: v for k, v in locals().items() if k in OPTIONS}
     request = parse_request(**options)
     if output is not None:
-        check_output(scored, Path(output))
+        check_output(scored, Path(output), format, to)
     data = open_rows(scored)
     fingerprint = None if output is None else data.fingerprint_in_background()
     chosen = choose(data, request, options)
     if output is not None and fingerprint is not None:
         fingerprint.join()
-        write_selection(chosen, Path(output), progress)
+        write_selection(chosen, Path(output), progress, format, to)
     return chosen
 
 
-OPTIONS = frozenset(select.__kwdefaults__ or ()) - {"output", "progress"}
+OPTIONS = frozenset(select.__kwdefaults__ or ()) - {"output", "format", "to", "progress"}
 
 
 def choose(data: ScoredRows, request: Request, options: Mapping[str, Any], ranking: Ranking | None = None) -> Selection:

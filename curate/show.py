@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.datasets.columns import Columns
 from curate.datasets.read import QATable, manifest_in, read
 from curate.errors import DataError
 from curate.prompts import TEMPLATES, Template, default_template
@@ -24,18 +24,22 @@ BINS = 12
 SHOWN_EXAMPLES = 3
 
 
-def describe(file: str) -> dict[str, Any]:
-    """What is in a scored file, a split, a folder of splits, any QA dataset, or the folder of a run."""
+def describe(file: str, preset: str | None = None, split: str | None = None) -> dict[str, Any]:
+    """What is in a scored file, a split, a folder of splits, any QA dataset, or the folder of a run.
+
+    `preset` and `split` are those of `curate.read`.
+    """
     folder = Path(file)
     if (folder / "summary.json").is_file():
         return {"kind": "run", "file": file, **json.loads((folder / "summary.json").read_text())}
-    if folder.is_dir() and sorted(folder.glob("*.parquet.manifest.json")):
+    if folder.is_dir() and (manifests := sorted(folder.glob("*.manifest.json"))):
+        splits = [manifest.with_name(manifest.name.removesuffix(".manifest.json")) for manifest in manifests]
         return {
             "kind": "splits",
             "file": file,
-            "splits": [{"split": p.stem, **_describe_table(read(p))} for p in sorted(folder.glob("*.parquet"))],
+            "splits": [{"split": split.stem, **_describe_table(read(split))} for split in splits],
         }
-    data = read(file)
+    data = read(file, preset=preset, split=split)
     manifest = manifest_in(data.table)
     kind = {"score": "scored file", "select": "split"}.get(manifest.get("command", ""), "dataset")
     return {"kind": kind, "file": file, **_describe_table(data)}
@@ -52,6 +56,14 @@ def compare_files(files: list[str]) -> dict[str, Any]:
             try_next=f"curate show --compare {files[0]} OTHER.parquet",
         )
     return compare(files)
+
+
+def read_scores(file: Path) -> pa.Table:
+    """The score columns of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(file).names
+    return pq.read_table(file, columns=[name for name in names if name.startswith(SCORE_PREFIX)])
 
 
 def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:
@@ -100,7 +112,7 @@ def _bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _describe_table(data: QATable) -> dict[str, Any]:
     examples = data.examples()
     manifest = manifest_in(data.table)
-    template = _template(manifest, data.columns.choices)
+    template = _template(manifest, data.columns)
     relations = {example.relation for example in examples if example.relation}
     return {
         "rows": len(data),
@@ -108,6 +120,7 @@ def _describe_table(data: QATable) -> dict[str, Any]:
         "subjects": len({example.subject for example in examples if example.subject}),
         "relations": len(relations),
         "without_answer": sum(not example.answers for example in examples),
+        "blank_answers": data.blank_answers(),
         "scores": score_summaries(data.table),
         "pageviews": describe_views(data.table, examples),
         "selection": manifest.get("selection"),
@@ -125,7 +138,7 @@ def _describe_table(data: QATable) -> dict[str, Any]:
     }
 
 
-def _template(manifest: dict[str, Any], choices: Sequence[str]) -> Template:
+def _template(manifest: dict[str, Any], columns: Columns) -> Template:
     """The template the losses in the file were made with; without any, the one that would be taken."""
     used = [estimator["template"] for estimator in manifest.get("estimators", []) if "template" in estimator]
-    return Template(**used[-1]) if used else TEMPLATES[default_template(choices)]
+    return Template(**used[-1]) if used else TEMPLATES[default_template(columns)]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.arrow import as_indices
-from curate.datasets.card import dataset_card
+from curate.datasets.card import HISTOGRAM, dataset_card
+from curate.datasets.export import ORIGINAL, STREAMS, SplitFile, check_format
 from curate.datasets.sources import SUFFIXES, data_suffix
-from curate.datasets.stream import ParquetStream, read_ahead
+from curate.datasets.stream import read_ahead
 from curate.datasets.write import (
     check_folder,
     check_not_input,
@@ -32,22 +33,37 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-def check_output(scored: Any, output: Path) -> None:
+def check_output(scored: Any, output: Path, format: str = ORIGINAL, to: str | None = None) -> None:
     """OutputError now if the file or folder could not be written later, or would replace what is read."""
     check_not_input(scored, output)
+    check_format(format, file_kind(output, to))
     if data_suffix(output) in SUFFIXES:
-        check_writable(output, frozenset({".parquet"}))
+        check_writable(output, frozenset(f".{kind}" for kind in ([to] if to else STREAMS)))
     else:
         check_folder(output)
         check_writable(output)
 
 
-def write_selection(chosen: Selection, output: Path, progress: Progress | None = None) -> None:
+def file_kind(output: Path, to: str | None) -> str:
+    """What kind of files to write: as `--to` says, as the output is called, Parquet."""
+    return to or (suffix if (suffix := data_suffix(output).removeprefix(".")) in STREAMS else "parquet")
+
+
+def write_selection(
+    chosen: Selection,
+    output: Path,
+    progress: Progress | None = None,
+    format: str = ORIGINAL,
+    to: str | None = None,
+) -> None:
     """One split to a file, several to a folder with a dataset card."""
-    if output.suffix != ".parquet":
+    kind = file_kind(output, to)
+    if data_suffix(output) not in SUFFIXES:
         with whole_folder(output) as folder:
-            _write_splits(chosen, {name: folder / f"{name}.parquet" for name in chosen.splits}, progress)
-            write_text(dataset_card(chosen.summary(), chosen.explanation, chosen.data.name), folder / "README.md")
+            _write_splits(chosen, {name: folder / f"{name}.{kind}" for name in chosen.splits}, format, kind, progress)
+            (folder / HISTOGRAM).write_bytes(_histogram(chosen))
+            card = dataset_card(chosen.summary(), chosen.explanation, chosen.data, format, kind)
+            write_text(card, folder / "README.md")
         return
     if len(chosen.splits) > 1:
         raise SelectionError(
@@ -55,16 +71,25 @@ def write_selection(chosen: Selection, output: Path, progress: Progress | None =
             expected="a folder",
             try_next=f"-o {output.with_suffix('')}/",
         )
-    _write_splits(chosen, {next(iter(chosen.splits)): output}, progress)
+    _write_splits(chosen, {next(iter(chosen.splits)): output}, format, kind, progress)
 
 
-def _write_splits(chosen: Selection, paths: Mapping[str, Path], progress: Progress | None) -> None:
+def _histogram(chosen: Selection) -> bytes:
+    from curate.report.histogram import histogram_figure
+
+    ranking = chosen.ranking
+    return histogram_figure(ranking.name, ranking.shown, {name: s.mask for name, s in chosen.splits.items()})
+
+
+def _write_splits(
+    chosen: Selection, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None
+) -> None:
     """Stream the table once into all files; what the explanation counts is gathered on the way."""
     manifests = {name: chosen.manifest(name) for name in paths}
     sample = MixSample(chosen.data)
     with ExitStack() as stack:
         streams = {
-            name: ParquetStream(stack.enter_context(whole_file(path)), chosen.data.schema, manifests[name])
+            name: SplitFile(stack.enter_context(whole_file(path)), chosen.data, format, kind)
             for name, path in paths.items()
         }
         ordered: dict[str, list[pa.Table]] = {n: [] for n, s in chosen.splits.items() if s.positions is not None}
@@ -75,8 +100,10 @@ def _write_splits(chosen: Selection, paths: Mapping[str, Path], progress: Progre
                 progress("select", done, len(chosen.data))
         for name, tables in ordered.items():
             streams[name].write(_arranged(chosen, name, tables))
-        for stream in streams.values():
-            stream.close()
+        for name, stream in streams.items():
+            if format != ORIGINAL:
+                manifests[name]["export"] = {"format": format, "without_answer": stream.without_answer}
+            stream.close(manifests[name])
     for name, path in paths.items():
         write_json(manifests[name], manifest_path(path))
     chosen.__dict__["explanation"] = explain(chosen, sample)  # what the cached property would read again

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Before torch is imported: tests run side by side, and threads that wait for each other only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile("curate", deadline=None)  # the first example of a test pays for its imports
+settings.load_profile("curate")
 
 SHARED = Path(os.environ.get("CURATE_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -12,7 +12,7 @@ import pytest
 
 import curate
 from curate.demo import CONFIG, run_demo
-from curate.validation.finetune import FinetuneConfig
+from curate.validation.config import FinetuneConfig
 
 
 def test_the_world_is_what_its_card_says(world: Path) -> None:
@@ -39,7 +39,7 @@ def test_finetuning_on_well_known_facts_beats_finetuning_on_obscure_ones(world: 
     )
     accuracy = {row["arm"]: row["accuracy"] for row in result.arm_rows()}
     assert accuracy["base"] < accuracy["bottom"] < accuracy["top"]
-    (difference,) = [d for d in result.differences() if (d.a, d.b) == ("top", "bottom")]
+    (difference,) = [d for d in result.differences if (d.a, d.b) == ("top", "bottom")]
     assert difference.low > 0
 
 

@@ -46,7 +46,9 @@ def test_every_option_in_a_shell_block_exists(page: Path) -> None:
         "curate.scoring",
         "curate.selecting",
         "curate.selection",
-        "curate.wikipedia.subjects",
+        "curate.datasets.makers",
+        "curate.datasets.templates",
+        "curate.validation.subjects",
         "curate.wikipedia.titles",
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import SelectionError
@@ -35,10 +35,6 @@ from curate.selection import (
     top_rows,
     total_order,
 )
-
-# How long an example takes says more about what else runs on the machine than about the code.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 # Few distinct values, so that most examples have ties; missing, infinite and signed-zero scores among them.
 SCORES = st.lists(

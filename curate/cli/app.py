@@ -11,6 +11,7 @@ from curate.cli.demo import demo
 from curate.cli.score import score
 from curate.cli.select import select
 from curate.cli.show import show
+from curate.cli.simulate import simulate
 from curate.cli.validate import validate
 from curate.cli.views import app as views
 
@@ -48,7 +49,7 @@ def _root(
 ) -> None: ...
 
 
-for function in (demo, score, select, validate, show):
+for function in (demo, score, select, validate, show, simulate):
     app.command()(function)
 app.add_typer(views)
 

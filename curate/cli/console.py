@@ -16,6 +16,8 @@ from curate.errors import CurateError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from curate.cli.progress import Show
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -25,6 +27,8 @@ EXIT_INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+Preset = Annotated[str | None, typer.Option(help="The layout, where it is not recognised: popqa, mmlu, …")]
+Split = Annotated[str | None, typer.Option(help="The split of a Hub dataset: test, or its beginning, train[:1000].")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; write nothing.")]
 
 
@@ -54,31 +58,17 @@ class Output:
             console.print(table, markup=False)
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
-        """A progress bar on stderr with rows/s and time left; gives what to call with (name, done, total)."""
-        if self.quiet or not sys.stderr.isatty():
-            yield lambda name, done, total: None
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def progress(self, unit: str = "rows") -> Iterator[Show]:
+        """How far the work is, on stderr; gives what to call with (name, done, total) and, if any, tokens read."""
+        from curate.cli.progress import bar, lines
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            tasks: dict[str, Any] = {}
-
-            def update(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = bar.add_task(name, total=total, rate="")
-                speed = bar.tasks[tasks[name]].speed
-                bar.update(tasks[name], completed=done, rate=f"{speed:,.0f} rows/s" if speed else "")
-
-            yield update
+        if self.quiet:
+            yield lambda name, done, total, tokens=0: None
+        elif sys.stderr.isatty():
+            with bar(unit) as show:
+                yield show
+        else:
+            yield lines(unit)
 
 
 def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:

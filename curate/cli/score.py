@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import curate.cli.pageviews as views
-from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command, make_table
+from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 if TYPE_CHECKING:
+    from curate.datasets.rows import ScoredRows
     from curate.estimators.registry import EstimatorOptions
+    from curate.scoring import Scored
 
 
 @command
@@ -42,6 +44,9 @@ def score(
         str, typer.Option(help="For loss: float32, bfloat16 or float16. Less than float32 moves the numbers.")
     ] = "float32",
     device: Annotated[str, typer.Option(help="For loss: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    processes: Annotated[
+        int | None, typer.Option(help="For loss: how many, each with the model on a device of its own. One a GPU.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="For loss: branch, tag or commit of a Hub model.")] = None,
     views_from: views.ViewsFrom = "api",
     window: views.Window = "12m",
@@ -57,7 +62,11 @@ def score(
     rate: views.Rate = None,
     refresh: views.Refresh = False,
     offline: views.Offline = False,
-    question_column: Annotated[str | None, typer.Option(help="The column that holds the question.")] = None,
+    preset: Preset = None,
+    split: Split = None,
+    question_column: Annotated[
+        str | None, typer.Option(help="The column that holds the question, or a dotted path into one.")
+    ] = None,
     answer_column: Annotated[str | None, typer.Option(help="The column that holds the answer or answers.")] = None,
     subject_column: Annotated[str | None, typer.Option(help="The column that holds the subject.")] = None,
     relation_column: Annotated[str | None, typer.Option(help="The column that holds the relation.")] = None,
@@ -77,12 +86,11 @@ def score(
 
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
-    from curate.datasets.read import read
+    from curate.datasets.rows import open_rows
     from curate.datasets.write import check_not_input, check_writable
-    from curate.errors import EstimatorError
     from curate.estimators.registry import EstimatorOptions, build, check_spec
     from curate.prompts import default_template
-    from curate.scoring import parts_beside, save, score_table
+    from curate.scoring import score_file
     from curate.wikipedia.options import PageviewOptions
 
     out = Output(json, quiet)
@@ -90,8 +98,10 @@ def score(
         check_spec(spec)
     check_not_input(dataset, output)
     check_writable(output, frozenset({".parquet"}))
-    data = read(
+    rows = open_rows(
         dataset,
+        preset=preset,
+        split=split,
         question_column=question_column,
         answer_column=answer_column,
         subject_column=subject_column,
@@ -120,30 +130,24 @@ def score(
         reduction=reduction,
         dtype=dtype,
         device=device,
+        processes=processes,
         revision=revision,
-        template=template or default_template(data.columns.choices),
+        template=template or default_template(rows.roles),
         answers=answers,
         shots=shots,
         shots_from=shots_from,
         allow_pickle=allow_pickle,
         pageviews=pageviews,
-        input_columns=tuple(data.table.column_names),
+        input_columns=tuple(rows.schema.names),
     )
     if dry_run:
-        _plan(out, data, by, options, output)
+        _plan(out, rows, by, options, output)
         return
     estimators = [build(spec, options) for spec in by]
     started = time.perf_counter()
     with out.progress() as progress:
-        scored = score_table(data, estimators, parts_beside(output), progress)
+        scored = score_file(rows, estimators, output, progress, or_nothing=max_missing is None)
     views.note_lookups(out, estimators)
-    if scored.measured_nothing and max_missing is None:
-        raise EstimatorError(
-            f"No example could be scored: {_reasons(scored.statuses)}. Nothing is written.",
-            expected="at least one example that can be scored",
-            try_next="--max-missing 0, to write the file with the reasons all the same",
-        )
-    save(scored, output)
     seconds = time.perf_counter() - started
     _report(out, scored, output, seconds)
     if max_missing is not None and scored.unmeasured > max_missing:
@@ -151,16 +155,16 @@ def score(
         raise typer.Exit(EXIT_MISSING)
 
 
-def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, output: Path) -> None:
-    examples = data.examples()
+def _plan(out: Output, data: ScoredRows, by: list[str], options: EstimatorOptions, output: Path) -> None:
+    table = data.store.columns(data.schema.names)
     plan: dict[str, Any] = {
         "dry_run": True,
         "rows": len(data),
-        "columns": data.columns.as_dict(),
+        "columns": data.roles.as_dict(),
         "estimators": by,
         "output": str(output),
     }
-    lines = [f"{len(data)} examples of {data.source.name}; columns {_columns(data)}", f"by {', '.join(by)}"]
+    lines = [f"{len(data)} examples of {data.name}; columns {_columns(data)}", f"by {', '.join(by)}"]
     if "loss" in by and options.model is not None:
         from curate.estimators.asking import ask
         from curate.estimators.registry import read_shots
@@ -169,7 +173,7 @@ def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, outp
 
         template = find_template(options.template)
         shots = read_shots(template, options)
-        asks = [ask(example, template, shots, options.answers) for example in examples]
+        asks = [ask(example, template, shots, options.answers) for example in data.examples(table)]
         texts = {prompt + completion for asked in asks for prompt, completion in asked.pairs}
         tokens = sum(len(ids) for ids in load_tokenizer(options.model, options.revision)(list(texts))["input_ids"])
         plan["loss"] = {"sequences": len(texts), "tokens": tokens}
@@ -178,29 +182,24 @@ def _plan(out: Output, data: Any, by: list[str], options: EstimatorOptions, outp
         from curate.estimators.registry import build
 
         estimator: Any = build("pageviews", options)
-        plan["pageviews"], line = views.plan(estimator, data.examples(estimator.columns))
+        plan["pageviews"], line = views.plan(estimator, list(data.examples(table, extra=estimator.columns)))
         lines.append(line)
     out.result(plan, *lines, f"would write {output}")
 
 
-def _reasons(statuses: dict[str, dict[str, int]]) -> str:
-    counts = [f"{status} {n} ({name})" for name, found in statuses.items() for status, n in found.items() if n]
-    return ", ".join(counts)
+def _columns(data: ScoredRows) -> str:
+    return ", ".join(f"{role}={name}" for role, name in data.roles.as_dict().items() if name)
 
 
-def _columns(data: Any) -> str:
-    return ", ".join(f"{role}={name}" for role, name in data.columns.as_dict().items() if name)
+def _report(out: Output, scored: Scored, output: Path, seconds: float) -> None:
+    from curate.show import read_scores, score_summaries
 
-
-def _report(out: Output, scored: Any, output: Path, seconds: float) -> None:
-    from curate.show import score_summaries
-
-    rows = scored.table.num_rows
-    summaries = score_summaries(scored.table)
+    rows = len(scored.data)
+    summaries = score_summaries(read_scores(output))
     content = {
         "output": str(output),
         "rows": rows,
-        "columns": scored.data.columns.as_dict(),
+        "columns": scored.data.roles.as_dict(),
         "statuses": scored.statuses,
         "scores": summaries,
         "seconds": round(seconds, 3),

@@ -14,7 +14,8 @@ from curate.cli.console import DryRun, Json, Output, Quiet, command, make_table
 def select(
     scored: Annotated[str, typer.Argument(help="A file that curate score made, or a folder or glob of them.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .parquet file for one split, a folder for several.")
+        Path,
+        typer.Option("--output", "-o", help="A .parquet, .jsonl or .csv file for one split, a folder for several."),
     ],
     top: Annotated[
         str | None,
@@ -66,6 +67,17 @@ def select(
         str, typer.Option(help="Rows without a score: exclude, lowest (rank them last) or error.")
     ] = "exclude",
     seed: Annotated[int, typer.Option(help="Decides the random draws, and the order among equal scores.")] = 0,
+    format: Annotated[
+        str,
+        typer.Option(help="The shape of the rows: original, or for trainers prompt-completion, messages or alpaca."),
+    ] = "original",
+    to: Annotated[
+        str | None, typer.Option(help="The kind of file: parquet, jsonl or csv; else as the output is called.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="Upload the folder as the dataset OWNER/NAME; a new one is private.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let a new dataset on the Hub be public.")] = False,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -80,16 +92,25 @@ def select(
     Example: curate select popQA.tsv --by column:s_pop --where relation=country,sport,occupation
     --controlled-by relation -o popqa-controlled/
     """
+    from curate.datasets.push import check_push, push_folder
     from curate.selecting import OPTIONS
     from curate.selecting import select as run
 
     given = {name: value for name, value in locals().items() if name in OPTIONS}
     out = Output(json, quiet)
+    if push_to_hub is not None:
+        check_push(push_to_hub, output)
+    target = None if dry_run else output
     with out.progress() as progress:
-        chosen = run(scored, **given, output=None if dry_run else output, progress=progress)
+        chosen = run(scored, **given, output=target, format=format, to=to, progress=progress)
+    address = push_folder(output, push_to_hub, not public) if push_to_hub and not dry_run else None
     summary, explanation = chosen.summary(), chosen.explanation
     content = {"dry_run": dry_run, "output": str(output), **summary, "explanation": explanation}
-    out.result(content, *_tables(summary, explanation), str(output))
+    lines = [str(output)]
+    if address is not None:
+        content["hub"] = address
+        lines.append(address)
+    out.result(content, *_tables(summary, explanation), *lines)
     out.note(_remark(summary) + ("; nothing written" if dry_run else ""))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from curate.cli.console import Json, Output, Quiet, command, make_table
+from curate.cli.console import Json, Output, Preset, Quiet, Split, command, make_table
 from curate.cli.pageviews import report_tables
 from curate.cli.select import mix_table
 from curate.cli.validate import summary_tables
@@ -21,6 +21,8 @@ def show(
     compare: Annotated[
         bool, typer.Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
     ] = False,
+    preset: Preset = None,
+    split: Split = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,7 +34,7 @@ def show(
     """
     from curate.show import compare_files, describe
 
-    found = compare_files(files) if compare else describe(_only(files))
+    found = compare_files(files) if compare else describe(_only(files), preset, split)
     Output(json, quiet).result(found, *_tables(found))
 
 
@@ -57,10 +59,13 @@ def _tables(found: dict[str, Any]) -> list[Any]:
 
 
 def _one_table(found: dict[str, Any]) -> list[Any]:
-    columns = ", ".join(f"{role}={name}" for role, name in found["columns"].items() if name)
+    roles = dict(found["columns"])
+    layout = roles.pop("preset") or "no known layout, columns by their names"
+    columns = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
     lines: list[Any] = [
         f"{found['rows']} examples, {found['subjects']} subjects, {found['relations']} relations, "
-        f"{found['without_answer']} without an answer; columns {columns}"
+        f"{found['without_answer']} without an answer, {found['blank_answers']} blank answers dropped",
+        f"read as {layout}: {columns}",
     ]
     if found["selection"]:
         selection = found["selection"]

@@ -37,7 +37,7 @@ def fetch(
 
     out = Output(json, quiet)
     base, http, agents = open_download(month, agent, contact, dumps_url)
-    with http, out.progress() as progress:
+    with http, out.progress("bytes") as progress:
         done = [fetch(http, dump_url(base, m, a), output, progress) for m in month for a in agents]
     files = [{"file": str(f.path), "bytes": f.size, "loaded": f.loaded, "checksum": f.checksum} for f in done]
     out.result({"files": files}, *(str(f.path) for f in done))
@@ -72,7 +72,7 @@ def build(
     check_writable(output, frozenset({".parquet"}))
     check_choice("access", access, ACCESS)
     subset = read_titles(titles) if titles else None
-    with out.progress() as progress:
+    with out.progress("bytes") as progress:
         made = build_table(dumps, output, Wanted(project.removesuffix(".org"), access, subset), progress)
     rows = [[dump["name"], f"{dump['lines']:,}", f"{dump['malformed']:,}"] for dump in made["dumps"]]
     out.result({"output": str(output), **made}, make_table(None, ["dump", "lines", "malformed"], rows), str(output))

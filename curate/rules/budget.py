@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import answer_text, parse_answers
+from curate.datasets.fields import cells_of
 from curate.errors import SelectionError
 from curate.prompts import DEFAULT
 
@@ -52,7 +53,7 @@ def token_counter(
 
     def texts(rows: NDArray[np.int64]) -> Iterator[str]:
         part = table.take(rows)
-        for q, a in zip(part[question].to_pylist(), part[answers].to_pylist(), strict=True):
+        for q, a in zip(cells_of(part, question), cells_of(part, answers), strict=True):
             accepted = parse_answers(a)
             completion = DEFAULT.render_completion(accepted[0]) if accepted else ""
             yield DEFAULT.render_prompt(answer_text(q)) + completion

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.arrow import as_indices
+from curate.datasets.fields import columns_read, values_of
 from curate.rules import mixes as arithmetic
 from curate.rules.values import first_answers, groups_of
 
@@ -26,7 +27,8 @@ class MixSample:
     def __init__(self, data: ScoredRows) -> None:
         self.roles = {"relation": data.roles.relation, "answers": data.roles.answers}
         self.stride = -(-len(data) // EXPLAINED)
-        self._columns = list(dict.fromkeys(name for name in self.roles.values() if name is not None))
+        self.fields = list(dict.fromkeys(name for name in self.roles.values() if name is not None))
+        self._columns = columns_read(self.fields, data.schema.names)
         self._parts: list[pa.Table] = []
 
     def add(self, batch: pa.Table, start: int) -> None:
@@ -47,7 +49,7 @@ class MixSample:
 def sample(data: ScoredRows) -> MixSample:
     """Gather from the table by reading the two columns."""
     gathered = MixSample(data)
-    gathered.add(data.store.columns(gathered._columns), 0)
+    gathered.add(data.table_of(gathered.fields), 0)
     return gathered
 
 
@@ -78,6 +80,7 @@ def _mixes(gathered: MixSample, before: NDArray[np.bool_], masks: dict[str, NDAr
     mixes: dict[str, Any] = {}
     for role, column in gathered.roles.items():
         if column is not None:
-            groups = first_answers(table[column]) if role == "answers" else groups_of(table[column], column)
+            values = values_of(table, column)
+            groups = first_answers(values) if role == "answers" else groups_of(values, column)
             mixes[role] = arithmetic.mix(groups, before, masks)
     return mixes

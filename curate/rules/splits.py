@@ -203,7 +203,7 @@ class _Cutter:
         assert budget is not None
         rows = np.flatnonzero(self.pool.mask)
         order = rows[selection.ordered(self.scores[rows], self._hashes(rows))]
-        texts = self.data.store.columns(list(dict.fromkeys([roles.question, roles.answers])))
+        texts = self.data.table_of([roles.question, roles.answers])
         k, spent = rows_within(
             budget.tokens, order, token_counter(texts, roles.question, roles.answers, budget.tokenizer)
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import answer_text, parse_answers
 from curate.datasets.arrow import as_indices, floats, numpy_view, valid_rows
+from curate.datasets.columns import listed
+from curate.datasets.fields import columns_of
 from curate.datasets.rows import ScoredRows
 from curate.errors import ColumnError
 
@@ -135,10 +137,10 @@ def role_column(data: ScoredRows, name: str, flag: str) -> str:
     """The column a role (`relation`) plays or that has this name; ColumnError when there is neither."""
     role = data.roles.as_dict().get(name)
     column = role if isinstance(role, str) else name
-    if column not in data.schema.names:
+    if columns_of(column, data.schema.names) is None:
         raise ColumnError(
             f"{data.name} has no column {name!r} (asked for with --{flag}).",
-            expected=f"one of its columns: {', '.join(map(repr, data.schema.names))}",
+            expected=f"one of its columns: {listed(data.schema.names)}",
             try_next=f"--{flag} NAME, with a name from that list",
         )
     return column

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curate.datasets.templates import ENTITY_QUESTIONS
 from curate.errors import EstimatorError
 from curate.wikipedia.cache import Cache, default_cache
 from curate.wikipedia.lookup import ViewSource
@@ -22,13 +23,7 @@ from curate.wikipedia.options import (
     http_base,
     user_agent,
 )
-from curate.wikipedia.subjects import (
-    ENTITY_QUESTIONS,
-    QID_COLUMNS,
-    TITLE_COLUMNS,
-    SubjectFinder,
-    read_templates,
-)
+from curate.wikipedia.subjects import QID_COLUMNS, TITLE_COLUMNS, SubjectFinder, read_templates
 from curate.wikipedia.titles import has_capitals
 from curate.wikipedia.windows import MONTH, parse_window
 

@@ -36,7 +36,7 @@ def test_importing_curate_loads_nothing_heavy() -> None:
 
 def test_help_names_every_command(curate: Curate) -> None:
     shown = curate("--help").stdout
-    for name in ("demo", "score", "select", "validate", "show"):
+    for name in ("demo", "score", "select", "validate", "show", "simulate"):
         assert name in shown
         help_page = curate(name, "--help")
         assert help_page.exit_code == 0
@@ -213,10 +213,10 @@ def test_a_stopped_score_goes_on_where_it_was(
     films: list[dict[str, Any]], tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import curate
-    from curate import scoring
+    from curate import chunks
     from curate.estimators.loss import LossEstimator
 
-    monkeypatch.setattr(scoring, "CHUNK", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     asked: list[int] = []
     honest = LossEstimator.score
 

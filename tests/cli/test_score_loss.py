@@ -56,9 +56,15 @@ def test_the_best_of_several_answers_is_named(score: Callable[..., Any]) -> None
     assert all(row["loss_answer"] in row["answers"] for row in best)
 
 
+def test_two_processes_give_the_scores_of_one(score: Callable[..., Any]) -> None:
+    one, two = ([row["score_loss"] for row in score(*more)] for more in ((), ("--processes", 2)))
+    assert two == pytest.approx(one, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--processes", 0), "--processes is 0"),
         (("--shots", 2), "both, or neither"),
         (("--shots", 9, "--shots-from", "films.jsonl"), "are 6, and --shots asks for 9"),
         (("--template", "no-such"), "There is no template 'no-such'"),

@@ -9,16 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.datasets.templates import ENTITY_QUESTIONS, split_templates, subject_in
 from curate.errors import EstimatorError
 from curate.records import Example
-from curate.wikipedia.subjects import (
-    ENTITY_QUESTIONS,
-    Reference,
-    SubjectFinder,
-    read_templates,
-    split_templates,
-    subject_in,
-)
+from curate.wikipedia.subjects import Reference, SubjectFinder, read_templates
 
 PARTS = split_templates(ENTITY_QUESTIONS)
 
@@ -38,7 +32,7 @@ def test_the_templates_are_those_that_entity_questions_came_with(shared: Path) -
     assert set(published.values()) == set(ENTITY_QUESTIONS)
 
 
-@given(st.sampled_from(ENTITY_QUESTIONS), st.text("abc XYZ'.,-é東", min_size=1, max_size=30), st.integers(1, 3))
+@given(st.sampled_from(list(ENTITY_QUESTIONS)), st.text("abc XYZ'.,-é東", min_size=1, max_size=30), st.integers(1, 3))
 def test_a_subject_put_into_a_template_comes_out_again(template: str, subject: str, blanks: int) -> None:
     subject = " ".join(subject.split())
     if subject:

@@ -1,0 +1,92 @@
+"""Asking an estimator chunk by chunk; finished chunks are kept on the disk, from where a stopped run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from curate.datasets.write import whole_file
+from curate.estimators.base import Estimator, PreparedEstimator, ReportingEstimator
+from curate.records import Example, Score
+
+CHUNK = 2048
+"""Examples between two points from which a stopped run resumes."""
+
+
+class Progress(Protocol):
+    """Called with estimator name, examples done and in all, and tokens read since the last call.
+
+    The first call tells where this run begins: at 0, or after the examples that an earlier run had scored.
+    """
+
+    def __call__(self, name: str, done: float, total: int, tokens: int = 0) -> None: ...
+
+
+def parts_beside(output: Path | None) -> Path | None:
+    """The folder where an unfinished run keeps what it has: `.scored.parquet.parts`."""
+    return None if output is None else output.with_name(f".{output.name}.parts")
+
+
+def score_in_chunks(
+    estimator: Estimator,
+    examples: Sequence[Example],
+    parts: Path | None = None,
+    progress: Progress | None = None,
+    before: int = 0,
+    total: int | None = None,
+) -> list[Score]:
+    """One score an example; `before` of `total` examples were scored earlier, which only the progress needs."""
+    total = len(examples) if total is None else total
+    scores: list[Score] = []
+    if isinstance(estimator, PreparedEstimator):
+        parts = None
+    for start in range(0, len(examples), CHUNK):
+        chunk = examples[start : start + CHUNK]
+        part = None if parts is None else parts / f"{chunk_key(estimator, chunk)}.json"
+        kept = _kept(part)
+        if kept is None and progress:
+            _announce(estimator, progress, before + len(scores), len(chunk), total)
+        scores.extend(_chunk_scores(estimator, chunk, part) if kept is None else kept)
+    if progress:
+        progress(estimator.name, before + len(examples), total)
+    return scores
+
+
+def _announce(estimator: Estimator, progress: Progress, before: int, rows: int, total: int) -> None:
+    """Tell where a chunk begins, and have the estimator tell how far it is within it if it can."""
+    progress(estimator.name, before, total)
+    if isinstance(estimator, ReportingEstimator):
+        estimator.report = lambda share, tokens: progress(estimator.name, before + share * rows, total, tokens)
+
+
+def _kept(part: Path | None) -> list[Score] | None:
+    """A chunk's scores as an earlier run left them, made where everything that matters was the same."""
+    if part is None or not part.is_file():
+        return None
+    return [Score(*fields) for fields in json.loads(part.read_text())]
+
+
+def _chunk_scores(estimator: Estimator, chunk: Sequence[Example], part: Path | None) -> list[Score]:
+    """The chunk's scores, kept in the file `part` for a run that goes on later."""
+    scores = list(estimator.score(chunk))
+    assert len(scores) == len(chunk), "one score per example"
+    if part is not None and not estimator.columns:  # reading a column again is cheaper than keeping it
+        with whole_file(part) as temporary:
+            temporary.write_text(json.dumps([[s.value, s.status, dict(s.evidence)] for s in scores]))
+    return scores
+
+
+def chunk_key(estimator: Estimator, chunk: Sequence[Example]) -> str:
+    """The same only for the same numbers: of the estimator with all its settings, and all of the examples."""
+    digest = hashlib.sha256(json.dumps(estimator.fingerprint(), sort_keys=True, default=str).encode())
+    for example in chunk:
+        digest.update(repr(_content(example)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
+
+
+def _content(example: Example) -> tuple[Any, ...]:
+    """All of an example that an estimator may use; a template may name its subject and relation."""
+    return example.question, example.answers, example.choices, example.subject, example.relation

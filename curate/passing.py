@@ -1,0 +1,225 @@
+"""One pass over a dataset that gives every batch of rows its ids, scores and evidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.chunks import CHUNK, Progress, score_in_chunks
+from curate.datasets.batch_ids import check_key_column, content_hashes, find_repeats, hex_ids, number_ids
+from curate.datasets.fields import columns_read, values_of
+from curate.datasets.ids import ID_COLUMN
+from curate.datasets.read import QATable, check_answers
+from curate.datasets.rows import ScoredRows
+from curate.datasets.sources import Source
+from curate.datasets.stream import read_ahead
+from curate.errors import ColumnError, EstimatorError
+from curate.estimators.base import ColumnwiseEstimator, Estimator, PreparedEstimator
+from curate.records import OK, Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+BATCH = 48 * CHUNK
+"""Rows that are in memory at once; whole chunks, so that they do not depend on how the source is stored."""
+
+
+class ScoringPass:
+    """The rows of a dataset with scores, a batch at a time, and what can be said of them after the last one.
+
+    The ids are those of the content without numbers for repeats, which only the whole dataset tells:
+    `number_repeats` puts them in afterwards.
+    """
+
+    def __init__(
+        self,
+        data: ScoredRows,
+        estimators: Sequence[Estimator],
+        parts: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if not estimators:
+            raise EstimatorError("No estimator was named.", try_next="--by column:NAME or --by loss --model MODEL")
+        _check_names(data, estimators)
+        _check_answers(data)
+        _check_ids(data)
+        self.data = data
+        self.estimators = estimators
+        self.unmeasured = 0
+        self.statuses: dict[str, Counter[str]] = {e.name: Counter({OK: 0}) for e in estimators}
+        self._measured: Counter[str] = Counter()
+        self._parts = parts
+        self._progress = progress
+        self._hashes: list[NDArray[np.uint64]] = []
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of the input, then those that scoring adds."""
+        import pyarrow as pa
+
+        schema = self.data.schema
+        if ID_COLUMN not in schema.names:
+            schema = schema.append(pa.field(ID_COLUMN, pa.string()))
+        for estimator in self.estimators:
+            for name, arrow_type in _new_columns(estimator).items():
+                schema = schema.append(pa.field(name, pa.type_for_alias(arrow_type)))
+        return schema
+
+    def batches(self) -> Iterator[pa.Table]:
+        """All rows in order, with `schema`."""
+        for estimator in self.estimators:
+            if isinstance(estimator, PreparedEstimator):
+                estimator.prepare(self._all_examples(estimator))
+        done = 0
+        for batch in read_ahead(even_batches(self.data.store.batches(), BATCH)):
+            yield self._scored(batch, done)
+            done += batch.num_rows
+
+    @property
+    def measured_nothing(self) -> bool:
+        """After the last batch: whether no estimator could score any row."""
+        return not any(self._measured.values())
+
+    def repeats(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """After the last batch: the rows whose content an earlier row has, and which occurrence each is."""
+        import numpy as np
+
+        hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
+        self._hashes = []
+        return find_repeats(hashes)
+
+    def _scored(self, batch: pa.Table, before: int) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        arrays = list(batch.columns)
+        if ID_COLUMN not in batch.column_names:
+            arrays.append(self._ids(batch))
+        without = pa.array([False] * batch.num_rows)
+        for estimator in self.estimators:
+            columns = self._columns(estimator, batch, before)
+            for counted in pc.value_counts(columns[-1]).to_pylist():
+                self.statuses[estimator.name][counted["values"]] += counted["counts"]
+            self._measured[estimator.name] += batch.num_rows - columns[0].null_count
+            without = pc.or_(without, pc.is_null(columns[0]))
+            arrays += columns
+        self.unmeasured += pc.sum(without).as_py()
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _ids(self, batch: pa.Table) -> pa.Array:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        key = self.data.roles.id
+        if key is not None:
+            keys = values_of(batch, key)
+            if pa.types.is_string(keys.type) or pa.types.is_integer(keys.type):
+                return pc.cast(keys, pa.string())
+            return pa.array([str(value) for value in keys.to_pylist()], pa.string())
+        hashes = content_hashes(batch, self.data.roles, lambda: list(self.data.examples(batch)))
+        self._hashes.append(hashes)
+        return hex_ids(hashes)
+
+    def _columns(self, estimator: Estimator, batch: pa.Table, before: int) -> list[pa.Array]:
+        """Score, evidence and status of a batch, in the order of `_new_columns`."""
+        import pyarrow as pa
+
+        if isinstance(estimator, ColumnwiseEstimator):
+            found = estimator.score_column(batch[estimator.columns[0]])
+            if found is not None:
+                if self._progress:
+                    self._progress(estimator.name, before + batch.num_rows, len(self.data))
+                return list(found)
+        examples = list(self.data.examples(batch, extra=estimator.columns))
+        scores = score_in_chunks(estimator, examples, self._parts, self._progress, before, len(self.data))
+        values: list[list[Any]] = [[s.value for s in scores]]
+        values += [[s.evidence.get(name) for s in scores] for name in estimator.evidence]
+        values += [[s.status for s in scores]]
+        types = map(pa.type_for_alias, _new_columns(estimator).values())
+        return [pa.array(column, type_) for column, type_ in zip(values, types, strict=True)]
+
+    def _all_examples(self, estimator: Estimator) -> Iterator[Example]:
+        names = columns_read([*self.data.roles.fields(), *estimator.columns], self.data.schema.names)
+        for batch in self.data.store.batches(names):
+            yield from self.data.examples(batch, extra=estimator.columns)
+
+
+def number_repeats(
+    batches: Iterable[pa.Table], rows: NDArray[np.int64], occurrences: NDArray[np.int64]
+) -> Iterator[pa.Table]:
+    """The batches with the ids of the repeats numbered."""
+    import numpy as np
+
+    start = 0
+    for batch in batches:
+        first, last = np.searchsorted(rows, (start, start + batch.num_rows))
+        if first < last:
+            place = batch.schema.get_field_index(ID_COLUMN)
+            ids = number_ids(batch[ID_COLUMN], (rows[first:last] - start).tolist(), occurrences[first:last].tolist())
+            batch = batch.set_column(place, batch.schema.field(place), ids)
+        yield batch
+        start += batch.num_rows
+
+
+def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in batches of exactly so many; the last one may have fewer."""
+    import pyarrow as pa
+
+    waiting: pa.Table | None = None
+    for batch in batches:
+        waiting = batch if waiting is None else pa.concat_tables([waiting, batch])
+        while waiting.num_rows >= rows:
+            yield waiting.slice(0, rows)
+            waiting = waiting.slice(rows)
+    if waiting is not None and waiting.num_rows:
+        yield waiting
+
+
+def _new_columns(estimator: Estimator) -> dict[str, str]:
+    """The columns that an estimator adds, with their Arrow types."""
+    evidence = {f"{estimator.name}_{field}": arrow_type for field, arrow_type in estimator.evidence.items()}
+    return {f"score_{estimator.name}": "float64", **evidence, f"{estimator.name}_status": "string"}
+
+
+def _check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
+    names = [estimator.name for estimator in estimators]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise EstimatorError(f"Two estimators are named {repeated!r}.", expected="each --by once")
+    for estimator in estimators:
+        taken = [name for name in _new_columns(estimator) if name in data.schema.names]
+        if taken:
+            raise ColumnError(
+                f"{data.name} already has a column {taken[0]!r}.",
+                expected=f"no column of that name, since the scores of {estimator.name!r} go there",
+                try_next="score the original file, or rename that column",
+            )
+        for name in estimator.columns:
+            if name not in data.schema.names:
+                raise ColumnError(
+                    f"{data.name} has no column {name!r}.",
+                    expected=f"one of its columns: {', '.join(map(repr, data.schema.names))}",
+                    try_next="a name from that list",
+                )
+
+
+def _check_answers(data: ScoredRows) -> None:
+    answers = data.roles.answers
+    check_answers(data.store.batches(columns_read([answers], data.schema.names)), answers, data.name)
+
+
+def _check_ids(data: ScoredRows) -> None:
+    """ColumnError if the ids that the data brings cannot be used."""
+    if data.roles.id is not None:
+        check_key_column(data.column(data.roles.id), data.roles.id, data.name)
+    elif ID_COLUMN in data.schema.names:
+        if data.manifest:
+            check_key_column(data.column(ID_COLUMN), ID_COLUMN, data.name)
+        else:
+            table = data.table_of([*data.roles.fields(), ID_COLUMN])
+            _ = QATable(Source(table, data.name, "", data.restore), data.roles).ids
