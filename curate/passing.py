@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.chunks import CHUNK, Progress, score_in_chunks
 from curate.datasets.batch_ids import check_key_column, content_hashes, find_repeats, hex_ids, number_ids
+from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import QATable, check_answers
@@ -203,8 +204,8 @@ def _check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
             if name not in data.schema.names:
                 raise ColumnError(
                     f"{data.name} has no column {name!r}.",
-                    expected=f"one of its columns: {', '.join(map(repr, data.schema.names))}",
-                    try_next="a name from that list",
+                    expected=f"one of its columns: {listed(data.schema.names)}",
+                    try_next=f"the column {nearest(name, data.schema.names)}",
                 )
 
 

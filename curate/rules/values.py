@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import answer_text, parse_answers
 from curate.datasets.arrow import as_indices, floats, numpy_view, valid_rows
-from curate.datasets.columns import listed
+from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_of
 from curate.datasets.rows import ScoredRows
 from curate.errors import ColumnError
@@ -141,7 +141,7 @@ def role_column(data: ScoredRows, name: str, flag: str) -> str:
         raise ColumnError(
             f"{data.name} has no column {name!r} (asked for with --{flag}).",
             expected=f"one of its columns: {listed(data.schema.names)}",
-            try_next=f"--{flag} NAME, with a name from that list",
+            try_next=f"--{flag} {nearest(name, data.schema.names)}",
         )
     return column
 
