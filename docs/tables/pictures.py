@@ -1,8 +1,8 @@
 """The pictures of the pages, from what the commands on them leave behind; needs Chromium for the report.
 
-    curate demo -o demo
-    python docs/tables/quickstart.py reader
-    python docs/tables/pictures.py --quickstart reader --demo demo
+curate demo -o demo
+python docs/tables/quickstart.py reader
+python docs/tables/pictures.py --quickstart reader --demo demo
 """
 
 from __future__ import annotations

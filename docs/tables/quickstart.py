@@ -2,8 +2,8 @@
 
 python docs/tables/quickstart.py FOLDER    # an empty one; writes what they print into the page
 
-A `sh` or `python` block is run; the `text` block right after it is what it prints on standard output. One that ends with
-a line `…` shows the beginning.
+A `sh` or `python` block is run; the `text` block right after it is what it prints on standard output. One that ends
+with a line `…` shows the beginning.
 """
 
 from __future__ import annotations
