@@ -65,8 +65,11 @@ def cut_like(printed: str, shown: str) -> str:
 
 
 def without_fractions(text: str) -> str:
-    """The text, its decimal fractions made alike: their last digits depend on the processor. Counts stay."""
-    return re.sub(r"\s+", " ", re.sub(r"[-+−]?\d+\.\d+(e[-+]\d+)?", "#", text))
+    """The text, its decimal fractions made alike: their last digits depend on the processor. Counts stay.
+
+    Blanks and the lines of tables, which are as wide as the numbers, do not count.
+    """
+    return re.sub(r"[\s─]+", " ", re.sub(r"[-+−]?\d+\.\d+(e[-+]\d+)?", "#", text))
 
 
 def main(folder: Path) -> None:
