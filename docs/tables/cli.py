@@ -42,7 +42,7 @@ def described(name: str, command: Any) -> str:
     records = [parameter.get_help_record(context) for parameter in command.params]
     rows = [f"| `{option}` | {escaped(text)} |" for option, text in filter(None, records)]
     shell = "\n".join(examples)
-    return f"## {name}\n\n{prose}\n\n```sh\n{shell}\n```\n\n| | |\n|---|---|\n" + "\n".join(rows)
+    return f"## {name}\n\n{prose}\n\n```sh\n{shell}\n```\n\n| argument or option | meaning |\n|---|---|\n" + "\n".join(rows)
 
 
 def escaped(text: str) -> str:
