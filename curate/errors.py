@@ -18,7 +18,14 @@ from __future__ import annotations
 
 
 class CurateError(Exception):
-    """A problem the user can fix: `found`, what was `expected`, and what to `try_next`."""
+    """A problem the user can fix: `found`, what was `expected`, and what to `try_next`.
+
+    Examples:
+        >>> print(CurateError("There is no file popqa.tsv.", "a file, or a Hub id", "ls").message())
+        There is no file popqa.tsv.
+        Expected: a file, or a Hub id
+        Try: ls
+    """
 
     def __init__(self, found: str, expected: str | None = None, try_next: str | None = None) -> None:
         self.found = found

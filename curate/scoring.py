@@ -75,9 +75,14 @@ def score(
     and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
     `progress` is called with estimator, rows done and rows in all.
 
-    >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
-    >>> score(rows, by="column:views")[0]["score_views"]
-    90.0
+    Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
+    ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
+    says why.
+
+    Examples:
+        >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
+        >>> score(rows, by="column:views")[0]["score_views"]
+        90.0
     """
     specs = [by] if isinstance(by, str) else list(by or ())
     columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}

@@ -57,6 +57,8 @@ def validate(
     sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`) each arm gets the
     setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
     `report_to` is a logger that Trainer knows. Writes the run folder `output`; the same call resumes a stopped one.
+    Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
+    SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """
     folder = Path(output)
     check_run_folder(folder)
