@@ -17,6 +17,7 @@ from curate.records import Example
 from curate.shots import solution
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting
+from curate.validation.processes import processes
 
 if TYPE_CHECKING:
     import torch
@@ -82,20 +83,25 @@ def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
 
 
 class LengthGrouped:
-    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches."""
+    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches.
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    With a `blank`, the index of an item without labels, the last batch is filled up with it: several processes share
+    out whole batches only, and accelerate would fill theirs with examples that have been in the epoch already.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, blank: int | None = None) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
+        self.filling = [] if blank is None else [blank] * (-len(lengths) % batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Trainer, also after a resume, so that the order is that of a run that never stopped."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + len(self.filling)
 
     def __iter__(self) -> Iterator[int]:
         shuffler = random.Random(f"{self.seed}/{self.epoch}")
@@ -108,7 +114,7 @@ class LengthGrouped:
             batches += [together[i : i + self.batch_size] for i in range(0, len(together), self.batch_size)]
         last = batches.pop() if len(batches[-1]) < self.batch_size else []
         shuffler.shuffle(batches)
-        yield from (index for batch in [*batches, last] for index in batch)
+        yield from (index for batch in [*batches, last, self.filling] for index in batch)
 
 
 def answer_nats(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tuple[Any, Any, Any]:
@@ -210,18 +216,21 @@ def _trainer(
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         label_names=["labels"],
+        ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
     )
+    blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
     trainer = _trainer_class()(
         model=model,
         args=arguments,
         data_collator=lambda chosen: collate(chosen, pad),
-        train_dataset=list(items),
+        train_dataset=[*items, blank],
         eval_dataset=list(held_out) if stopping else None,
         compute_metrics=_held_out_metrics,
         callbacks=[_saving_callback(), *([EarlyStoppingCallback(config.patience)] if stopping else [])],
     )
     trainer.head_of = loaded
-    trainer.sampler = LengthGrouped([len(item["input_ids"]) for item in items], config.batch_size, seed)
+    lengths = [len(item["input_ids"]) for item in items]
+    trainer.sampler = LengthGrouped(lengths, config.batch_size, seed, len(items) if processes() > 1 else None)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

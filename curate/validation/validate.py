@@ -18,7 +18,7 @@ from curate.validation.looking import EXAMPLES, attention_rows, attention_summar
 from curate.validation.outcome import Validation
 from curate.validation.parts import PARTS
 from curate.validation.popularity import popularity_of
-from curate.validation.processes import is_first
+from curate.validation.processes import is_first, join
 from curate.validation.results import write_run
 from curate.validation.running import Progress, Runner
 from curate.validation.testset import count_leakage, make_test_set
@@ -69,6 +69,7 @@ def validate(
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seed_list:
         raise DataError("No seed was given.", expected="at least one", try_next="--seeds 3")
+    join(device)
     loaded = load_model(
         model, best_dtype(dtype, device, setting.method), device, revision, quantized=setting.method == "qlora"
     )
