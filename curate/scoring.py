@@ -63,6 +63,7 @@ def score(
     shots_from: Any = None,
     allow_pickle: bool = False,
     output: str | Path | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
@@ -72,10 +73,16 @@ def score(
     thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`,
     writes Parquet and a manifest there and returns its path. `settings` are the column arguments of `curate.read`
     and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
+    `progress` is called with estimator, rows done and rows in all.
 
-    >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
-    >>> score(rows, by="column:views")[0]["score_views"]
-    90.0
+    Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
+    ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
+    says why.
+
+    Examples:
+        >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
+        >>> score(rows, by="column:views")[0]["score_views"]
+        90.0
     """
     specs = [by] if isinstance(by, str) else list(by or ())
     columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
@@ -102,8 +109,8 @@ def score(
     )
     estimators = [build(spec, options) for spec in specs]
     if target is None:
-        return rows.restore(score_table(rows, estimators))
-    score_file(rows, estimators, target)
+        return rows.restore(score_table(rows, estimators, progress=progress))
+    score_file(rows, estimators, target, progress)
     return target
 
 

@@ -63,6 +63,8 @@ def validate(
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. Writes the run folder `output`; the same call resumes a stopped one.
+    Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
+    SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """
     folder = Path(output)
     check_run_folder(folder)
