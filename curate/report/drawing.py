@@ -98,7 +98,9 @@ def line_style(arm: str) -> str:
 
 def marker(arm: str) -> str:
     """A shape for each of the paper's arms, for readers who do not go by colour."""
-    return {"base": "x", "top": "^", "random": "s", "bottom": "v", "whole": "D"}.get(arm, "+" if is_untouched(arm) else "o")
+    return {"base": "x", "top": "^", "random": "s", "bottom": "v", "whole": "D"}.get(
+        arm, "+" if is_untouched(arm) else "o"
+    )
 
 
 def label(arm: str) -> str:

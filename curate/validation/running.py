@@ -158,9 +158,7 @@ class Runner:
             row = {"steps": trained.steps, "accuracy": trained.validation_accuracy, "loss": trained.held_out_loss}
             return self.parts.keep(key, lambda: row)
 
-    def _finetuned(
-        self, arm: Arm, config: FinetuneConfig, seed: int, key: str
-    ) -> AbstractContextManager[Finetuned]:
+    def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Finetuned]:
         """The memory that one arm was found to need is where the next one begins."""
         return finetuned(
             self.loaded,

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from curate.errors import ModelError, SettingError
-from curate.lm.greedy import greedy_answers
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
@@ -203,35 +202,3 @@ def test_of_several_processes_none_goes_on_alone_when_memory_runs_out(
     ):
         pass
     assert remembered == [Fitting(2, checkpointing=True)]
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "mistral", "gemma", "mamba"])
-def test_answers_are_the_first_line_of_what_generate_says_one_prompt_at_a_time(
-    kind: str, tiny_model: Callable[[str], Path]
-) -> None:
-    loaded = load_model(tiny_model(kind), device="cpu")
-    prompts = [DEFAULT.render_prompt(e.question + " And why is that so?" * i) for i, e in enumerate(EXAMPLES)]
-    together = greedy_answers(loaded, prompts)
-    for prompt, said in zip(prompts, together, strict=True):
-        batch = loaded.tokenizer([prompt], return_tensors="pt", return_token_type_ids=False)
-        output = loaded.model.generate(**batch, max_new_tokens=10, do_sample=False, pad_token_id=0)
-        whole = loaded.tokenizer.decode(output[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert said == whole.split("\n")[0]
-
-
-def test_greedy_answers_do_not_depend_on_what_else_is_asked(loaded: LoadedModel) -> None:
-    prompts = [DEFAULT.render_prompt(e.question + " And why is that so?" * i) for i, e in enumerate(EXAMPLES[:3])]
-    together = greedy_answers(loaded, [*prompts, prompts[0]])
-    assert together == [greedy_answers(loaded, [p])[0] for p in [*prompts, prompts[0]]]
-    assert greedy_answers(loaded, prompts, token_budget=1) == together[:3]
-
-
-def test_an_answer_is_ten_times_the_most_likely_next_token(loaded: LoadedModel) -> None:
-    import torch
-
-    prompt = "Question: Who?\nAnswer:"
-    ids = loaded.tokenizer(prompt)["input_ids"]
-    said: list[int] = []
-    for _ in range(10):
-        said.append(int(loaded.model(torch.tensor([ids + said])).logits[0, -1].argmax()))
-    assert greedy_answers(loaded, [prompt]) == [loaded.tokenizer.decode(said, skip_special_tokens=True)]
