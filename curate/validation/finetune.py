@@ -16,8 +16,8 @@ from curate.prompts import Template
 from curate.records import Example
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting, first_fitting, out_of_memory
-from curate.validation.methods import trainable
-from curate.validation.processes import processes
+from curate.validation.methods import collect, is_sharded, trainable
+from curate.validation.processes import is_first, processes
 from curate.validation.training import Trained, train, training_items
 
 
@@ -57,6 +57,7 @@ def finetuned(
         folder = checkpoints or Path(temporary.enter_context(TemporaryDirectory(prefix="curate-")))
         fitting = fitting or first_fitting(config.batch_size, processes())
         before = _first_logits(loaded, examples[0], template)
+        device, sharded = loaded.device, is_sharded(loaded, config)
         while True:
             set_seed(seed)
             undo = ExitStack()
@@ -68,7 +69,10 @@ def finetuned(
                     fitting = _smaller(fitting, error, remember, say)
                     continue
                 model.eval()
-                _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
+                if sharded:
+                    collect(loaded, model, device)
+                if is_first():
+                    _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
                 yield Finetuned(loaded, model, trained)
                 return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +146,7 @@ def train(
     checkpoints: Path,
     report_to: str = "none",
 ) -> Trained:
-    """Train `model` (the loaded one, or an adapter on it); goes on from the last checkpoint in the folder if any."""
+    """Train `model`: the loaded one, an adapter on it, or a copy of it; goes on from the last checkpoint, if any."""
     trainer = _trainer(model, loaded, items, held_out, config, fitting, seed, checkpoints, report_to)
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     rows = training_rows(trainer.state.log_history)
@@ -189,12 +189,14 @@ def _trainer(
 
     pad = loaded.tokenizer.pad_token_id or 0
     stopping = bool(held_out)
-    cuda = loaded.device.type == "cuda"
+    sharded = not hasattr(model, "peft_config") and model is not loaded.model
+    cuda = sharded or loaded.device.type == "cuda"
+    fsdp = {"version": 2, "activation_checkpointing": fitting.checkpointing}
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=fitting.micro_batch,
         gradient_accumulation_steps=fitting.accumulation,
-        activation_checkpointing=fitting.checkpointing,
+        activation_checkpointing=fitting.checkpointing and not sharded,
         per_device_eval_batch_size=4 * fitting.micro_batch,
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
@@ -212,11 +214,12 @@ def _trainer(
         logging_strategy="epoch",
         report_to=[] if report_to == "none" else [report_to],
         disable_tqdm=True,
-        use_cpu=loaded.device.type == "cpu",
+        use_cpu=loaded.device.type == "cpu" and not sharded,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
+        **({"fsdp": True, "fsdp_config": fsdp} if sharded else {}),
     )
     blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
     trainer = _trainer_class()(
@@ -228,7 +231,7 @@ def _trainer(
         compute_metrics=_held_out_metrics,
         callbacks=[_saving_callback(), *([EarlyStoppingCallback(config.patience)] if stopping else [])],
     )
-    trainer.head_of = loaded
+    trainer.head_of = replace(loaded, model=model) if sharded else loaded
     lengths = [len(item["input_ids"]) for item in items]
     trainer.sampler = LengthGrouped(lengths, config.batch_size, seed, len(items) if processes() > 1 else None)
     trainer.remove_callback(PrinterCallback)
