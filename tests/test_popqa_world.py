@@ -82,14 +82,17 @@ def test_sampled_views_follow_the_zipf_law(tmp_path: Path) -> None:
     from popqa_world.facts import entity_questions
     from popqa_world.relations import ENTITY_QUESTIONS
 
-    (tmp_path / "train").mkdir()
-    for relation in ENTITY_QUESTIONS:
-        found = [{"question": f"Where was {relation} {i} born?", "answers": ["Rome"]} for i in range(5)]
-        (tmp_path / "train" / f"{relation}.train.json").write_text(json.dumps(found))
-    rows = entity_questions(tmp_path, per_relation=2, alpha=1.0, seed=0)
-    count = 2 * len(ENTITY_QUESTIONS)
-    assert sorted((row["views"] for row in rows), reverse=True) == [round(1e6 / k) for k in range(1, count + 1)]
-    assert len({row["question"] for row in rows}) == count
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for relation in ENTITY_QUESTIONS:
+            found = [{"question": f"Where was {relation} {split} {i} born?", "answers": ["Rome"]} for i in range(5)]
+            (tmp_path / split / f"{relation}.{split}.json").write_text(json.dumps(found))
+    rows = entity_questions(tmp_path, {"train": 3, "test": 2}, alpha=1.0, seed=0)
+    relations = len(ENTITY_QUESTIONS)
+    assert {split: len(found) for split, found in rows.items()} == {"train": 3 * relations, "test": 2 * relations}
+    both = [*rows["train"], *rows["test"]]
+    assert sorted((row["views"] for row in both), reverse=True) == [round(1e6 / k) for k in range(1, len(both) + 1)]
+    assert len({row["question"] for row in both}) == len(both)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data folder")
@@ -97,8 +100,8 @@ def test_every_question_of_the_real_datasets_has_a_fact_and_statements() -> None
     from popqa_world.facts import all_statements, entity_questions, facts_of
 
     popqa = curate.read(SHARED / "data/popqa/popQA.tsv").examples(["s_pop"])
-    sampled = entity_questions(SHARED / "data/entityquestions", 20, 1.0, seed=0)
-    entities = curate.read(pa.Table.from_pylist(sampled)).examples(["views"])
+    sampled = entity_questions(SHARED / "data/entityquestions", {"train": 20, "test": 20}, 1.0, seed=0)
+    entities = curate.read(pa.Table.from_pylist([*sampled["train"], *sampled["test"]])).examples(["views"])
     for examples, views in ((popqa, "s_pop"), (entities, "views")):
         facts = facts_of(examples, views)
         texts = set(all_statements(facts, cards=True)[0])
@@ -131,6 +134,6 @@ def test_the_script_leaves_a_model_that_curate_can_score_with(tmp_path: Path) ->
         make(tmp_path / "facts.tsv", tmp_path, Settings(views="s_pop", temperature=0.5, **tiny))
     finally:
         torch.set_num_threads(threads)
-    scored = curate.score(tmp_path / "questions.parquet", ["column:stated", "loss"], model=tmp_path / "model")
+    scored = curate.score(tmp_path / "questions/all.parquet", ["column:stated", "loss"], model=tmp_path / "model")
     assert sum(scored["stated"].to_pylist()) - scored["stated"].to_pylist()[2] == 64, "row 2 repeats a fact"
     assert scored["score_loss"].null_count == 0

@@ -74,15 +74,20 @@ def draw(shares: np.ndarray, spans: np.ndarray, size: int, seed: int) -> tuple[n
     return drawn, starts + rng.integers(counts)
 
 
-def entity_questions(folder: Path, per_relation: int, alpha: float, seed: int) -> list[dict[str, Any]]:
-    """Questions of EntityQuestions with made-up `views`, since the dataset has none: Zipf over subjects at random.
+def entity_questions(folder: Path, sizes: dict[str, int], alpha: float, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Questions of EntityQuestions with made-up `views`, since the dataset has none: by Zipf's law, at random.
 
-    `per_relation` questions of each relation in relations.py are drawn; the subject of rank k has 10^6 / k^alpha views.
+    `sizes` is how many questions of each relation in relations.py are drawn from `train` and from `test`; the question
+    of rank k of all of them gets 10^6 / k^alpha views.
     """
     rng = np.random.default_rng([seed, 1])
-    rows: list[dict[str, Any]] = []
-    for relation in ENTITY_QUESTIONS:
-        found = json.loads((folder / "train" / f"{relation}.train.json").read_text())
-        rows += [found[i] for i in sorted(rng.permutation(len(found))[:per_relation])]
-    ranks = 1 + rng.permutation(len(rows))
-    return [row | {"views": round(1e6 / rank**alpha)} for row, rank in zip(rows, ranks.tolist(), strict=True)]
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in sizes}
+    for split, size in sizes.items():
+        for relation in ENTITY_QUESTIONS:
+            found = json.loads((folder / split / f"{relation}.{split}.json").read_text())
+            rows[split] += [found[i] for i in sorted(rng.permutation(len(found))[:size])]
+    ranks = iter(1 + rng.permutation(sum(map(len, rows.values()))))
+    return {
+        split: [row | {"views": round(1e6 / int(next(ranks)) ** alpha)} for row in found]
+        for split, found in rows.items()
+    }

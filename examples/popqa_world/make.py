@@ -1,10 +1,10 @@
 """Pretrain a small Llama on statements of the facts behind a real QA dataset, popular subjects most often.
 
     python examples/popqa_world/make.py popQA.tsv --views s_pop --temperature 0.5 -o DIR
-    python examples/popqa_world/make.py entityquestions/ --relation-rows 250 -o DIR
+    python examples/popqa_world/make.py entityquestions/ -o DIR
 
-`DIR/model` is the model, `DIR/questions.parquet` the dataset with a column `stated`: how often pretraining stated the
-fact. Everything follows from the data, the settings and the seed.
+`DIR/model` is the model, `DIR/questions` the dataset with a column `stated`: how often pretraining stated the fact.
+Everything follows from the data, the settings and the seed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Settings:
     views: str = "views"
     temperature: float = 1.0
     alpha: float = 1.0
-    relation_rows: int = 250
+    train_rows: int = 160
+    test_rows: int = 80
     cards: bool = False
     statements: int = 256_000
     batch_size: int = 64
@@ -56,12 +57,13 @@ class Settings:
     seed: int = 0
 
 
-def read_questions(data: Path, settings: Settings) -> curate.QATable:
-    """The dataset; a folder is EntityQuestions, of which some questions are drawn and given views."""
+def read_questions(data: Path, settings: Settings) -> dict[str, curate.QATable]:
+    """The dataset by split; a folder is EntityQuestions, of which some questions are drawn and given views."""
     if data.is_dir():
-        rows = entity_questions(data, settings.relation_rows, settings.alpha, settings.seed)
-        return curate.read(pa.Table.from_pylist(rows))
-    return curate.read(data)
+        sizes = {"train": settings.train_rows, "test": settings.test_rows}
+        rows = entity_questions(data, sizes, settings.alpha, settings.seed)
+        return {split: curate.read(pa.Table.from_pylist(found)) for split, found in rows.items()}
+    return {"all": curate.read(data)}
 
 
 def make_model(
@@ -86,7 +88,7 @@ def wordings(examples: list[curate.Example]) -> list[str]:
     return sorted({e.question.replace(e.subject or "", "Tom") for e in examples})
 
 
-def measure(model: Path, facts: list[Fact], examples: list[curate.Example], cards: bool) -> dict[str, Any]:
+def measure(model: Path, facts: list[Fact], examples: list[curate.Example]) -> dict[str, Any]:
     """What the pretrained model states and answers, by tenths of the facts, the most viewed first."""
     loaded = load_model(model, device="cpu")
     views = np.array([fact.views for fact in facts])
@@ -103,41 +105,40 @@ def measure(model: Path, facts: list[Fact], examples: list[curate.Example], card
     }
 
 
-def stated_counts(facts: list[Fact], drawn: np.ndarray, examples: list[curate.Example]) -> list[int]:
-    """How often the fact of each question was stated."""
-    counts = np.bincount(drawn, minlength=len(facts)).tolist()
-    of = {(fact.subject, fact.relation): count for fact, count in zip(facts, counts, strict=True)}
-    return [of[e.subject or "", e.relation or ""] for e in examples]
+def write_questions(table: curate.QATable, stated: dict[tuple[str, str], int], path: Path) -> None:
+    """The questions as they came, and how often the fact of each was stated."""
+    counts = [stated[e.subject or "", e.relation or ""] for e in table.examples()]
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table.table.append_column("stated", pa.array(counts, pa.int64())), path, compression="zstd")
 
 
 def make(data: Path, out: Path, settings: Settings) -> None:
-    """Write `model/`, `questions.parquet` and `world.json` under `out`."""
+    """Write `model/`, `questions/` and `world.json` under `out`."""
     started = time.monotonic()
     torch.manual_seed(settings.seed)
     torch.set_num_threads(1)  # sums are then added up in one order, whatever the number of cores
-    table = read_questions(data, settings)
-    examples = table.examples([settings.views])
+    tables = read_questions(data, settings)
+    examples = [e for table in tables.values() for e in table.examples([settings.views])]
     facts = facts_of(examples, settings.views)
     texts, spans = all_statements(facts, settings.cards)
-    share = shares(facts, settings.temperature)
     size = settings.statements // settings.batch_size * settings.batch_size
-    drawn, rows = draw(share, spans, size, settings.seed)
+    drawn, rows = draw(shares(facts, settings.temperature), spans, size, settings.seed)
+    counts = np.bincount(drawn, minlength=len(facts))
+    stated = {(fact.subject, fact.relation): int(count) for fact, count in zip(facts, counts, strict=True)}
+    for split, table in tables.items():
+        write_questions(table, stated, out / "questions" / f"{split}.parquet")
     model, tokenizer = make_model(facts, wordings(examples), rows, texts, settings)
     model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
-    counts = pa.array(stated_counts(facts, drawn, examples), pa.int64())
-    pq.write_table(table.table.append_column("stated", counts), out / "questions.parquet", compression="zstd")
-    minutes = round((time.monotonic() - started) / 60, 1)
-    expected = share * size
     record = {
         "data": data.name,
         "settings": asdict(settings),
         "questions": len(examples),
         "facts": len(facts),
         "relations": len({fact.relation for fact in facts}),
-        "stated_by_decile": [round(float(np.median(d)), 1) for d in np.array_split(np.sort(expected)[::-1], 10)],
-        "minutes": minutes,
-        "measured": measure(out / "model", facts, examples, settings.cards),
+        "stated_by_decile": [float(np.median(part)) for part in np.array_split(np.sort(counts)[::-1], 10)],
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "measured": measure(out / "model", facts, examples),
     }
     (out / "world.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
