@@ -4,6 +4,7 @@
     ├── DataError           a file or table that cannot be read as QA examples
     │   └── ColumnError     a column that is missing, ambiguous or of the wrong type
     ├── SettingError        a number or name among the options that cannot be
+    ├── RecipeError         a recipe that is no YAML, or says what cannot be; with file, line and key
     ├── EstimatorError      an unknown estimator, or one that lacks something it needs
     │   └── PageViewsError  page views that cannot be had: a server that refuses, a damaged cache, table or dump
     ├── SelectionError      a selection that cannot be made from this pool
@@ -49,6 +50,10 @@ class ColumnError(DataError):
 
 class SettingError(CurateError):
     """A number or name among the options that cannot be."""
+
+
+class RecipeError(CurateError):
+    """A recipe that is no YAML, or says what cannot be; with file, line and key."""
 
 
 class EstimatorError(CurateError):

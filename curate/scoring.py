@@ -63,6 +63,7 @@ def score(
     shots_from: Any = None,
     allow_pickle: bool = False,
     output: str | Path | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
@@ -72,6 +73,7 @@ def score(
     thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`,
     writes Parquet and a manifest there and returns its path. `settings` are the column arguments of `curate.read`
     and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
+    `progress` is called with estimator, rows done and rows in all.
 
     >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
     >>> score(rows, by="column:views")[0]["score_views"]
@@ -102,8 +104,8 @@ def score(
     )
     estimators = [build(spec, options) for spec in specs]
     if target is None:
-        return rows.restore(score_table(rows, estimators))
-    score_file(rows, estimators, target)
+        return rows.restore(score_table(rows, estimators, progress=progress))
+    score_file(rows, estimators, target, progress)
     return target
 
 
