@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 ARMS = ("top", "random", "bottom", "whole")
 SWEPT = ("alpha", "steps")
+SHOWN_PERCENTS = (5, 10, 20, 50, 100)
 
 
-def accuracies(results: Sequence[Row], arm: str, top_percent: int = 100, **setting: Any) -> dict[int, float]:
-    """Accuracy by seed of an arm under a setting."""
+def accuracies(
+    results: Sequence[Row], arm: str, top_percent: int = 100, column: str = "accuracy", **setting: Any
+) -> dict[int, float]:
+    """Accuracy by seed of an arm under a setting; `accuracy_at_last` is that without early stopping."""
     wanted = {"arm": arm, "top_percent": top_percent, **setting}
-    return {row["seed"]: row["accuracy"] for row in results if row.items() >= wanted.items()}
+    return {row["seed"]: row[column] for row in results if row.items() >= wanted.items()}
 
 
 def settings_of(results: Sequence[Row]) -> list[dict[str, Any]]:
@@ -32,7 +35,7 @@ def settings_of(results: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def gaps(results: Sequence[Row], other: str = "bottom", top_percent: int = 100, **setting: Any) -> list[float]:
-    """Accuracy of top minus that of another arm, a number a seed."""
+    """Accuracy of top minus that of another arm, a number a seed; arguments are those of `accuracies`."""
     top = accuracies(results, "top", top_percent, **setting)
     compared = accuracies(results, other, top_percent, **setting)
     return [top[seed] - compared[seed] for seed in top]
@@ -90,6 +93,14 @@ def _summary_of(setting: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
             {"a": "top", "b": other, **mean_interval(gaps(results, other, **setting), "difference")}
             for other in ARMS[1:]
         ],
+        "gap_at_last": mean_interval(gaps(results, column="accuracy_at_last", **setting), "difference"),
+        "gap_by_popularity": [
+            {
+                "top_percent": percent,
+                **mean_interval(gaps(results, top_percent=percent, **setting), "difference"),
+            }
+            for percent in dict.fromkeys(row["top_percent"] for row in results)
+        ],
     }
 
 
@@ -124,7 +135,14 @@ def shown(summary: Mapping[str, Any]) -> list[Shown]:
     headers = [*SWEPT, "memorised %"]
     front = [[f"{s['alpha']:g}", f"{s['steps']:,}", f"{100 * s['memorisation']['share']:.1f}"] for s in settings]
     arms = [[f"{100 * row['accuracy']:.1f}" for row in s["arms"]] for s in settings]
-    differences = [[f"{100 * d['difference']:+.1f} ({points(d)})" for d in s["differences"]] for s in settings]
+    differences = [[in_points(row) for row in s["differences"]] for s in settings]
+    by_popularity = [
+        [
+            *(in_points(row) for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS),
+            in_points(s["gap_at_last"]),
+        ]
+        for s in settings
+    ]
     return [
         Shown(
             f"Accuracy on questions about other subjects (%), mean over seeds: {settings[0]['seeds']}",
@@ -136,7 +154,17 @@ def shown(summary: Mapping[str, Any]) -> list[Shown]:
             [*headers, *(f"− {label(arm)}" for arm in ARMS[1:])],
             [[*a, *b] for a, b in zip(front, differences, strict=True)],
         ),
+        Shown(
+            "FT-Top minus FT-Bottom in points, on the most popular x% of the test subjects",
+            [*headers, *(f"{percent}%" for percent in SHOWN_PERCENTS), "100%, after the last step"],
+            [[*a, *b] for a, b in zip(front, by_popularity, strict=True)],
+        ),
     ]
+
+
+def in_points(row: Mapping[str, Any]) -> str:
+    """A difference with its interval, in points of accuracy."""
+    return f"{100 * row['difference']:+.1f} ({points(row)})"
 
 
 def points(row: Mapping[str, Any]) -> str:

@@ -17,8 +17,9 @@ def made_up(gap_by_seed: dict[float, list[float]]) -> Tables:
             front = {"seed": seed, "alpha": alpha, "steps": 100}
             tables["pretraining"].append({**front, "memorisation": 0.97})
             for arm, accuracy in {"top": 0.5, "bottom": 0.5 - gap, "random": 0.45, "whole": 0.6}.items():
-                tables["results"].append({**front, "arm": arm, "top_percent": 100, "accuracy": accuracy})
-                tables["results"].append({**front, "arm": arm, "top_percent": 5, "accuracy": 1.0})
+                of_all = {"top_percent": 100, "accuracy": accuracy, "accuracy_at_last": accuracy / 2}
+                of_few = {"top_percent": 5, "accuracy": 1.0, "accuracy_at_last": 1.0}
+                tables["results"] += [{**front, "arm": arm, **row} for row in (of_few, of_all)]
     return tables
 
 
@@ -32,6 +33,10 @@ def test_the_gap_is_of_all_test_facts_and_positive_where_top_is_better() -> None
     differences = {(row["a"], row["b"]): row["difference"] for row in setting["differences"]}
     assert differences == pytest.approx({("top", "random"): 0.05, ("top", "bottom"): 0.06, ("top", "whole"): -0.1})
     assert setting["memorisation"]["share"] == pytest.approx(0.97)
+    assert {row["top_percent"]: row["difference"] for row in setting["gap_by_popularity"]} == pytest.approx(
+        {5: 0, 100: 0.06}
+    )
+    assert setting["gap_at_last"]["difference"] == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize(
