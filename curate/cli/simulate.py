@@ -78,7 +78,7 @@ def simulate(
     }
     if dry_run:
         content = plan(experiment, seeds, full, **settings)
-        table = make_table(None, ["setting", "value"], [[k, v] for k, v in content["settings"].items()])
+        table = make_table(None, ["setting", "value"], [[k, _text(v)] for k, v in content["settings"].items()])
         out.result({"dry_run": True, **content}, table, f"{content['runs']} runs; would write {output}")
         return
     with out.progress("runs") as progress:
@@ -87,6 +87,11 @@ def simulate(
     out.result(
         {"output": str(output), **result.summary}, *tables, result.summary["verdict"], str(output / "report.html")
     )
+
+
+def _text(value: float | tuple[float, ...]) -> str:
+    """A setting as it is typed: `0.5,1,1.5`."""
+    return ",".join(f"{number:g}" for number in (value if isinstance(value, tuple) else (value,)))
 
 
 def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> tuple[float, ...] | None:

@@ -84,7 +84,7 @@ class Map:
         """The places of the map, put together by what is pretrained."""
         regions: dict[SyntheticSettings, list[Place]] = {}
         for place in places(SyntheticSettings(**vars(settings))):
-            place.settings.check()
+            _check(place)
             same = {name: getattr(FACTS.default, name) for name in AFTER_PRETRAINING}
             regions.setdefault(replace(place.settings, **same), []).append(place)
         return [Region(tuple(together)) for together in regions.values()]
@@ -131,6 +131,19 @@ def places(middle: SyntheticSettings) -> Iterator[Place]:
             changed = {name: _times(getattr(middle, name), multiple) for name in names}
             settings = replace(middle, **changed)
             yield Place(factor, value_of(settings, factor), settings)
+
+
+def _check(place: Place) -> None:
+    try:
+        place.settings.check()
+    except SettingError as error:
+        if place.factor == MIDDLE:
+            raise
+        raise SettingError(
+            f"The map goes to {option(place.factor)} {place.value:g}. {error.found}",
+            expected=error.expected,
+            try_next=error.try_next,
+        ) from None
 
 
 def value_of(settings: SyntheticSettings, factor: str) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.report.figures import label
 from curate.simulation.experiment import Row, Shown, Tables
-from curate.simulation.synthetic_summary import ARMS, in_points, mean_interval, trend
+from curate.simulation.synthetic_summary import ARMS, correlation, in_points, mean_interval, moves, trend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,13 +71,10 @@ def gaps(results: Sequence[Row], value: float, column: str) -> NDArray[np.float6
 def verdict(factors: Sequence[Mapping[str, Any]]) -> str:
     """The gap in the middle, and the factors along which it grows, shrinks, or neither."""
     middle = next(place for place in factors[0]["places"] if place["middle"])
-    named: dict[str, list[str]] = {"grows with": [], "shrinks with": [], "does not clearly move with": []}
+    named: dict[str, list[str]] = {"grows": [], "shrinks": [], "does not clearly move": []}
     for found in factors:
-        low, high = found["trend"]["low"], found["trend"]["high"]
-        sure = low is not None and (low > 0 or high < 0)
-        moves = ("grows with" if low > 0 else "shrinks with") if sure else "does not clearly move with"
-        named[moves].append(spoken(found["factor"]))
-    said = "; ".join(f"{moves} {', '.join(names)}" for moves, names in named.items() if names)
+        named[moves(found["trend"])].append(spoken(found["factor"]))
+    said = "; ".join(f"{does} with {', '.join(names)}" for does, names in named.items() if names)
     return (
         f"In the middle of the map FT-Top minus FT-Bottom is {100 * middle['gap']['difference']:+.1f} points with "
         f"{100 * middle['memorisation']:.1f}% of all facts memorised. The gap {said}."
@@ -100,26 +97,21 @@ def shown(summary: Mapping[str, Any]) -> list[Shown]:
             f"{place['bottom_exposures']:.0f}",
             *(f"{100 * place['arms'][arm]:.1f}" for arm in ("top", "bottom")),
             in_points(place["gap"]),
-            in_points(place["change"]),
+            "" if place["middle"] else in_points(place["change"]),
             f"{100 * place['gap_at_last']['difference']:+.1f}",
         ]
         for found in factors
         for place in found["places"]
     ]
-    headers = ["factor", "value", "memorised %", "exposures", label("top"), label("bottom"), "gap", "minus default's"]
-    trends = [[spoken(found["factor"]), _correlation(found["trend"])] for found in factors]
+    headers = ["factor", "value", "memorised %", "exposures*", label("top"), label("bottom"), "gap", "minus default's"]
+    trends = [[spoken(found["factor"]), moves(found["trend"]), correlation(found["trend"])] for found in factors]
     seeds = factors[0]["places"][0]["seeds"]
     return [
-        Shown("How the gap moves with each factor", ["factor", "Spearman (95% interval)"], trends),
+        Shown("How the gap moves with each factor", ["factor", "the gap", "over seeds"], trends),
         Shown(
-            f"FT-Top minus FT-Bottom in points, one factor at a time, mean of {seeds} seeds",
+            f"FT-Top minus FT-Bottom in points, one factor at a time, mean of {seeds} seeds "
+            "(* how often a fact of FT-Bottom was met in pretraining)",
             [*headers, "gap, last step"],
             rows,
         ),
     ]
-
-
-def _correlation(found: Mapping[str, Any]) -> str:
-    if found["low"] is None:
-        return f"{found['spearman']:+.2f} (no interval from one seed)"
-    return f"{found['spearman']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"

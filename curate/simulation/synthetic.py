@@ -48,7 +48,7 @@ class SyntheticSettings(Settings):
             raise SettingError(
                 f"{self.subjects} subjects leave none to test on after {self.finetuning_subjects} to finetune on "
                 f"and {self.validation_subjects} to validate on.",
-                try_next=f"--subjects {10 * self.finetuning_subjects}",
+                try_next=f"--subjects {2 * (self.finetuning_subjects + self.validation_subjects)}",
             )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.agreement import rank_correlation
 from curate.report.figures import label
 from curate.simulation.experiment import Row, Shown, Tables
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 ARMS = ("top", "random", "bottom", "whole")
 SWEPT = ("alpha", "steps")
+SHUFFLES = 20_000
 SHOWN_PERCENTS = (5, 10, 20, 50, 100)
 
 
@@ -57,11 +57,39 @@ def trend(x: FloatArray, gap: FloatArray) -> dict[str, Any]:
     """Spearman correlation of the gap with what was swept, inside each seed; mean and interval over seeds. (P,), (S, P)
 
     The points of a seed share their facts and finetuning subjects, so seeds are compared with themselves only.
+    `p` is how often a mean correlation at least as strong comes of shuffling the gaps inside each seed: it also says
+    something where all seeds have the same correlation, and the interval no width.
     """
     import numpy as np
+    from scipy.stats import rankdata
 
-    found = mean_interval([float(np.nan_to_num(rank_correlation(x, row))) for row in gap], "spearman")
-    return {name: value if value is None else max(-1.0, min(1.0, value)) for name, value in found.items()}
+    def standard(ranks: FloatArray) -> FloatArray:
+        spread = ranks.std(axis=-1, keepdims=True)
+        return (ranks - ranks.mean(axis=-1, keepdims=True)) / np.where(spread > 0, spread, 1)
+
+    against = standard(rankdata(x)) / len(x)
+    ranks = standard(rankdata(gap, axis=-1))
+    each = ranks @ against  # (S,)
+    shuffled = np.random.default_rng(0).permuted(np.tile(ranks, (SHUFFLES, 1, 1)), axis=-1) @ against
+    as_strong = np.abs(shuffled.mean(axis=-1)) >= abs(each.mean()) - 1e-9
+    found = mean_interval(each, "spearman")
+    clipped = {name: value if value is None else max(-1.0, min(1.0, value)) for name, value in found.items()}
+    return {**clipped, "p": float((1 + as_strong.sum()) / (1 + SHUFFLES))}
+
+
+def moves(found: Mapping[str, Any]) -> str:
+    """What the gap does along a trend, as far as it is clear: more than one seed, and p below 0.05."""
+    if found["low"] is None or found["p"] >= 0.05:
+        return "does not clearly move"
+    return "grows" if found["spearman"] > 0 else "shrinks"
+
+
+def correlation(found: Mapping[str, Any]) -> str:
+    """A trend in text."""
+    if found["low"] is None:
+        return f"Spearman {found['spearman']:+.2f}, one seed, no interval"
+    interval = f"95% interval {found['low']:+.2f} to {found['high']:+.2f}"
+    return f"Spearman {found['spearman']:+.2f}, {interval}, p = {found['p']:.2g}"
 
 
 def summarise(tables: Tables) -> dict[str, Any]:
@@ -121,12 +149,7 @@ def verdict(settings: Sequence[Mapping[str, Any]], trends: Mapping[str, Mapping[
 
 
 def _trend_sentence(swept: str, found: Mapping[str, Any]) -> str:
-    correlation = f"Spearman {found['spearman']:+.2f}"
-    if found["low"] is None:
-        return f"The gap between FT-Top and FT-Bottom against {swept}: {correlation} (one seed, no interval)."
-    moves = "grows" if found["low"] > 0 else "shrinks" if found["high"] < 0 else "does not clearly move"
-    said = f"{correlation}, 95% interval {found['low']:+.2f} to {found['high']:+.2f}"
-    return f"The gap between FT-Top and FT-Bottom {moves} with {swept} ({said})."
+    return f"The gap between FT-Top and FT-Bottom {moves(found)} with {swept} ({correlation(found)})."
 
 
 def shown(summary: Mapping[str, Any]) -> list[Shown]:

@@ -26,8 +26,11 @@ def main() -> None:
             answer = None
         except Exception as error:
             answer = error
-        pickle.dump(answer, answers)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(0)  # its owner is gone; an ordinary exit would complain of what it cannot write
 
 
 if __name__ == "__main__":
