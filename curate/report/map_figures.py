@@ -74,6 +74,7 @@ def against_figure(factors: Sequence[Mapping[str, Any]], column: str) -> bytes:
                 axes.annotate(f"  {place['value']:g}", (across, up), fontsize=7, color=colours[number % 10])
     if column == "bottom_exposures":
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(AGAINST[column])
     axes.set_ylabel("FT-Top − FT-Bottom (points)")
     axes.legend(frameon=False, fontsize=8)

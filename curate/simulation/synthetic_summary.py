@@ -155,31 +155,28 @@ def _trend_sentence(swept: str, found: Mapping[str, Any]) -> str:
 def shown(summary: Mapping[str, Any]) -> list[Shown]:
     """Two tables: accuracy by arm, and the differences, a row a setting."""
     settings = summary["settings"]
-    headers = [*SWEPT, "memorised %"]
-    front = [[f"{s['alpha']:g}", f"{s['steps']:,}", f"{100 * s['memorisation']['share']:.1f}"] for s in settings]
+    swept = [name for name in SWEPT if len({s[name] for s in settings}) > 1]
+    headers = [*swept, "memorised %"]
+    front = [[*(f"{s[name]:g}" for name in swept), f"{100 * s['memorisation']['share']:.1f}"] for s in settings]
     arms = [[f"{100 * row['accuracy']:.1f}" for row in s["arms"]] for s in settings]
-    differences = [[in_points(row) for row in s["differences"]] for s in settings]
+    differences = [[in_points(row) for row in (*s["differences"], s["gap_at_last"])] for s in settings]
     by_popularity = [
-        [
-            *(in_points(row) for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS),
-            in_points(s["gap_at_last"]),
-        ]
-        for s in settings
+        [in_points(row) for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS] for s in settings
     ]
     return [
         Shown(
-            f"Accuracy on questions about other subjects (%), mean over seeds: {settings[0]['seeds']}",
+            f"Accuracy on questions about other subjects (%), mean of {settings[0]['seeds']} seeds",
             [*headers, *(label(arm) for arm in ARMS)],
             [[*a, *b] for a, b in zip(front, arms, strict=True)],
         ),
         Shown(
             "FT-Top minus the others, in points, with 95% intervals over seeds",
-            [*headers, *(f"− {label(arm)}" for arm in ARMS[1:])],
+            [*headers, *(f"− {label(arm)}" for arm in ARMS[1:]), "− FT-Bottom, after the last step"],
             [[*a, *b] for a, b in zip(front, differences, strict=True)],
         ),
         Shown(
             "FT-Top minus FT-Bottom in points, on the most popular x% of the test subjects",
-            [*headers, *(f"{percent}%" for percent in SHOWN_PERCENTS), "100%, after the last step"],
+            [*headers, *(f"{percent}%" for percent in SHOWN_PERCENTS)],
             [[*a, *b] for a, b in zip(front, by_popularity, strict=True)],
         ),
     ]
@@ -190,8 +187,9 @@ def in_points(row: Mapping[str, Any]) -> str:
     return f"{100 * row['difference']:+.1f} ({points(row)})"
 
 
-def points(row: Mapping[str, Any]) -> str:
+def points(row: Mapping[str, Any], signed: bool = True) -> str:
     """The interval of a row in points of accuracy."""
     if row["low"] is None:
         return "no interval from one seed"
-    return f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+    low, high = (f"{100 * row[end]:{'+' if signed else ''}.1f}" for end in ("low", "high"))
+    return f"{low} to {high}"
