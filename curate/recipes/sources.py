@@ -88,8 +88,10 @@ def pinned(recipe: Recipe) -> Recipe:
 
 
 def _absolute(name: str) -> str:
+    if name.startswith(BUNDLED) or is_url(name):
+        return name
     path = Path(name).expanduser()
-    return name if name.startswith(BUNDLED) or not path.exists() else str(path.resolve())
+    return str(path.absolute()) if path.exists() or find_files(name) else name
 
 
 def _pin(name: Any) -> Any:
