@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import Progress, parts_beside
-from curate.datasets.rows import ScoredRows, open_parquet, open_rows
+from curate.datasets.rows import ScoredRows, open_rows
 from curate.datasets.stream import ParquetStream
 from curate.datasets.write import (
     check_not_input,
@@ -24,7 +24,7 @@ from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
 from curate.estimators.registry import EstimatorOptions, build
 from curate.manifest import manifest_for
-from curate.passing import ScoringPass, number_repeats
+from curate.passing import ScoringPass
 from curate.prompts import default_template
 from curate.wikipedia.options import PageviewOptions
 
@@ -122,9 +122,6 @@ def score_table(
 
     going = ScoringPass(data, estimators, parts, progress)
     table = pa.Table.from_batches([b for t in going.batches() for b in t.to_batches()], going.schema)
-    rows, occurrences = going.repeats()
-    if len(rows):
-        table = pa.concat_tables(number_repeats([table], rows, occurrences))
     return with_manifest(table, _manifest(going))
 
 
@@ -150,7 +147,6 @@ def score_file(
         hashing.join()
         manifest = _manifest(going)
         stream.close(manifest)
-        _number_repeats(temporary, going, manifest)
     write_json(manifest, manifest_path(output))
     assert parts is not None
     shutil.rmtree(parts, ignore_errors=True)
@@ -167,19 +163,6 @@ def _write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
             written = writer.submit(stream.write, table)
         if written is not None:
             written.result()
-
-
-def _number_repeats(path: Path, going: ScoringPass, manifest: dict[str, Any]) -> None:
-    """Write the file once more with the ids of repeated examples numbered, if there are any."""
-    rows, occurrences = going.repeats()
-    if not len(rows):
-        return
-    store = open_parquet([path])
-    assert store is not None, "it was written just now"
-    with whole_file(path) as temporary:
-        stream = ParquetStream(temporary, going.schema)
-        _write_behind(stream, number_repeats(store.batches(), rows, occurrences))
-        stream.close(manifest)
 
 
 def _manifest(going: ScoringPass) -> dict[str, Any]:
