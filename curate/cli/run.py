@@ -112,12 +112,8 @@ def _cost_line(cost: dict[str, int]) -> str:
 def _run(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
     from curate.cli.validate import summary_tables
     from curate.recipes.run import run
-    from curate.validation.processes import is_first
 
-    out = Output(out.as_json, out.quiet or not is_first())
     found = run(name, folder, **given, progress=out.note, meter=out.progress)
-    if not is_first():
-        return
     summary = found.summary
     files = [[what, str(folder / path)] for what, path in summary["files"].items()]
     tables = [*summary_tables(summary), make_table(None, ["what", "where"], files)]

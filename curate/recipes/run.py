@@ -11,12 +11,14 @@ from typing import Any
 
 from curate import __version__
 from curate.datasets.write import check_writable, write_json, write_text
+from curate.errors import SettingError
 from curate.recipes.library import recipe_text
 from curate.recipes.recipe import Recipe, check, with_names
 from curate.recipes.sources import pinned
 from curate.recipes.steps import STEPS, Ledger, Say, check_folder
 from curate.recipes.work import Meter, Work, no_meter
 from curate.recipes.yamlfile import Override, given, override, parse
+from curate.validation.processes import processes
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ def run(
     Writes `recipe.yaml` (every setting as it was used), the data, scores, splits, the run and `summary.json` to the
     folder `output`; what is there already and made from the same is kept.
     """
+    if processes() > 1:
+        raise SettingError(
+            f"{processes()} processes run this recipe together.",
+            expected="one; only the validation can be shared",
+            try_next="--dry-run prints the steps as commands; torchrun can run curate validate",
+        )
     resolved = resolve(recipe, overrides(model, data, by, limit, seeds, settings))
     folder = Path(output)
     ledger = open_folder(folder)
