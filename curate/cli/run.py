@@ -47,15 +47,15 @@ def run(
     Example: curate run popqa-controlled --data popQA.tsv --limit 40 --seeds 1 --set validation.tune=off -o try/
     """
     from curate.errors import SettingError
+    from curate.recipes.library import recipe_text
 
     out = Output(json, quiet)
     if list_ or recipe is None:
         _list(out)
     elif show:
-        from curate.recipes.library import recipe_text
-
         print(recipe_text(recipe)[0], end="")
     elif output is None:
+        recipe_text(recipe)  # a name that is wrong is told before one that is missing
         raise SettingError(
             "There is no folder to work in.", expected="-o FOLDER", try_next=f"curate run {recipe} -o out/"
         )

@@ -11,11 +11,12 @@ from typing import Any
 
 from curate import __version__
 from curate.datasets.write import check_writable, write_json, write_text
-from curate.errors import SettingError
+from curate.errors import CurateError, SettingError
 from curate.recipes.library import recipe_text
 from curate.recipes.recipe import Recipe, check, with_names
 from curate.recipes.sources import pinned
 from curate.recipes.steps import STEPS, Ledger, Say, check_folder
+from curate.recipes.words import in_recipe_words
 from curate.recipes.work import Meter, Work, no_meter
 from curate.recipes.yamlfile import Override, given, override, parse
 from curate.validation.processes import processes
@@ -67,7 +68,10 @@ def run(
     work = Work(resolved, folder, progress or (lambda line: None), meter or no_meter)
     write_json(ledger.done, folder / STEPS)
     write_text(resolved_yaml(resolved), folder / "recipe.yaml")
-    ledger.run(list(work.steps()), work.say)
+    try:
+        ledger.run(work.steps(), work.say)
+    except CurateError as error:
+        raise in_recipe_words(error) from error
     write_json(work.summary(), folder / "summary.json")
     return RecipeRun(resolved, folder)
 

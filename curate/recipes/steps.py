@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Ledger:
             and kept["made_from"] == digest(step.made_from())
         )
 
-    def run(self, steps: Sequence[Step], say: Say) -> None:
+    def run(self, steps: Iterable[Step], say: Say) -> None:
         """Do what is not done, in order."""
         for step in steps:
             if self.has(step):

@@ -102,8 +102,10 @@ class Work:
         options = self._score_options(by)
 
         def work() -> None:
+            from curate.lm.load import load_tokenizer
             from curate.scoring import score
 
+            load_tokenizer(self.model, self.recipe.model.revision)  # a wrong name is told before hours of scoring
             with self.meter() as progress:
                 score(data, by, output=output, progress=progress, **options)
 

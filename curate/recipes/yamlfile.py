@@ -169,7 +169,8 @@ def _check_alone(cls: type, name: str, value: Any, where: str, path: str) -> Non
     except RecipeError:
         raise
     except CurateError as error:
-        raise RecipeError(f"{where}: {path}: {error.found}", error.expected, error.try_next) from error
+        found = error.found.replace(f"--{name.replace('_', '-')} ", f"{name} ")
+        raise RecipeError(f"{where}: {path}: {found}", error.expected, error.try_next) from error
 
 
 def _stand_in(item: Field[Any]) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from curate.errors import RecipeError
 from curate.recipes.run import overrides, resolve
+from tests.recipes.made import popqa
 
 GOOD = """\
 description: mine
@@ -128,6 +129,7 @@ def test_a_setting_on_the_command_line_comes_before_the_file(tmp_path: Path) -> 
 def test_mistakes_on_the_command_line_end_in_a_message(curate: Callable[..., Any], tmp_path: Path) -> None:
     wrong = {
         ("popqaa", "-o", "out"): ("There is no recipe 'popqaa'.", "curate run popqa"),
+        ("popqaa",): ("There is no recipe 'popqaa'.",),
         ("popqa",): ("There is no folder to work in.", "curate run popqa -o out/"),
         ("entity-questions", "-o", "out"): ("dataset.train is missing", "--data"),
         ("popqa", "--data", "nowhere.tsv", "-o", "out"): ("'nowhere.tsv'",),
@@ -147,3 +149,20 @@ def test_a_folder_of_somebody_else_is_left_alone(curate: Callable[..., Any], tmp
     assert result.exit_code == 1
     assert "did not make" in result.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_step_asks_for_is_said_in_the_words_of_the_recipe(
+    curate: Callable[..., Any], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    given = ("--data", popqa(tmp_path), "--model", tiny_model("llama"))
+    result = curate("run", "popqa", *given, "--by", "pageviews", "-o", "out")
+    assert result.exit_code == 1
+    assert "estimators.pageviews.contact you@example.org" in result.stderr
+    assert "--contact" not in result.stderr
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_scored(curate: Callable[..., Any]) -> None:
+    result = curate("run", "world", "--model", "./nowhere", "-o", "out")
+    assert result.exit_code == 1
+    assert "'./nowhere'" in result.stderr
+    assert not Path("out/scored.parquet").exists()
