@@ -18,7 +18,7 @@ from curate.recipes.sources import pinned
 from curate.recipes.steps import STEPS, Ledger, Say, check_folder
 from curate.recipes.words import in_recipe_words
 from curate.recipes.work import Meter, Work, no_meter
-from curate.recipes.yamlfile import Override, given, override, parse
+from curate.recipes.yamlfile import MAPPING, Override, given, override, parse
 from curate.validation.processes import processes
 
 
@@ -66,6 +66,8 @@ def run(
     folder = Path(output)
     ledger = open_folder(folder)
     work = Work(resolved, folder, progress or (lambda line: None), meter or no_meter)
+    if resolved.curate not in (None, __version__):
+        work.say(f"curate {resolved.curate} wrote this recipe and this is {__version__}: numbers may differ.")
     write_json(ledger.done, folder / STEPS)
     write_text(resolved_yaml(resolved), folder / "recipe.yaml")
     try:
@@ -99,7 +101,7 @@ def plan(
 def resolve(recipe: str | Path | Mapping[str, Any], changes: Sequence[Override] = ()) -> Recipe:
     """The settings of a recipe with `changes` in place and nothing left open; RecipeError for what cannot be."""
     if isinstance(recipe, Mapping):
-        text, name = json.dumps(recipe, default=str), "the recipe"
+        text, name = json.dumps(recipe, default=str), MAPPING
     else:
         text, name = recipe_text(str(recipe))
     read, places = parse(text, name, Recipe, changes)

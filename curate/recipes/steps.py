@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / STEPS
-        self.done: dict[str, dict[str, str]] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.done: dict[str, dict[str, str]] = {}
+        with suppress(OSError, ValueError):  # without it, or if it is damaged, nothing is done
+            self.done = json.loads(self.path.read_text(encoding="utf-8"))
 
     def has(self, step: Step) -> bool:
         """Whether what the step makes is there, made from the same, and untouched since."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -108,6 +109,7 @@ class Work:
             load_tokenizer(self.model, self.recipe.model.revision)  # a wrong name is told before hours of scoring
             with self.meter() as progress:
                 score(data, by, output=output, progress=progress, **options)
+            gc.collect()  # the model that scored makes room for the one that is finetuned
 
         return Step(
             name=name,

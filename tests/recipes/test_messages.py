@@ -10,6 +10,7 @@ import pytest
 
 from curate.errors import RecipeError
 from curate.recipes.run import overrides, resolve
+from curate.validation.config import FinetuneConfig
 from tests.recipes.made import popqa
 
 GOOD = """\
@@ -47,6 +48,18 @@ def test_values_are_read_as_the_type_of_their_key_not_by_the_rules_of_yaml(tmp_p
     assert recipe.selection.band == "30:70"
     assert (recipe.selection.by, recipe.validation.by) == (("views",), "views")
     assert recipe.estimators.by == ("column:views",)
+
+
+def test_an_empty_section_has_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD.replace("  learning_rate: 1e-4\n", "  # learning_rate: 1e-4\n"))
+    assert resolve(tmp_path / "mine.yaml").finetuning == FinetuneConfig()
+    changed = resolve(tmp_path / "mine.yaml", overrides(settings=["finetuning.epochs=2"]))
+    assert changed.finetuning == FinetuneConfig(epochs=2)
+
+
+def test_a_recipe_in_python_has_no_lines() -> None:
+    with pytest.raises(RecipeError, match="^the recipe: selections is not"):
+        resolve({"model": {"name": "m"}, "selections": {}})
 
 
 @pytest.mark.parametrize(
