@@ -58,7 +58,7 @@ def test_an_empty_section_has_its_defaults(tmp_path: Path) -> None:
 
 
 def test_a_recipe_in_python_has_no_lines() -> None:
-    with pytest.raises(RecipeError, match="^the recipe: selections is not"):
+    with pytest.raises(RecipeError, match=r"^the recipe: selections is not"):
         resolve({"model": {"name": "m"}, "selections": {}})
 
 
