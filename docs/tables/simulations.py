@@ -2,7 +2,7 @@
 
 python docs/tables/simulations.py RUNS
 
-RUNS holds the folders facts, steps, zipf, map and one-layer. Between `<!-- facts/0 -->` and `<!-- end -->` comes the
+RUNS holds the folders facts, steps, zipf, map, one-layer and sweep. Between `<!-- facts/0 -->` and `<!-- end -->` comes the
 first table that `curate simulate facts` prints, in place of `facts/verdict` its sentence; every figure that a page
 shows is copied, figures/simulations/facts--accuracy.png from RUNS/facts/figures/accuracy.png.
 """
@@ -28,7 +28,7 @@ def made(runs: Path, name: str, what: str) -> str:
     summary = json.loads((runs / name / "summary.json").read_text(encoding="utf-8"))
     if what == "verdict":
         return f"> {summary['verdict']}"
-    table = find_experiment(name).shown(summary)[int(what)]
+    table = find_experiment(summary["experiment"]).shown(summary)[int(what)]
     headers, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (table.headers, *table.rows))
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join([f"*{table.title}:*", "", *(f"| {' | '.join(line)} |" for line in lines)])
