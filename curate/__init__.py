@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from curate.datasets.read import QATable, read
     from curate.errors import CurateError
+    from curate.recipes.run import RecipeRun, run
     from curate.records import Example, Score
     from curate.scoring import score
     from curate.selecting import Selection, select
@@ -28,12 +29,14 @@ _HOMES = {
     "CurateError": "curate.errors",
     "Example": "curate.records",
     "QATable": "curate.datasets.read",
+    "RecipeRun": "curate.recipes.run",
     "Score": "curate.records",
     "Selection": "curate.selecting",
     "Simulation": "curate.simulation.running",
     "FinetuneConfig": "curate.validation.config",
     "Validation": "curate.validation.outcome",
     "read": "curate.datasets.read",
+    "run": "curate.recipes.run",
     "score": "curate.scoring",
     "select": "curate.selecting",
     "simulate": "curate.simulation.running",
@@ -45,12 +48,14 @@ __all__ = [
     "Example",
     "FinetuneConfig",
     "QATable",
+    "RecipeRun",
     "Score",
     "Selection",
     "Simulation",
     "Validation",
     "__version__",
     "read",
+    "run",
     "score",
     "select",
     "simulate",

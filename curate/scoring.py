@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import Progress, parts_beside
-from curate.datasets.rows import ScoredRows, open_parquet, open_rows
+from curate.datasets.rows import ScoredRows, open_rows
 from curate.datasets.stream import ParquetStream
 from curate.datasets.write import (
     check_not_input,
@@ -24,7 +24,7 @@ from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
 from curate.estimators.registry import EstimatorOptions, build
 from curate.manifest import manifest_for
-from curate.passing import ScoringPass, number_repeats
+from curate.passing import ScoringPass
 from curate.prompts import default_template
 from curate.wikipedia.options import PageviewOptions
 
@@ -63,6 +63,7 @@ def score(
     shots_from: Any = None,
     allow_pickle: bool = False,
     output: str | Path | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
@@ -72,10 +73,16 @@ def score(
     thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`,
     writes Parquet and a manifest there and returns its path. `settings` are the column arguments of `curate.read`
     and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
+    `progress` is called with estimator, rows done and rows in all.
 
-    >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
-    >>> score(rows, by="column:views")[0]["score_views"]
-    90.0
+    Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
+    ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
+    says why.
+
+    Examples:
+        >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
+        >>> score(rows, by="column:views")[0]["score_views"]
+        90.0
     """
     specs = [by] if isinstance(by, str) else list(by or ())
     columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
@@ -102,8 +109,8 @@ def score(
     )
     estimators = [build(spec, options) for spec in specs]
     if target is None:
-        return rows.restore(score_table(rows, estimators))
-    score_file(rows, estimators, target)
+        return rows.restore(score_table(rows, estimators, progress=progress))
+    score_file(rows, estimators, target, progress)
     return target
 
 
@@ -115,9 +122,6 @@ def score_table(
 
     going = ScoringPass(data, estimators, parts, progress)
     table = pa.Table.from_batches([b for t in going.batches() for b in t.to_batches()], going.schema)
-    rows, occurrences = going.repeats()
-    if len(rows):
-        table = pa.concat_tables(number_repeats([table], rows, occurrences))
     return with_manifest(table, _manifest(going))
 
 
@@ -143,7 +147,6 @@ def score_file(
         hashing.join()
         manifest = _manifest(going)
         stream.close(manifest)
-        _number_repeats(temporary, going, manifest)
     write_json(manifest, manifest_path(output))
     assert parts is not None
     shutil.rmtree(parts, ignore_errors=True)
@@ -160,19 +163,6 @@ def _write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
             written = writer.submit(stream.write, table)
         if written is not None:
             written.result()
-
-
-def _number_repeats(path: Path, going: ScoringPass, manifest: dict[str, Any]) -> None:
-    """Write the file once more with the ids of repeated examples numbered, if there are any."""
-    rows, occurrences = going.repeats()
-    if not len(rows):
-        return
-    store = open_parquet([path])
-    assert store is not None, "it was written just now"
-    with whole_file(path) as temporary:
-        stream = ParquetStream(temporary, going.schema)
-        _write_behind(stream, number_repeats(store.batches(), rows, occurrences))
-        stream.close(manifest)
 
 
 def _manifest(going: ScoringPass) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from curate.simulation.settings import Settings, with_options
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a finished experiment found: its rows by table, and what they show."""
+    """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
 
     experiment: Experiment[Any]
     settings: Settings
@@ -41,7 +41,8 @@ def simulate(
 
     `experiment` is `facts`, `zipf`, `steps`, `map` or `one-layer`; `settings` replace its defaults (`relations=20`),
     with `full` those of the paper-sized sweep. Runs are made by as many `processes` as there are cores, unless told
-    otherwise. Writes the folder `output`; the same call resumes a stopped one.
+    otherwise. Writes the folder `output`; the same call resumes a stopped one. Raises SettingError for an experiment
+    or setting there is none of, OutputError for a folder that is somebody else's.
     """
     from curate.simulation.results import write_simulation
 
