@@ -1,6 +1,6 @@
 """Wall and CPU seconds of every experiment of `curate simulate` as it comes: five seeds, as many processes as cores.
 
-python benchmarks/simulations.py [facts steps zipf map one-layer]
+python benchmarks/simulating.py [facts steps zipf map one-layer]
 """
 
 from __future__ import annotations
