@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from curate.datasets.read import QATable, read
     from curate.errors import CurateError
+    from curate.merging import merge
     from curate.records import Example, Score
     from curate.scoring import score
     from curate.selecting import Selection, select
@@ -32,6 +33,7 @@ _HOMES = {
     "Selection": "curate.selecting",
     "Simulation": "curate.simulation.running",
     "FinetuneConfig": "curate.validation.config",
+    "merge": "curate.merging",
     "Validation": "curate.validation.outcome",
     "read": "curate.datasets.read",
     "score": "curate.scoring",
@@ -50,6 +52,7 @@ __all__ = [
     "Simulation",
     "Validation",
     "__version__",
+    "merge",
     "read",
     "score",
     "select",

@@ -12,8 +12,13 @@ from curate.datasets.write import whole_file
 from curate.estimators.base import Estimator, PreparedEstimator, ReportingEstimator
 from curate.records import Example, Score
 
-CHUNK = 2048
-"""Examples between two points from which a stopped run resumes."""
+CHUNK = 1024
+"""Examples that an estimator is given at once.
+
+The unit of everything that may be done elsewhere or later: a stopped run resumes after a chunk, a shard is a stretch
+of chunks, a worker scores a chunk. A number may depend on the other rows of its chunk in its last bits, and on
+nothing else. Smaller ones share fewer beginnings: PopQA reads 1.6% more tokens than with 2,048.
+"""
 
 
 class Progress(Protocol):

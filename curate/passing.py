@@ -19,13 +19,14 @@ from curate.datasets.stream import read_ahead
 from curate.errors import ColumnError, EstimatorError
 from curate.estimators.base import ColumnwiseEstimator, Estimator, PreparedEstimator
 from curate.records import OK, Example
+from curate.sharding import Shard
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-BATCH = 48 * CHUNK
+BATCH = 96 * CHUNK
 """Rows that are in memory at once; whole chunks, so that they do not depend on how the source is stored."""
 
 
@@ -42,6 +43,7 @@ class ScoringPass:
         estimators: Sequence[Estimator],
         parts: Path | None = None,
         progress: Progress | None = None,
+        shard: Shard | None = None,
     ) -> None:
         if not estimators:
             raise EstimatorError("No estimator was named.", try_next="--by column:NAME or --by loss --model MODEL")
@@ -50,6 +52,7 @@ class ScoringPass:
         _check_ids(data)
         self.data = data
         self.estimators = estimators
+        self.rows = range(len(data)) if shard is None else shard.stretch(len(data))
         self.unmeasured = 0
         self.statuses: dict[str, Counter[str]] = {e.name: Counter({OK: 0}) for e in estimators}
         self._measured: Counter[str] = Counter()
@@ -75,8 +78,9 @@ class ScoringPass:
         for estimator in self.estimators:
             if isinstance(estimator, PreparedEstimator):
                 estimator.prepare(self._all_examples(estimator))
+        self._hash_what_comes_before()
         done = 0
-        for batch in read_ahead(even_batches(self.data.store.batches(), BATCH)):
+        for batch in read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH)):
             yield self._scored(batch, done)
             done += batch.num_rows
 
@@ -86,12 +90,31 @@ class ScoringPass:
         return not any(self._measured.values())
 
     def repeats(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """After the last batch: the rows whose content an earlier row has, and which occurrence each is."""
+        """After the last batch: the rows whose content an earlier row has, and which occurrence each is.
+
+        Rows count from the first of the shard; earlier rows are those of the whole dataset.
+        """
         import numpy as np
 
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
         self._hashes = []
-        return find_repeats(hashes)
+        rows, occurrences = find_repeats(hashes)
+        own = rows >= self.rows.start
+        return rows[own] - self.rows.start, occurrences[own]
+
+    def _hash_what_comes_before(self) -> None:
+        """The content of the rows before a shard, so that its ids are those it has in the whole dataset."""
+        if self.rows.start and self._makes_ids:
+            names = columns_read(self.data.roles.fields(), self.data.schema.names)
+            for batch in self.data.store.batches(names, range(self.rows.start)):
+                self._hashes.append(self._content_hashes(batch))
+
+    @property
+    def _makes_ids(self) -> bool:
+        return ID_COLUMN not in self.data.schema.names and self.data.roles.id is None
+
+    def _content_hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
+        return content_hashes(batch, self.data.roles, lambda: list(self.data.examples(batch)))
 
     def _scored(self, batch: pa.Table, before: int) -> pa.Table:
         import pyarrow as pa
@@ -121,7 +144,7 @@ class ScoringPass:
             if pa.types.is_string(keys.type) or pa.types.is_integer(keys.type):
                 return pc.cast(keys, pa.string())
             return pa.array([str(value) for value in keys.to_pylist()], pa.string())
-        hashes = content_hashes(batch, self.data.roles, lambda: list(self.data.examples(batch)))
+        hashes = self._content_hashes(batch)
         self._hashes.append(hashes)
         return hex_ids(hashes)
 
@@ -133,10 +156,10 @@ class ScoringPass:
             found = estimator.score_column(batch[estimator.columns[0]])
             if found is not None:
                 if self._progress:
-                    self._progress(estimator.name, before + batch.num_rows, len(self.data))
+                    self._progress(estimator.name, before + batch.num_rows, len(self.rows))
                 return list(found)
         examples = list(self.data.examples(batch, extra=estimator.columns))
-        scores = score_in_chunks(estimator, examples, self._parts, self._progress, before, len(self.data))
+        scores = score_in_chunks(estimator, examples, self._parts, self._progress, before, len(self.rows))
         values: list[list[Any]] = [[s.value for s in scores]]
         values += [[s.evidence.get(name) for s in scores] for name in estimator.evidence]
         values += [[s.status for s in scores]]
@@ -145,7 +168,7 @@ class ScoringPass:
 
     def _all_examples(self, estimator: Estimator) -> Iterator[Example]:
         names = columns_read([*self.data.roles.fields(), *estimator.columns], self.data.schema.names)
-        for batch in self.data.store.batches(names):
+        for batch in self.data.store.batches(names, self.rows):
             yield from self.data.examples(batch, extra=estimator.columns)
 
 

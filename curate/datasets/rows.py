@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,8 +44,8 @@ class Store(Protocol):
     def head(self, rows: int) -> pa.Table:
         """The first rows."""
 
-    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """All rows in order, a batch at a time: all columns, or some."""
+    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
+        """All rows in order, or a stretch of them, a batch at a time: all columns, or some."""
 
     def fingerprint(self) -> str:
         """Changes whenever the content does."""
@@ -182,15 +182,25 @@ class MemoryStore:
         """The first rows."""
         return self.table.slice(0, rows)
 
-    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
         """Slices of the table."""
         table = self.table if names is None else self.columns(names)
-        for start in range(0, self.rows, BATCH):
+        table = table if rows is None else table.slice(rows.start, len(rows))
+        for start in range(0, table.num_rows, BATCH):
             yield table.slice(start, BATCH)
 
     def fingerprint(self) -> str:
         """The one the table was read with."""
         return self._fingerprint
+
+
+def _within(tables: Iterable[pa.Table], start: int, wanted: range) -> Iterator[pa.Table]:
+    """What lies in a stretch of rows of tables that follow each other, the first beginning at row `start`."""
+    for table in tables:
+        first, last = max(wanted.start - start, 0), min(wanted.stop - start, table.num_rows)
+        if first < last:
+            yield table.slice(first, last - first)
+        start += table.num_rows
 
 
 def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
@@ -234,19 +244,27 @@ class ParquetStore:
         with self._readable():
             return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
 
-    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Row groups of ordinary size, and large ones in pieces."""
+    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
+        """Row groups of ordinary size, and large ones in pieces; those outside of the stretch are not read."""
+        wanted = range(self.rows) if rows is None else rows
+        start = 0
+        for file in self.files:
+            for number in range(file.metadata.num_row_groups):
+                size = file.metadata.row_group(number).num_rows
+                if start < wanted.stop and start + size > wanted.start:
+                    yield from _within(self._row_group(file, number, names), start, wanted)
+                start += size
+
+    def _row_group(self, file: Any, number: int, names: Sequence[str] | None) -> Iterator[pa.Table]:
         import pyarrow as pa
 
         threads = pa.cpu_count() > 2  # else the one that reads and the one that writes are all the threads there are
-        groups = [(file, number) for file in self.files for number in range(file.metadata.num_row_groups)]
-        for file, number in groups:
-            with self._readable():
-                if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
-                    yield file.read_row_group(number, names, use_threads=threads)
-                else:
-                    for batch in file.iter_batches(BATCH, [number], names, use_threads=threads):
-                        yield pa.Table.from_batches([batch])
+        with self._readable():
+            if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
+                yield file.read_row_group(number, names, use_threads=threads)
+            else:
+                for batch in file.iter_batches(BATCH, [number], names, use_threads=threads):
+                    yield pa.Table.from_batches([batch])
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

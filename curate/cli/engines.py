@@ -1,0 +1,23 @@
+"""What `curate score` takes for runs beyond one process: shards and engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from curate.sharding import Shard
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", help="Score part I of N only, 1/8 to 8/8; -o may be a folder. Then: curate merge."),
+]
+
+
+def shard_output(output: Path, shard: Shard | None) -> Path:
+    """The file of a shard: the given one, or one of its own name in the given folder."""
+    if shard is None or (output.suffix == ".parquet" and not output.is_dir()):
+        return output
+    return output / shard.file_name
