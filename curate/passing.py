@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.chunks import CHUNK, Progress, score_in_chunks
+from curate.chunks import CHUNK, Chunks, Progress, score_in_chunks
 from curate.datasets.batch_ids import check_key_column, content_hashes, find_repeats, hex_ids, number_ids
 from curate.datasets.fields import columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
@@ -17,14 +17,17 @@ from curate.datasets.rows import ScoredRows
 from curate.datasets.sources import Source
 from curate.datasets.stream import read_ahead
 from curate.errors import ColumnError, EstimatorError
-from curate.estimators.base import ColumnwiseEstimator, Estimator, PreparedEstimator
-from curate.records import OK, Example
+from curate.estimators.base import ColumnwiseEstimator, EagerEstimator, Estimator, PreparedEstimator
+from curate.records import OK, Example, Score
 from curate.sharding import Shard
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+Work = Callable[[int], "list[pa.Array]"]
+"""The columns of a batch by one estimator, once they are asked for; called with the rows before the batch."""
 
 BATCH = 96 * CHUNK
 """Rows that are in memory at once; whole chunks, so that they do not depend on how the source is stored."""
@@ -80,8 +83,8 @@ class ScoringPass:
                 estimator.prepare(self._all_examples(estimator))
         self._hash_what_comes_before()
         done = 0
-        for batch in read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH)):
-            yield self._scored(batch, done)
+        for batch, columns in self._begun_batches():
+            yield self._scored(batch, columns, done)
             done += batch.num_rows
 
     @property
@@ -116,7 +119,17 @@ class ScoringPass:
     def _content_hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
         return content_hashes(batch, self.data.roles, lambda: list(self.data.examples(batch)))
 
-    def _scored(self, batch: pa.Table, before: int) -> pa.Table:
+    def _begun_batches(self) -> Iterator[tuple[pa.Table, list[Work]]]:
+        """Batches and the work on each, begun so far ahead that estimators that work elsewhere have enough to do."""
+        ahead = max((e.ahead for e in self.estimators if isinstance(e, EagerEstimator)), default=0)
+        begun: deque[tuple[pa.Table, list[Work]]] = deque()
+        for batch in read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH)):
+            begun.append((batch, [self._begin(estimator, batch) for estimator in self.estimators]))
+            if len(begun) > -(-ahead * CHUNK // BATCH):
+                yield begun.popleft()
+        yield from begun
+
+    def _scored(self, batch: pa.Table, work: Sequence[Work], before: int) -> pa.Table:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -124,8 +137,8 @@ class ScoringPass:
         if ID_COLUMN not in batch.column_names:
             arrays.append(self._ids(batch))
         without = pa.array([False] * batch.num_rows)
-        for estimator in self.estimators:
-            columns = self._columns(estimator, batch, before)
+        for estimator, finish in zip(self.estimators, work, strict=True):
+            columns = finish(before)
             for counted in pc.value_counts(columns[-1]).to_pylist():
                 self.statuses[estimator.name][counted["values"]] += counted["counts"]
             self._measured[estimator.name] += batch.num_rows - columns[0].null_count
@@ -148,10 +161,14 @@ class ScoringPass:
         self._hashes.append(hashes)
         return hex_ids(hashes)
 
+    def _begin(self, estimator: Estimator, batch: pa.Table) -> Work:
+        if not isinstance(estimator, EagerEstimator):
+            return lambda before: self._columns(estimator, batch, before)
+        chunks = Chunks(estimator, list(self.data.examples(batch, extra=estimator.columns)), self._parts)
+        return lambda before: _arrays(estimator, chunks.scores(self._progress, before, len(self.rows)))
+
     def _columns(self, estimator: Estimator, batch: pa.Table, before: int) -> list[pa.Array]:
         """Score, evidence and status of a batch, in the order of `_new_columns`."""
-        import pyarrow as pa
-
         if isinstance(estimator, ColumnwiseEstimator):
             found = estimator.score_column(batch[estimator.columns[0]])
             if found is not None:
@@ -160,11 +177,7 @@ class ScoringPass:
                 return list(found)
         examples = list(self.data.examples(batch, extra=estimator.columns))
         scores = score_in_chunks(estimator, examples, self._parts, self._progress, before, len(self.rows))
-        values: list[list[Any]] = [[s.value for s in scores]]
-        values += [[s.evidence.get(name) for s in scores] for name in estimator.evidence]
-        values += [[s.status for s in scores]]
-        types = map(pa.type_for_alias, _new_columns(estimator).values())
-        return [pa.array(column, type_) for column, type_ in zip(values, types, strict=True)]
+        return _arrays(estimator, scores)
 
     def _all_examples(self, estimator: Estimator) -> Iterator[Example]:
         names = columns_read([*self.data.roles.fields(), *estimator.columns], self.data.schema.names)
@@ -201,6 +214,17 @@ def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
             waiting = waiting.slice(rows)
     if waiting is not None and waiting.num_rows:
         yield waiting
+
+
+def _arrays(estimator: Estimator, scores: Sequence[Score]) -> list[pa.Array]:
+    """Score, evidence and status, in the order of `_new_columns`."""
+    import pyarrow as pa
+
+    values: list[list[Any]] = [[s.value for s in scores]]
+    values += [[s.evidence.get(name) for s in scores] for name in estimator.evidence]
+    values += [[s.status for s in scores]]
+    types = map(pa.type_for_alias, _new_columns(estimator).values())
+    return [pa.array(column, type_) for column, type_ in zip(values, types, strict=True)]
 
 
 def _new_columns(estimator: Estimator) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import Progress, parts_beside
+from curate.datasets.ray_data import is_ray_dataset
 from curate.datasets.rows import ScoredRows, open_parquet, open_rows
 from curate.datasets.stream import ParquetStream
 from curate.datasets.write import (
@@ -20,9 +21,11 @@ from curate.datasets.write import (
     with_manifest,
     write_json,
 )
+from curate.engines.on_ray import estimators_of
+from curate.engines.settings import EngineOptions
 from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
-from curate.estimators.registry import EstimatorOptions, build
+from curate.estimators.registry import EstimatorOptions
 from curate.manifest import manifest_for
 from curate.passing import ScoringPass, number_repeats
 from curate.prompts import default_template
@@ -65,16 +68,21 @@ def score(
     shots_from: Any = None,
     allow_pickle: bool = False,
     shard: str | tuple[int, int] | None = None,
+    engine: str | None = None,
+    ray_address: str | None = None,
+    workers: str | int | None = None,
+    cpus: int = 1,
     output: str | Path | None = None,
     **settings: Any,
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
 
-    `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table or a list of
-    dicts; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the same kind of
+    `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table, a list of
+    dicts or a `ray.data.Dataset`; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the same kind of
     thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`,
     writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight parts;
-    `curate.merge` puts the files of all of them together. `settings` are the column arguments of `curate.read`
+    `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a `ray.data.Dataset`, has
+    the model on every worker of a cluster (docs/scaling.md). `settings` are the column arguments of `curate.read`
     and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
 
     >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
@@ -85,6 +93,7 @@ def score(
     columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
     pageviews = PageviewOptions(**{name: value for name, value in settings.items() if name not in columns})
     part = find_shard(shard)
+    engines = EngineOptions(engine or ("ray" if is_ray_dataset(data) else "local"), ray_address, workers, cpus)
     target = None if output is None else Path(output)
     if target is not None:
         check_not_input(data, target)
@@ -105,10 +114,10 @@ def score(
         pageviews=pageviews,
         input_columns=tuple(rows.schema.names),
     )
-    estimators = [build(spec, options) for spec in specs]
-    if target is None:
-        return rows.restore(score_table(rows, estimators, shard=part))
-    score_file(rows, estimators, target, shard=part)
+    with estimators_of(specs, options, engines) as estimators:
+        if target is None:
+            return rows.restore(score_table(rows, estimators, shard=part))
+        score_file(rows, estimators, target, shard=part)
     return target
 
 

@@ -15,6 +15,21 @@ ShardOption = Annotated[
     typer.Option("--shard", help="Score part I of N only, 1/8 to 8/8; -o may be a folder. Then: curate merge."),
 ]
 
+Engine = Annotated[
+    str, typer.Option("--engine", help="local, or ray: for loss, the model on every worker of a Ray cluster.")
+]
+ValidateEngine = Annotated[
+    str, typer.Option("--engine", help="local, or ray: every trial, arm and seed as a task of a Ray cluster.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="For ray: the head node, as 10.0.0.1:6379. Else the cluster on this machine.")
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(help="For ray: how many, or the fewest and the most, 2:64.  [default: one a GPU, or CPU]"),
+]
+Cpus = Annotated[int, typer.Option(help="For ray: the processors, and threads, of a worker.")]
+
 
 def shard_output(output: Path, shard: Shard | None) -> Path:
     """The file of a shard: the given one, or one of its own name in the given folder."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import curate.cli.engines as engines
 from curate.cli.console import DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 
@@ -46,6 +47,10 @@ def validate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, wandb or trackio.")] = "none",
+    engine: engines.ValidateEngine = "local",
+    ray_address: engines.RayAddress = None,
+    workers: engines.Workers = None,
+    cpus: engines.Cpus = 1,
     preset: Preset = None,
     split: Split = None,
     dry_run: DryRun = False,
@@ -103,6 +108,10 @@ def validate(
         device=device,
         revision=revision,
         report_to=report_to,
+        engine=engine,
+        ray_address=ray_address,
+        workers=workers,
+        cpus=cpus,
         progress=out.note,
     )
     if not is_first():

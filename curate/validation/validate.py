@@ -9,6 +9,7 @@ from typing import Any
 
 from curate.datasets.read import QATable, read
 from curate.datasets.write import check_writable
+from curate.engines.settings import EngineOptions
 from curate.errors import DataError, OutputError
 from curate.lm.load import load_model
 from curate.prompts import Template, default_template, find_template
@@ -23,6 +24,9 @@ from curate.validation.results import write_run
 from curate.validation.running import Progress, Runner
 from curate.validation.testset import count_leakage, make_test_set
 from curate.validation.tune import grid
+
+BEYOND = ("engine", "ray_address", "workers", "cpus", "progress", "part", "finetuning")
+"""Arguments of `validate` that a worker is not given: where the run is done, and what `config` has by then."""
 
 BOOTSTRAP = (
     "95% percentile intervals of 10,000 paired resamples of test examples, those of one subject together, with "
@@ -47,6 +51,11 @@ def validate(
     revision: str | None = None,
     report_to: str = "none",
     progress: Progress | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
+    workers: str | int | None = None,
+    cpus: int = 1,
+    part: Any = None,
     **finetuning: Any,
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
@@ -56,12 +65,19 @@ def validate(
     tested once a seed; `finetuning` are fields of FinetuneConfig (`learning_rate=1e-3`). `limit` takes a seeded
     sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`) each arm gets the
     setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
-    `report_to` is a logger that Trainer knows. Writes the run folder `output`; the same call resumes a stopped one.
+    `report_to` is a logger that Trainer knows. `engine="ray"` makes every arm and seed a task of a Ray cluster
+    (docs/scaling.md), and `part` is for its workers. Writes the run folder `output`; the same call resumes a stopped one.
     """
+    given = {name: value for name, value in locals().items() if name not in BEYOND}
     folder = Path(output)
     check_run_folder(folder)
     setting = replace(config or FinetuneConfig(), **finetuning)
     grid(tune, setting)  # refuses what cannot be tuned before any work
+    engines = EngineOptions(engine, ray_address, workers, cpus)
+    if engines.engine == "ray":
+        from curate.validation.on_ray import validate_on_ray
+
+        return validate_on_ray(given | {"config": setting}, engines, progress or (lambda line: None))
     data = read(eval)
     form = template_for(data, template)
     arms = read_arms(splits, limit, form)
@@ -74,6 +90,8 @@ def validate(
     )
     probe = make_probe(loaded, test.examples, form)
     runner = Runner(loaded, test, probe, form, setting, folder, tune, report_to, progress or (lambda line: None))
+    if part is not None:
+        return part.make(runner, arms)
     runs = list(runner.run(arms, seed_list))
     settings = {
         "model": dict(loaded.fingerprint()),
