@@ -1,4 +1,4 @@
-"""A chunk that makes an estimator fail is scored in halves, and those in halves, until the rows at fault stand alone."""
+"""A chunk that makes an estimator fail is scored in halves, and these again, until the rows at fault stand alone."""
 
 from __future__ import annotations
 

@@ -77,13 +77,14 @@ def score(
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
 
-    `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table, a list of
-    dicts or a `ray.data.Dataset`; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the same kind of
-    thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`,
-    writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight parts;
-    `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a `ray.data.Dataset`, has
-    the model on every worker of a cluster (docs/scaling.md). `settings` are the column arguments of `curate.read`
-    and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
+    `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table, a list of dicts
+    or a `ray.data.Dataset`; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the
+    same kind of thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table);
+    with `output`, writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight
+    parts; `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a
+    `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). `settings` are the column
+    arguments of `curate.read` and, for pageviews, the options of the command line by the same words
+    (`views_from="api"`, `window="2021-10"`).
 
     >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
     >>> score(rows, by="column:views")[0]["score_views"]

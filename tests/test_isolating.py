@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -20,7 +21,7 @@ class Touchy:
 
     name = "touchy"
     columns = ()
-    evidence: dict[str, str] = {}
+    evidence: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, wrong: Sequence[int], error: type[Exception] = ValueError) -> None:
         self.wrong, self.error = {str(n) for n in wrong}, error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.datasets.answers import Spelling, choice_spelling
@@ -17,6 +18,7 @@ from curate.datasets.fields import cells_of, columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import COLUMN_ARGUMENTS, QATable, manifest_in, read, remembered_columns
 from curate.datasets.recognise import FIRST_ROWS, recognise
+from curate.datasets.remote import RemoteFile, is_url, open_remote
 from curate.datasets.sources import Source, file_fingerprint, find_files
 from curate.errors import DataError
 from curate.records import Example
@@ -139,12 +141,11 @@ class ScoredRows:
 def open_rows(data: Any, **settings: str | None) -> ScoredRows:
     """Open what `curate.read` opens, with the same settings.
 
-    Parquet files on this machine are left on the disk until rows are asked for.
+    Parquet files, on this machine or in some storage, are left where they are until rows are asked for; then only
+    the columns that are wanted are read.
     """
-    if isinstance(data, (str, Path)):
-        paths = [] if str(data) == "-" else find_files(str(data))
-        plain = all(path.suffix.lower() == ".parquet" for path in paths) and settings.get("split") is None
-        store = open_parquet(paths) if plain else None
+    if isinstance(data, (str, Path)) and settings.get("split") is None:
+        store = _open_store(str(data))
         if store is not None:
             name = Path(data).name
             return ScoredRows(name, _columns(store, name, settings), store, lambda table: table)
@@ -155,6 +156,14 @@ def open_rows(data: Any, **settings: str | None) -> ScoredRows:
         MemoryStore(table.table, table.source.fingerprint),
         table.source.restore,
     )
+
+
+def _open_store(name: str) -> Store | None:
+    if is_url(name):
+        files = open_remote(name)
+        return None if files is None else open_remote_parquet(files)
+    paths = [] if name == "-" else find_files(name)
+    return open_parquet(paths) if all(path.suffix.lower() == ".parquet" for path in paths) else None
 
 
 def _columns(store: Store, name: str, settings: Mapping[str, str | None]) -> Columns:
@@ -205,25 +214,32 @@ def _within(tables: Iterable[pa.Table], start: int, wanted: range) -> Iterator[p
 
 def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
     """Files that are Parquet, have rows and one schema; None if anything else, which `read` can read or explain."""
+    files = _open_alike(paths, pre_buffer=False)  # pre-buffering reads slower here
+    return None if files is None else ParquetStore(paths, files)
+
+
+def open_remote_parquet(remote: Sequence[RemoteFile]) -> RemoteStore | None:
+    """The same for files in some storage."""
+    files = _open_alike([file.open() for file in remote], pre_buffer=True)
+    return None if files is None else RemoteStore(remote, files)
+
+
+def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not paths:
-        return None
     try:
-        files = [pq.ParquetFile(path, pre_buffer=False) for path in paths]  # pre-buffering reads slower here
+        files = [pq.ParquetFile(source, pre_buffer=pre_buffer) for source in sources]
     except (pa.ArrowException, OSError):
         return None
-    schemas = [file.schema_arrow for file in files]
-    if any(file.metadata.num_rows == 0 for file in files) or any(s != schemas[0] for s in schemas):
-        return None
-    return ParquetStore(paths, files)
+    alike = all(file.schema_arrow == files[0].schema_arrow and file.metadata.num_rows for file in files)
+    return files if files and alike else None
 
 
 class ParquetStore:
     """Rows of Parquet files of one schema, in the order of the files; memory holds a batch at a time."""
 
-    def __init__(self, paths: Sequence[Path], files: Sequence[Any]) -> None:
+    def __init__(self, paths: Sequence[PurePath], files: Sequence[Any]) -> None:
         self.paths = paths
         self.files = files
         self.schema = files[0].schema_arrow
@@ -282,4 +298,18 @@ class ParquetStore:
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, one after the other."""
         with self._readable():
-            return file_fingerprint(self.paths)
+            return file_fingerprint([Path(path) for path in self.paths])
+
+
+class RemoteStore(ParquetStore):
+    """The same for files in some storage, of which only the columns that are asked for are read."""
+
+    def __init__(self, remote: Sequence[RemoteFile], files: Sequence[Any]) -> None:
+        super().__init__([PurePosixPath(file.path) for file in remote], files)
+        self.remote = remote
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the storage says of the files: hashing their bytes would be reading all of them."""
+        with self._readable():
+            versions = "\n".join(file.version() for file in self.remote)
+        return f"storage:{hashlib.sha256(versions.encode()).hexdigest()}"

@@ -34,8 +34,8 @@ def written_schema(file: Any) -> pa.Schema:
 class ParquetStream:
     """One Parquet file (zstd), written a batch at a time in row groups of ROW_GROUP rows.
 
-    The same rows and manifest give the same bytes, however the rows came in batches. The types are exactly the ones of `schema`. Every column is
-    given the encoding, dictionary or plain, that made a sample of it smaller.
+    The same rows and manifest give the same bytes, however the rows came in batches. The types are exactly the ones
+    of `schema`. Every column is given the encoding, dictionary or plain, that made a sample of it smaller.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:

@@ -85,5 +85,7 @@ def _remote(ray: Any, spec: str, options: EstimatorOptions, engine: EngineOption
 def _absolute(options: EstimatorOptions) -> EstimatorOptions:
     """Paths that mean the same whatever folder a worker runs in."""
     fields = {name: getattr(options, name) for name in ("model", "template", "shots_from")}
-    paths = {n: str(Path(p).resolve()) for n, p in fields.items() if isinstance(p, (str, Path)) and Path(p).exists()}
+    paths: dict[str, Any] = {
+        n: str(Path(p).resolve()) for n, p in fields.items() if isinstance(p, (str, Path)) and Path(p).exists()
+    }
     return replace(options, **paths)

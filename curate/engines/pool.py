@@ -170,7 +170,8 @@ class Pool:
     def _fail(self, error: BaseException) -> None:
         """Whoever waits for something gets the error."""
         self._error = error
-        for future in [self.description, *self._asked]:
+        futures: list[Future[Any]] = [self.description, *self._asked]
+        for future in futures:
             if not future.done():
                 future.set_exception(error)
 

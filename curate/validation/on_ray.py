@@ -97,7 +97,8 @@ def _do(
     ray: Any, task: Any, parts: Iterable[Part], given: Any, most: int, cpus: int, say: Callable[[str], None]
 ) -> None:
     """All parts, `most` at a time."""
-    waiting, running = deque(parts), {}
+    waiting = deque(parts)
+    running: dict[Any, Part] = {}
     arguments = ray.put(given)
     while waiting or running:
         while waiting and len(running) < most:

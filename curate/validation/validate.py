@@ -66,7 +66,8 @@ def validate(
     sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`) each arm gets the
     setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
     `report_to` is a logger that Trainer knows. `engine="ray"` makes every arm and seed a task of a Ray cluster
-    (docs/scaling.md), and `part` is for its workers. Writes the run folder `output`; the same call resumes a stopped one.
+    (docs/scaling.md), and `part` is for its workers. Writes the run folder `output`; the same call resumes a
+    stopped one.
     """
     given = {name: value for name, value in locals().items() if name not in BEYOND}
     folder = Path(output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -77,9 +76,20 @@ def test_losses_columns_and_manifest_are_those_of_one_process(cluster: Any, tiny
     here = curate.score(rows, output=tmp_path / "here.parquet", **settings)
     there = curate.score(rows, output=tmp_path / "there.parquet", engine="ray", workers=2, **settings)
     assert there.read_bytes() == here.read_bytes()
-    assert json.loads(Path(f"{there}.manifest.json").read_text()) == json.loads(
-        Path(f"{here}.manifest.json").read_text()
-    )
+    assert Path(f"{there}.manifest.json").read_text() == Path(f"{here}.manifest.json").read_text()
+
+
+def test_a_validation_has_the_numbers_of_one_process(cluster: Any, tiny_model: Tiny, tmp_path: Path) -> None:
+    rows = [{"question": f"What is the colour of {n}?", "answer": "red" if n % 2 else "blue"} for n in range(12)]
+    settings: dict[str, Any] = {"eval": rows, "model": tiny_model("llama"), "seeds": 1, "device": "cpu"}
+    settings |= {"learning_rate": 2e-2, "max_steps": 2, "batch_size": 4}
+    arms = {"top": rows[:6], "bottom": rows[6:]}
+    here = curate.validate(arms, output=tmp_path / "here", **settings)
+    told: list[str] = []
+    there = curate.validate(arms, output=tmp_path / "there", engine="ray", progress=told.append, **settings)
+    assert there.summary() == here.summary()
+    assert sorted(told) == ["base: done", "bottom, seed 0: done", "top, seed 0: done"]
+    assert (tmp_path / "there" / "report.html").is_file()
 
 
 def test_a_wrong_setting_fails_the_run_as_it_does_here(cluster: Any, tmp_path: Path) -> None:
