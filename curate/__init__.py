@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from curate.datasets.read import QATable, read
     from curate.errors import CurateError
     from curate.merging import merge
+    from curate.recipes.run import RecipeRun, run
     from curate.records import Example, Score
     from curate.scoring import score
     from curate.selecting import Selection, select
@@ -29,6 +30,7 @@ _HOMES = {
     "CurateError": "curate.errors",
     "Example": "curate.records",
     "QATable": "curate.datasets.read",
+    "RecipeRun": "curate.recipes.run",
     "Score": "curate.records",
     "Selection": "curate.selecting",
     "Simulation": "curate.simulation.running",
@@ -36,6 +38,7 @@ _HOMES = {
     "merge": "curate.merging",
     "Validation": "curate.validation.outcome",
     "read": "curate.datasets.read",
+    "run": "curate.recipes.run",
     "score": "curate.scoring",
     "select": "curate.selecting",
     "simulate": "curate.simulation.running",
@@ -47,6 +50,7 @@ __all__ = [
     "Example",
     "FinetuneConfig",
     "QATable",
+    "RecipeRun",
     "Score",
     "Selection",
     "Simulation",
@@ -54,6 +58,7 @@ __all__ = [
     "__version__",
     "merge",
     "read",
+    "run",
     "score",
     "select",
     "simulate",

@@ -4,6 +4,7 @@
     ├── DataError           a file or table that cannot be read as QA examples
     │   └── ColumnError     a column that is missing, ambiguous or of the wrong type
     ├── SettingError        a number or name among the options that cannot be
+    ├── RecipeError         a recipe that is no YAML, or says what cannot be; with file, line and key
     ├── EstimatorError      an unknown estimator, or one that lacks something it needs
     │   └── PageViewsError  page views that cannot be had: a server that refuses, a damaged cache, table or dump
     ├── SelectionError      a selection that cannot be made from this pool
@@ -18,7 +19,14 @@ from __future__ import annotations
 
 
 class CurateError(Exception):
-    """A problem the user can fix: `found`, what was `expected`, and what to `try_next`."""
+    """A problem the user can fix: `found`, what was `expected`, and what to `try_next`.
+
+    Examples:
+        >>> print(CurateError("There is no file popqa.tsv.", "a file, or a Hub id", "ls").message())
+        There is no file popqa.tsv.
+        Expected: a file, or a Hub id
+        Try: ls
+    """
 
     def __init__(self, found: str, expected: str | None = None, try_next: str | None = None) -> None:
         self.found = found
@@ -50,6 +58,10 @@ class ColumnError(DataError):
 
 class SettingError(CurateError):
     """A number or name among the options that cannot be."""
+
+
+class RecipeError(CurateError):
+    """A recipe that is no YAML, or says what cannot be; with file, line and key."""
 
 
 class EstimatorError(CurateError):

@@ -73,6 +73,7 @@ def score(
     workers: str | int | None = None,
     cpus: int = 1,
     output: str | Path | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
@@ -85,10 +86,16 @@ def score(
     `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). `settings` are the column
     arguments of `curate.read` and, for pageviews, the options of the command line by the same words
     (`views_from="api"`, `window="2021-10"`).
+    `progress` is called with estimator, rows done and rows in all.
 
-    >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
-    >>> score(rows, by="column:views")[0]["score_views"]
-    90.0
+    Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
+    ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
+    says why.
+
+    Examples:
+        >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
+        >>> score(rows, by="column:views")[0]["score_views"]
+        90.0
     """
     specs = [by] if isinstance(by, str) else list(by or ())
     columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
@@ -117,8 +124,8 @@ def score(
     )
     with estimators_of(specs, options, engines) as estimators:
         if target is None:
-            return rows.restore(score_table(rows, estimators, shard=part))
-        score_file(rows, estimators, target, shard=part)
+            return rows.restore(score_table(rows, estimators, progress=progress, shard=part))
+        score_file(rows, estimators, target, progress, shard=part)
     return target
 
 

@@ -107,4 +107,6 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             sys.stderr.close()  # whoever read our output has what they wanted (curate show … | head)
             raise typer.Exit(0) from None
 
+    # \b keeps the help from breaking a command in two, so that it can be copied.
+    wrapped.__doc__ = (function.__doc__ or "").replace("Example: ", "\b\n    Example: ")
     return wrapped

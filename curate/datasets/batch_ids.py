@@ -66,7 +66,7 @@ def joined_answers(column: Any) -> pa.Array:
         return cell_texts(array)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         texts = cell_texts(array)
-        listed = pc.starts_with(texts, b"[")
+        listed = pc.or_(pc.starts_with(texts, b"["), pc.match_substring(texts, b"|"))
         spelled = [ANSWER_END.join(parse_answers(text)) for text in array.filter(listed).to_pylist()]
         return pc.replace_with_mask(texts, listed, _binary(spelled)) if spelled else texts
     if pa.types.is_list(array.type) and pc.all(pc.equal(pc.list_value_length(array), 1), skip_nulls=False).as_py():

@@ -21,7 +21,7 @@ PARTS = ".parts"
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a finished experiment found: its rows by table, and what they show."""
+    """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
 
     experiment: Experiment[Any]
     settings: Settings
@@ -43,6 +43,7 @@ def simulate(
 
     `experiment` is `facts`, `zipf`, `steps` or `one-layer`; `settings` replace its defaults (`relations=20`), with
     `full` those of the paper-sized sweep. Writes the folder `output`; the same call resumes a stopped one.
+    Raises SettingError for an experiment or setting there is none of, OutputError for a folder that is somebody else's.
     """
     from curate.simulation.results import write_simulation
 

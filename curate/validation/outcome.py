@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Validation:
-    """The outcome: every prediction of every arm and seed, and what follows from them."""
+    """The outcome: every prediction of every arm and seed, and what follows from them.
+
+    `.summary()` is what stands in summary.json, `["verdict"]` its one sentence; `.arm_rows()` the accuracies,
+    `.differences` every pair of arms with its interval, `.warnings()` what to read before the numbers.
+    """
 
     test: TestSet
     arms: Sequence[Arm]

@@ -67,7 +67,8 @@ def validate(
     setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
     `report_to` is a logger that Trainer knows. `engine="ray"` makes every arm and seed a task of a Ray cluster
     (docs/scaling.md), and `part` is for its workers. Writes the run folder `output`; the same call resumes a
-    stopped one.
+    stopped one. Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot
+    be loaded, SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """
     given = {name: value for name, value in locals().items() if name not in BEYOND}
     folder = Path(output)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curate.datasets.answers import answer_text, parse_answers
@@ -58,6 +58,7 @@ def test_an_answer_that_is_no_unicode_still_has_an_id() -> None:
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, st.none() | TEXTS), min_size=1, max_size=8))
+@example([("Which?", "a|b", None), ("Which?", "P(A|B)", None), ("Which?", "|", None)])
 def test_ids_of_a_table_are_those_of_its_examples(rows: list[tuple[str, str, str | None]]) -> None:
     questions, answers, subjects = (list(column) for column in zip(*rows, strict=True))
     batch = pa.table({"q": questions, "a": answers, "s": pa.array(subjects, pa.string())})
