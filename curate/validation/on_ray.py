@@ -102,7 +102,8 @@ def _do(
     arguments = ray.put(given)
     while waiting or running:
         while waiting and len(running) < most:
-            running[task.remote(arguments, waiting[0], cpus)] = waiting.popleft()
+            part = waiting.popleft()
+            running[task.remote(arguments, part, cpus)] = part
         done, _ = ray.wait(list(running), num_returns=1)
         for reference in done:
             part = running.pop(reference)
