@@ -1,4 +1,4 @@
-"""What the driver of `--engine ray` costs an example, in microseconds of the processor: the workers cost it nothing here.
+"""What the driver of `--engine ray` costs an example, in microseconds of the processor, the work itself being free.
 
     python benchmarks/driver_cost.py --rows 100000
 

@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py --data popqa_questions.json -o benchmarks/results/scaling.json
 
-A seeded random Llama of 34 million parameters, the first questions of the data. Every run is the command as one types it,
-with one thread a process; its seconds are those of the whole command (Python, Ray, loading the model, merging included)
-and, as `scoring`, those from the first chunk on, as the command tells them. All runs must write the same bytes.
+A seeded random Llama of 34 million parameters, the first questions of the data. Every run is the command as one types
+it, with one thread a process; its seconds are those of the whole command (Python, Ray, loading the model, merging
+included) and, as `scoring`, those from the first chunk on, as the command tells them. All must write the same bytes.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ def measure(data: Path, model: Path, folder: Path) -> dict[str, dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="questions with answers, such as PopQA's")
-    parser.add_argument(
-        "--rows", type=int, default=6 * 1024, help="questions; whole pairs of chunks (1,024) divide evenly"
-    )
+    parser.add_argument("--rows", type=int, default=14_267, help="questions; best an even number of chunks (1,024)")
     parser.add_argument("--size", default="34M")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()

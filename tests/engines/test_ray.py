@@ -83,20 +83,22 @@ def test_a_validation_has_the_numbers_of_one_process(cluster: Any, tiny_model: T
     rows = [{"question": f"What is the colour of {n}?", "answer": "red" if n % 2 else "blue"} for n in range(12)]
     settings: dict[str, Any] = {"eval": rows, "model": tiny_model("llama"), "seeds": 1, "device": "cpu"}
     settings |= {"learning_rate": 2e-2, "max_steps": 2, "batch_size": 4}
-    arms = {"top": rows[:6], "bottom": rows[6:]}
+    arms = {"top": rows[:6]}
     here = curate.validate(arms, output=tmp_path / "here", **settings)
     told: list[str] = []
     there = curate.validate(arms, output=tmp_path / "there", engine="ray", progress=told.append, **settings)
     assert there.summary() == here.summary()
-    assert sorted(told) == ["base: done", "bottom, seed 0: done", "top, seed 0: done"]
+    assert sorted(told) == ["base: done", "top, seed 0: done"]
     assert (tmp_path / "there" / "report.html").is_file()
 
 
-def test_a_wrong_setting_fails_the_run_as_it_does_here(cluster: Any, tmp_path: Path) -> None:
-    rows = [{"question": "Who?", "answer": "She"}]
-    with pytest.raises(ModelError, match="has no config"):
-        curate.score(rows, by="loss", model=tmp_path, engine="ray", output=tmp_path / "scored.parquet")
-    assert not (tmp_path / "scored.parquet").exists()
+def test_a_ray_dataset_comes_back_as_one(cluster: Any) -> None:
+    import ray.data
+
+    rows = [{"question": f"Who is {n}?", "answer": "She", "views": n} for n in range(20)]
+    scored = curate.score(ray.data.from_items(rows), by="column:views")
+    assert isinstance(scored, ray.data.Dataset)
+    assert scored.take_all() == curate.score(rows, by="column:views")
 
 
 def test_killed_workers_and_a_lost_node_lose_and_double_no_row(
