@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.arrow import as_indices, empty_table, valid_rows
-from curate.datasets.batch_ids import find_repeats
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import manifest_in
+from curate.datasets.repeats import Repeats
 from curate.datasets.rows import ParquetStore
 from curate.datasets.sources import find_files
 from curate.datasets.stream import ParquetStream, read_ahead, written_schema
@@ -78,16 +78,18 @@ def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: boo
     scores = [f"score_{name}" for name in manifest["statuses"]]
     with whole_file(output) as temporary:
         stream = ParquetStream(temporary, schema)
-        hashes, measured, unmeasured = [], 0, 0
+        repeats, doubtful = Repeats(int(manifest["input"]["rows"])), set()
+        measured = unmeasured = 0
         for batch in read_ahead(batch for shard in shards for batch in shard.store.batches()):
             stream.write(batch.cast(schema))
-            hashes.append(hash_texts(batch[ID_COLUMN]))
+            hashes = hash_texts(batch[ID_COLUMN])
+            doubtful.update(hashes[repeats.add(hashes)[0]].tolist())
             lacking = _lacking(batch.select(scores))
             measured += int((lacking < len(scores)).sum())
             unmeasured += int((lacking > 0).sum())
         if not measured and not allow_unmeasured:
             raise measured_nothing(manifest["statuses"])
-        _check_unique(hashes, shards)
+        _check_unique(doubtful, shards)
         stream.close(manifest)
     write_json(manifest, manifest_path(output))
     return Merged(manifest, len(shards), int(manifest["input"]["rows"]), unmeasured)
@@ -162,22 +164,16 @@ def _lacking(scores: pa.Table) -> NDArray[np.int64]:
     return np.sum(columns, axis=0, dtype=np.int64)
 
 
-def _check_unique(hashes: Sequence[Any], shards: Sequence[ShardFile]) -> None:
-    """DataError if two rows have one id; texts are compared only where their hashes are equal."""
+def _check_unique(doubtful: Collection[int], shards: Sequence[ShardFile]) -> None:
+    """DataError if two rows have one id; texts are compared only where hashes came twice."""
     import numpy as np
 
-    everywhere = np.concatenate(hashes)
-    rows, _ = find_repeats(everywhere)
-    if not len(rows):
+    if not doubtful:
         return
-    doubtful = np.flatnonzero(np.isin(everywhere, everywhere[rows]))
     ids: Counter[str] = Counter()
-    start = 0
-    for shard in shards:
-        for batch in shard.store.batches([ID_COLUMN]):
-            here = doubtful[(doubtful >= start) & (doubtful < start + batch.num_rows)] - start
-            ids.update(batch[ID_COLUMN].take(as_indices(here)).to_pylist())
-            start += batch.num_rows
+    for batch in (batch for shard in shards for batch in shard.store.batches([ID_COLUMN])):
+        rows = np.flatnonzero(np.isin(hash_texts(batch[ID_COLUMN]), list(doubtful)))
+        ids.update(batch[ID_COLUMN].take(as_indices(rows)).to_pylist())
     repeated, times = ids.most_common(1)[0]
     if times > 1:
         raise DataError(

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import CHUNK, Chunks, Progress, score_in_chunks
-from curate.datasets.batch_ids import check_key_column, content_hashes, find_repeats, hex_ids, number_ids
+from curate.datasets.batch_ids import check_key_column, content_hashes, hex_ids, number_ids
+from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import QATable, check_answers
+from curate.datasets.repeats import Repeats
 from curate.datasets.rows import ScoredRows
 from curate.datasets.sources import Source
 from curate.datasets.stream import read_ahead
@@ -34,11 +36,7 @@ BATCH = 96 * CHUNK
 
 
 class ScoringPass:
-    """The rows of a dataset with scores, a batch at a time, and what can be said of them after the last one.
-
-    The ids are those of the content without numbers for repeats, which only the whole dataset tells:
-    `number_repeats` puts them in afterwards.
-    """
+    """The rows of a dataset with scores, a batch at a time, and what can be said of them after the last one."""
 
     def __init__(
         self,
@@ -61,7 +59,7 @@ class ScoringPass:
         self._measured: Counter[str] = Counter()
         self._parts = parts
         self._progress = progress
-        self._hashes: list[NDArray[np.uint64]] = []
+        self._repeats = Repeats(len(data))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -81,7 +79,7 @@ class ScoringPass:
         for estimator in self.estimators:
             if isinstance(estimator, PreparedEstimator):
                 estimator.prepare(self._all_examples(estimator))
-        self._hash_what_comes_before()
+        self._note_what_comes_before()
         done = 0
         for batch, columns in self._begun_batches():
             yield self._scored(batch, columns, done)
@@ -92,25 +90,12 @@ class ScoringPass:
         """After the last batch: whether no estimator could score any row."""
         return not any(self._measured.values())
 
-    def repeats(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """After the last batch: the rows whose content an earlier row has, and which occurrence each is.
-
-        Rows count from the first of the shard; earlier rows are those of the whole dataset.
-        """
-        import numpy as np
-
-        hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
-        self._hashes = []
-        rows, occurrences = find_repeats(hashes)
-        own = rows >= self.rows.start
-        return rows[own] - self.rows.start, occurrences[own]
-
-    def _hash_what_comes_before(self) -> None:
-        """The content of the rows before a shard, so that its ids are those it has in the whole dataset."""
+    def _note_what_comes_before(self) -> None:
+        """See which contents the rows before a shard have, so that its ids are those it has in the whole dataset."""
         if self.rows.start and self._makes_ids:
             names = columns_read(self.data.roles.fields(), self.data.schema.names)
             for batch in self.data.store.batches(names, range(self.rows.start)):
-                self._hashes.append(self._content_hashes(batch))
+                self._repeats.add(self._content_hashes(batch))
 
     @property
     def _makes_ids(self) -> bool:
@@ -158,8 +143,7 @@ class ScoringPass:
                 return pc.cast(keys, pa.string())
             return pa.array([str(value) for value in keys.to_pylist()], pa.string())
         hashes = self._content_hashes(batch)
-        self._hashes.append(hashes)
-        return hex_ids(hashes)
+        return number_ids(hex_ids(hashes), *self._repeats.add(hashes))
 
     def _begin(self, estimator: Estimator, batch: pa.Table) -> Work:
         if not isinstance(estimator, EagerEstimator):
@@ -183,23 +167,6 @@ class ScoringPass:
         names = columns_read([*self.data.roles.fields(), *estimator.columns], self.data.schema.names)
         for batch in self.data.store.batches(names, self.rows):
             yield from self.data.examples(batch, extra=estimator.columns)
-
-
-def number_repeats(
-    batches: Iterable[pa.Table], rows: NDArray[np.int64], occurrences: NDArray[np.int64]
-) -> Iterator[pa.Table]:
-    """The batches with the ids of the repeats numbered."""
-    import numpy as np
-
-    start = 0
-    for batch in batches:
-        first, last = np.searchsorted(rows, (start, start + batch.num_rows))
-        if first < last:
-            place = batch.schema.get_field_index(ID_COLUMN)
-            ids = number_ids(batch[ID_COLUMN], (rows[first:last] - start).tolist(), occurrences[first:last].tolist())
-            batch = batch.set_column(place, batch.schema.field(place), ids)
-        yield batch
-        start += batch.num_rows
 
 
 def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -250,8 +217,8 @@ def _check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
             if name not in data.schema.names:
                 raise ColumnError(
                     f"{data.name} has no column {name!r}.",
-                    expected=f"one of its columns: {', '.join(map(repr, data.schema.names))}",
-                    try_next="a name from that list",
+                    expected=f"one of its columns: {listed(data.schema.names)}",
+                    try_next=f"the column {nearest(name, data.schema.names)}",
                 )
 
 

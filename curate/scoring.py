@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.chunks import Progress, parts_beside
 from curate.datasets.ray_data import is_ray_dataset
-from curate.datasets.rows import ScoredRows, open_parquet, open_rows
+from curate.datasets.rows import ScoredRows, open_rows
 from curate.datasets.stream import ParquetStream
 from curate.datasets.write import (
     check_not_input,
@@ -27,7 +27,7 @@ from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
 from curate.estimators.registry import EstimatorOptions
 from curate.manifest import manifest_for
-from curate.passing import ScoringPass, number_repeats
+from curate.passing import ScoringPass
 from curate.prompts import default_template
 from curate.sharding import Shard, find_shard, fingerprint_of
 from curate.wikipedia.options import PageviewOptions
@@ -141,9 +141,6 @@ def score_table(
 
     going = ScoringPass(data, estimators, parts, progress, shard)
     table = pa.Table.from_batches([b for t in going.batches() for b in t.to_batches()], going.schema)
-    rows, occurrences = going.repeats()
-    if len(rows):
-        table = pa.concat_tables(number_repeats([table], rows, occurrences))
     return with_manifest(table, _manifest(going, shard))
 
 
@@ -171,7 +168,6 @@ def score_file(
         hashing.join()
         manifest = _manifest(going, shard)
         stream.close(manifest)
-        _number_repeats(temporary, going, manifest)
     write_json(manifest, manifest_path(output))
     assert parts is not None
     shutil.rmtree(parts, ignore_errors=True)
@@ -188,19 +184,6 @@ def _write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
             written = writer.submit(stream.write, table)
         if written is not None:
             written.result()
-
-
-def _number_repeats(path: Path, going: ScoringPass, manifest: dict[str, Any]) -> None:
-    """Write the file once more with the ids of repeated examples numbered, if there are any."""
-    rows, occurrences = going.repeats()
-    if not len(rows):
-        return
-    store = open_parquet([path])
-    assert store is not None, "it was written just now"
-    with whole_file(path) as temporary:
-        stream = ParquetStream(temporary, going.schema)
-        _write_behind(stream, number_repeats(store.batches(), rows, occurrences))
-        stream.close(manifest)
 
 
 def _manifest(going: ScoringPass, shard: Shard | None) -> dict[str, Any]:

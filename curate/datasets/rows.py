@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.datasets.answers import Spelling, choice_spelling
-from curate.datasets.arrow import as_indices, empty_table
+from curate.datasets.arrow import as_indices, empty_table, encode
 from curate.datasets.columns import Columns
 from curate.datasets.fields import cells_of, columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
@@ -20,7 +20,9 @@ from curate.datasets.read import COLUMN_ARGUMENTS, QATable, manifest_in, read, r
 from curate.datasets.recognise import FIRST_ROWS, recognise
 from curate.datasets.remote import RemoteFile, is_url, open_remote
 from curate.datasets.sources import Source, file_fingerprint, find_files
+from curate.datasets.stream import read_ahead
 from curate.errors import DataError
+from curate.hashing import hash_texts
 from curate.records import Example
 
 if TYPE_CHECKING:
@@ -82,6 +84,15 @@ class ScoredRows:
         """One whole column, or what lies at a dotted path, or what is made of columns (fields.py)."""
         return values_of(self.table_of([name]), name)
 
+    def encoded(self, name: str) -> pa.ChunkedArray:
+        """The same, a column of plain values dictionary-encoded, so that repeated texts take little memory."""
+        import pyarrow as pa
+
+        if name not in self.schema.names or pa.types.is_nested(self.schema.field(name).type):
+            return self.column(name)
+        parts = [encode(batch[name]) for batch in self.store.batches([name])]
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+
     def table_of(self, fields: Sequence[str]) -> pa.Table:
         """All rows of the columns that some fields read."""
         return self.store.columns(columns_read(fields, self.schema.names))
@@ -130,12 +141,15 @@ class ScoredRows:
         batches = self.store.batches(columns_read([answers], self.schema.names))
         return choice_spelling(cell for batch in batches for cell in cells_of(batch, answers))
 
-    def ids(self) -> Any:
-        """One id a row: the column `curate_id` where curate wrote it, else ids made from the content."""
+    def id_hashes(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of the id of every row: `curate_id` where curate wrote it, else made from the content. (N,)"""
+        import numpy as np
+
         if ID_COLUMN in self.schema.names:
-            return self.column(ID_COLUMN)
+            parts = read_ahead(self.store.batches([ID_COLUMN]))
+            return np.concatenate([hash_texts(batch[ID_COLUMN]) for batch in parts])
         table = self.table_of(self.roles.fields())
-        return QATable(Source(table, self.name, "", self.restore), self.roles).ids
+        return hash_texts(QATable(Source(table, self.name, "", self.restore), self.roles).ids)
 
 
 def open_rows(data: Any, **settings: str | None) -> ScoredRows:
@@ -274,12 +288,11 @@ class ParquetStore:
     def _row_group(self, file: Any, number: int, names: Sequence[str] | None) -> Iterator[pa.Table]:
         import pyarrow as pa
 
-        threads = pa.cpu_count() > 2  # else the one that reads and the one that writes are all the threads there are
         with self._readable():
             if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
-                yield file.read_row_group(number, names, use_threads=threads)
+                yield file.read_row_group(number, names)
             else:
-                for batch in file.iter_batches(BATCH, [number], names, use_threads=threads):
+                for batch in file.iter_batches(BATCH, [number], names):
                     yield pa.Table.from_batches([batch])
 
     @contextmanager

@@ -14,8 +14,8 @@ HEAD = """# Command line
 
 <!-- made by docs/tables/cli.py: change the commands, then run it -->
 
-What each command says of itself with `--help`. Results go to standard output, all else to standard error; `--json` prints
-one object for programs. The [exit codes](files.md#exit-codes) are the same for all commands.
+What each command says of itself with `--help`. Results go to standard output, all else to standard error; `--json`
+prints one object for programs. The [exit codes](files.md#exit-codes) are the same for all commands.
 """
 
 

@@ -1,9 +1,9 @@
 """Runs the blocks of docs/quickstart.md in an empty folder, in order, and says what they print.
 
-python docs/tables/quickstart.py    # writes what they print into the page
+python docs/tables/quickstart.py FOLDER    # an empty one; writes what they print into the page
 
-A `sh` or `python` block is run; the `text` block right after it is what it prints on standard output. One that ends with
-a line `…` shows the beginning.
+A `sh` or `python` block is run; the `text` block right after it is what it prints on standard output. One that ends
+with a line `…` shows the beginning.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,19 +69,17 @@ def without_fractions(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[-+−]?\d+\.\d+(e[-+]\d+)?", "#", text))
 
 
-def main() -> None:
+def main(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     page = PAGE.read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "reader"
-        folder.mkdir()
-        for found in list(BLOCK.finditer(page)):
-            block = Block(*found.groups())
-            printed = run(block, folder)
-            if block.shown is not None:
-                code = found[0].partition("```\n\n```text\n")[0]
-                page = page.replace(found[0], f"{code}```\n\n```text\n{cut_like(printed, block.shown)}```\n")
+    for found in list(BLOCK.finditer(page)):
+        block = Block(*found.groups())
+        printed = run(block, folder)
+        if block.shown is not None:
+            code = found[0].partition("```\n\n```text\n")[0]
+            page = page.replace(found[0], f"{code}```\n\n```text\n{cut_like(printed, block.shown)}```\n")
     PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]).resolve())

@@ -103,7 +103,7 @@ def memory_rows(plan: Plan) -> list[str]:
     return [
         f"| a worker, bfloat16 | {2 * plan.parameters / gigabyte:.0f} GB of weights, and a batch |",
         f"| a worker, float32 | {4 * plan.parameters / gigabyte:.0f} GB of weights, and a batch |",
-        f"| a driver, or merge: hashes of ids | {8 * plan.examples / gigabyte:.1f} GB, three times that while sorted |",
+        f"| the last driver, or merge: hashes of ids | {24 * plan.examples / gigabyte:.1f} GB at most |",
         f"| a driver: batches begun | {-(-2 * plan.gpus * CHUNK // 98_304) + 2} batches of 98,304 rows |",
         f"| disk: parts of an unfinished run | {chunks:,.0f} files |",
     ]
