@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ pytest.importorskip("ray")
 
 KILLS = 10
 CHUNK = 128
-"""Smaller than usual: a worker must be able to finish one between two kills on a slow machine."""
+"""Smaller than usual, so that there are chunks enough to be hit."""
 
 
 def small_popqa(shared: Path, folder: Path, rows: int) -> Path:
@@ -46,28 +47,32 @@ def workers_of(raylet: int) -> list[int]:
 
 
 class Killer(threading.Thread):
-    """Kills a worker or a whole node, at random moments, and has a new node take the place of a lost one."""
+    """Kills a worker or a node, at random moments after another chunk was done; a new node replaces a lost one."""
 
-    def __init__(self, cluster: Any, kills: int, seed: int) -> None:
+    def __init__(self, cluster: Any, kept: Path, kills: int, seed: int) -> None:
         super().__init__(daemon=True)
-        self.cluster, self.left, self.random = cluster, kills, random.Random(seed)
+        self.cluster, self.kept, self.kills, self.random = cluster, kept, kills, random.Random(seed)
         self.killed: list[str] = []
         self.over = threading.Event()
 
     def run(self) -> None:
-        while len(self.killed) < self.left and not self.over.wait(self.random.uniform(2, 12)):
+        before = 0
+        while len(self.killed) < self.kills and not self.over.wait(0.2):
+            done = len(list(self.kept.glob("*.json")))
             nodes = list(self.cluster.worker_nodes)
             alive = [(node, pid) for node in nodes for pid in workers_of(raylet_of(node))]
-            if not alive:
+            if done <= before or not alive or self.over.wait(self.random.uniform(0, 3)):
                 continue
+            before = done
             node, pid = self.random.choice(alive)
             if self.random.random() < 0.3:
                 self.cluster.remove_node(node, allow_graceful=False)
                 self.cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
                 self.killed.append("node")
             else:
-                os.kill(pid, signal.SIGKILL)
-                self.killed.append("worker")
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed.append("worker")
 
 
 def raylet_of(node: Any) -> int:
@@ -80,9 +85,9 @@ def test_ten_kills_at_random_moments_change_no_byte(
     import curate
 
     monkeypatch.setattr("curate.chunks.CHUNK", CHUNK)
-    data = small_popqa(shared, tmp_path, 14_267)
+    data = small_popqa(shared, tmp_path, 6000)
     settings: dict[str, Any] = {"by": "loss", "model": stories, "device": "cpu"}
-    killer = Killer(cluster, KILLS, seed=0)
+    killer = Killer(cluster, tmp_path / ".there.parquet.parts", KILLS, seed=0)
     killer.start()
     there = curate.score(data, output=tmp_path / "there.parquet", engine="ray", workers=2, **settings)
     killer.over.set()
