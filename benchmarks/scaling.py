@@ -27,6 +27,7 @@ from curate.datasets.read import read
 from curate.prompts import DEFAULT
 
 GOALS = {"ray": 1.6, "shards": 1.8}
+RAY = ("--engine", "ray", "--ray-address", "local", "--workers", "2", "--cpus", "1")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -59,7 +60,7 @@ def measure(data: Path, model: Path, folder: Path) -> dict[str, dict[str, float]
     score = ["score", data, "--by", "loss", "--model", model, "--device", "cpu", "--quiet", "--json", "-o"]
     results = {
         "local": timed([[*score, folder / "local.parquet"]]),
-        "ray": timed([[*score, folder / "ray.parquet", "--engine", "ray", "--workers", "2", "--cpus", "1"]]),
+        "ray": timed([[*score, folder / "ray.parquet", *RAY]]),
         "shards": timed(
             [[*score, folder / "shards", "--shard", f"{n}/2"] for n in (1, 2)],
             ["merge", folder / "shards", "-o", folder / "shards.parquet", "--json"],

@@ -22,7 +22,10 @@ ValidateEngine = Annotated[
     str, typer.Option("--engine", help="local, or ray: every trial, arm and seed as a task of a Ray cluster.")
 ]
 RayAddress = Annotated[
-    str | None, typer.Option(help="For ray: the head node, as 10.0.0.1:6379. Else the cluster on this machine.")
+    str | None,
+    typer.Option(
+        help="For ray: the head node, as 10.0.0.1:6379, or local. Else the cluster this machine is in, if any."
+    ),
 ]
 Workers = Annotated[
     str | None,

@@ -44,7 +44,7 @@ class Part:
     def make(self, runner: Runner, arms: Sequence[Arm]) -> None:
         """Do it, unless it is there already."""
         if self.arm is None:
-            runner._base()
+            list(runner.run([], []))
             return
         arm = next(arm for arm in arms if arm.name == self.arm)
         if self.trial is not None:
