@@ -7,9 +7,9 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,33 +46,27 @@ def workers_of(raylet: int) -> list[int]:
     return found
 
 
-class Killer(threading.Thread):
-    """Kills a worker or a node, at random moments after another chunk was done; a new node replaces a lost one."""
-
-    def __init__(self, cluster: Any, kept: Path, kills: int, seed: int) -> None:
-        super().__init__(daemon=True)
-        self.cluster, self.kept, self.kills, self.random = cluster, kept, kills, random.Random(seed)
-        self.killed: list[str] = []
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        before = 0
-        while len(self.killed) < self.kills and not self.over.wait(0.2):
-            done = len(list(self.kept.glob("*.json")))
-            nodes = list(self.cluster.worker_nodes)
-            alive = [(node, pid) for node in nodes for pid in workers_of(raylet_of(node))]
-            if done <= before or not alive or self.over.wait(self.random.uniform(0, 3)):
-                continue
-            before = done
-            node, pid = self.random.choice(alive)
-            if self.random.random() < 0.3:
-                self.cluster.remove_node(node, allow_graceful=False)
-                self.cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-                self.killed.append("node")
-            else:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed.append("worker")
+def kill_now_and_then(cluster: Any, kept: Path, seed: int, over: Callable[[], bool]) -> list[str]:
+    """Kill a worker or a node at random moments, each after another chunk was done; a new node replaces a lost one."""
+    rng, killed, before = random.Random(seed), [], 0
+    while len(killed) < KILLS and not over():
+        time.sleep(0.2)
+        done = len(list(kept.glob("*.json")))
+        alive = [(node, pid) for node in list(cluster.worker_nodes) for pid in workers_of(raylet_of(node))]
+        if done <= before or not alive:
+            continue
+        time.sleep(rng.uniform(0, 3))
+        before = done
+        node, pid = rng.choice(alive)
+        if rng.random() < 0.3:
+            cluster.remove_node(node, allow_graceful=False)
+            cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+            killed.append("node")
+        else:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed.append("worker")
+    return killed
 
 
 def raylet_of(node: Any) -> int:
@@ -87,15 +81,15 @@ def test_ten_kills_at_random_moments_change_no_byte(
     monkeypatch.setattr("curate.chunks.CHUNK", CHUNK)
     data = small_popqa(shared, tmp_path, 6000)
     settings: dict[str, Any] = {"by": "loss", "model": stories, "device": "cpu"}
-    killer = Killer(cluster, tmp_path / ".there.parquet.parts", KILLS, seed=0)
-    killer.start()
-    there = curate.score(data, output=tmp_path / "there.parquet", engine="ray", workers=2, **settings)
-    killer.over.set()
-    killer.join()
-    print(killer.killed)
+    there = tmp_path / "there.parquet"
+    with ThreadPoolExecutor(1) as beside:
+        run = beside.submit(curate.score, data, output=there, engine="ray", workers=2, **settings)
+        killed = kill_now_and_then(cluster, tmp_path / ".there.parquet.parts", seed=0, over=run.done)
+        run.result()
+    print(killed)
     here = curate.score(data, output=tmp_path / "here.parquet", **settings)
     assert there.read_bytes() == here.read_bytes()
-    assert len(killer.killed) == KILLS, "the run was over too soon to be hit that often"
+    assert len(killed) == KILLS, "the run was over too soon to be hit that often"
 
 
 def test_a_head_that_is_lost_costs_the_run_but_no_chunk(
