@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from curate.engines.placing import resources_of, room_for
+from curate.engines.placing import absolute, resources_of, room_for
 from curate.engines.pool import IN_HAND, Pool
 from curate.engines.session import ray_session
 from curate.engines.settings import EngineOptions
@@ -16,6 +15,7 @@ from curate.engines.worker import Worker
 from curate.errors import SettingError
 from curate.estimators.base import Estimator
 from curate.estimators.registry import EstimatorOptions, build, check_spec
+from curate.prompts import TEMPLATES
 from curate.records import Example, Score
 
 ON_WORKERS = frozenset({"loss"})
@@ -84,8 +84,5 @@ def _remote(ray: Any, spec: str, options: EstimatorOptions, engine: EngineOption
 
 def _absolute(options: EstimatorOptions) -> EstimatorOptions:
     """Paths that mean the same whatever folder a worker runs in."""
-    fields = {name: getattr(options, name) for name in ("model", "template", "shots_from")}
-    paths: dict[str, Any] = {
-        n: str(Path(p).resolve()) for n, p in fields.items() if isinstance(p, (str, Path)) and Path(p).exists()
-    }
-    return replace(options, **paths)
+    template = options.template if options.template in TEMPLATES else absolute(options.template)
+    return replace(options, model=absolute(options.model), template=template, shots_from=absolute(options.shots_from))

@@ -1,8 +1,10 @@
-"""Where on a cluster something that needs a model runs: on a GPU of its own where there are any, else on processors."""
+"""Where on a cluster something that needs a model runs, and what it must be told differently there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from curate.errors import SettingError
 
@@ -23,3 +25,8 @@ def room_for(resources: Mapping[str, float], there: Mapping[str, float]) -> int:
     """How many such workers the cluster has room for; at least one, which may have to wait for a node."""
     unit = "GPU" if "num_gpus" in resources else "CPU"
     return max(1, int(there.get(unit, 0) // resources[f"num_{unit.lower()}s"]))
+
+
+def absolute(data: Any) -> Any:
+    """A path that means the same in any folder, which a worker may run in; anything else as it is."""
+    return str(Path(data).resolve()) if isinstance(data, (str, Path)) and Path(data).exists() else data

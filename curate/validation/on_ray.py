@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from curate.datasets.read import read
-from curate.engines.placing import resources_of
+from curate.engines.placing import absolute, resources_of
 from curate.engines.session import ray_session
 from curate.engines.settings import EngineOptions
 from curate.errors import EngineError
+from curate.prompts import TEMPLATES
 from curate.selecting import Selection
 from curate.validation.arms import Arm, read_arms
 from curate.validation.outcome import Validation
@@ -58,7 +59,10 @@ def validate_on_ray(arguments: Mapping[str, Any], engine: EngineOptions, say: Ca
     """What `validate` gives for these arguments, on a cluster."""
     given = dict(arguments)
     given["splits"], given["eval"] = _carried(given["splits"]), _carried(given["eval"])
-    given["model"] = _carried(given["model"])
+    given["model"] = absolute(given["model"])
+    given["lm_eval"] = [absolute(task) for task in given["lm_eval"]]
+    if given["template"] is not None and given["template"] not in TEMPLATES:
+        given["template"] = absolute(given["template"])
     given["output"] = str(Path(given["output"]).resolve())
     trials, runs = _parts(given)
     (Path(given["output"]) / PARTS).mkdir(parents=True, exist_ok=True)
@@ -127,12 +131,10 @@ def _got(ray: Any, reference: Any) -> Any:
 
 def _carried(data: Any) -> Any:
     """The data as a worker can have it: paths that mean the same in any folder, tables instead of open files."""
-    if isinstance(data, (str, Path)):
-        return str(Path(data).resolve()) if Path(data).exists() else data
-    if isinstance(data, (list, tuple)) and all(isinstance(item, (str, Path)) for item in data):
-        return [_carried(item) for item in data]
+    if isinstance(data, (list, tuple)):
+        return [absolute(item) for item in data]
     if isinstance(data, Selection):
         return {name: data.table(name) for name in data}
     if isinstance(data, Mapping):
         return {name: _carried(item) for name, item in data.items()}
-    return data
+    return absolute(data)
