@@ -24,7 +24,8 @@ def ray_session(address: str | None) -> Iterator[Any]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"No Ray cluster can be reached at {address or 'this machine'}: {str(error).splitlines()[0]}",
-            expected="the address of the head node, such as 10.0.0.1:6379, and the same versions of Ray and Python",
+            expected="the address of the head node, such as 10.0.0.1:6379, the same versions of Ray and Python, "
+            "and the cluster's token if it asks for one",
             try_next="ray status, on the head node",
         ) from error
     try:
