@@ -11,8 +11,8 @@ read the same number of tokens with about the same mean loss.
 Answers: answers a second of curate's greedy decoding and of lm-evaluation-harness's generate_until at the better of two
 batch sizes, of the finetuned model zero-shot and of the untouched one after solved examples. The texts must be equal.
 
-Seconds are those of the processor at one thread, the best of the rounds: on a machine with other work they are disturbed
-less than seconds of the clock.
+Seconds are those of the processor at one thread, the best of the rounds: on a machine with other work they are
+disturbed less than seconds of the clock.
 """
 
 from __future__ import annotations

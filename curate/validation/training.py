@@ -17,6 +17,7 @@ from curate.records import Example
 from curate.shots import solution
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting
+from curate.validation.loggers import run_name
 from curate.validation.processes import processes
 
 if TYPE_CHECKING:
@@ -145,9 +146,10 @@ def train(
     seed: int,
     checkpoints: Path,
     report_to: str = "none",
+    logs: Path | None = None,
 ) -> Trained:
     """Train `model`: the loaded one, an adapter on it, or a copy of it; goes on from the last checkpoint, if any."""
-    trainer = _trainer(model, loaded, items, held_out, config, fitting, seed, checkpoints, report_to)
+    trainer = _trainer(model, loaded, items, held_out, config, fitting, seed, checkpoints, report_to, logs)
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     rows = training_rows(trainer.state.log_history)
     kept = trainer.state.best_global_step
@@ -183,6 +185,7 @@ def _trainer(
     seed: int,
     checkpoints: Path,
     report_to: str,
+    logs: Path | None,
 ) -> Any:
     from transformers import EarlyStoppingCallback, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
@@ -213,6 +216,7 @@ def _trainer(
         metric_for_best_model="merit" if stopping else None,
         logging_strategy="epoch",
         report_to=[] if report_to == "none" else [report_to],
+        run_name=run_name(logs),
         disable_tqdm=True,
         use_cpu=loaded.device.type == "cpu" and not sharded,
         dataloader_pin_memory=cuda,

@@ -1,8 +1,8 @@
 """The pictures of the pages, from what the commands on them leave behind; needs Chromium for the report.
 
-    curate demo -o demo
-    (cd reader; the blocks of docs/quickstart.md)
-    python docs/tables/pictures.py --quickstart reader --demo demo
+curate demo -o demo
+(cd reader; the blocks of docs/quickstart.md)
+python docs/tables/pictures.py --quickstart reader --demo demo
 """
 
 from __future__ import annotations
