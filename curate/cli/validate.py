@@ -44,7 +44,7 @@ def validate(
     dtype: Annotated[
         str, typer.Option(help="auto (bfloat16 on a GPU, else float32), float32, bfloat16 or float16.")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     base_shots: Annotated[
         int, typer.Option(min=0, help="Ask the untouched model also after so many solved training examples.")
