@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from curate.report.figures import label
 from curate.simulation.experiment import Row, Shown, Tables
-from curate.simulation.synthetic_summary import ARMS, correlation, in_points, mean_interval, moves, trend
+from curate.simulation.map import EXPOSURES_KEPT
+from curate.simulation.synthetic_summary import ARMS, correlation, in_points, mean_interval, moves, points, trend
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+SHOWN = ("top", "bottom")
 
 
 def summarise(tables: Tables) -> dict[str, Any]:
@@ -35,9 +39,9 @@ def _factor(factor: str, tables: Tables) -> dict[str, Any]:
                 "value": value,
                 "middle": value == middle,
                 **_place([r for r in results if r["value"] == value], [r for r in pretraining if r["value"] == value]),
-                "gap": mean_interval(gap[number], "difference"),
-                "change": mean_interval(gap[number] - gap[values.index(middle)], "difference"),
-                "gap_at_last": mean_interval(gaps(results, value, "accuracy_at_last"), "difference"),
+                "gap": mean_interval(gap[number].tolist(), "difference"),
+                "change": mean_interval((gap[number] - gap[values.index(middle)]).tolist(), "difference"),
+                "gap_at_last": mean_interval(gaps(results, value, "accuracy_at_last").tolist(), "difference"),
             }
             for number, value in enumerate(values)
         ],
@@ -62,8 +66,7 @@ def gaps(results: Sequence[Row], value: float, column: str) -> NDArray[np.float6
     import numpy as np
 
     top, bottom = (
-        {row["seed"]: row[column] for row in results if row["arm"] == arm and row["value"] == value}
-        for arm in ("top", "bottom")
+        {row["seed"]: row[column] for row in results if row["arm"] == arm and row["value"] == value} for arm in SHOWN
     )
     return np.array([top[seed] - bottom[seed] for seed in sorted(top)])
 
@@ -83,35 +86,52 @@ def verdict(factors: Sequence[Mapping[str, Any]]) -> str:
 
 def spoken(factor: str) -> str:
     """A factor in words."""
-    return {"alpha": "skew of popularity", "answer_alpha": "skew of answers"}.get(factor, factor.replace("_", " "))
+    words = {
+        "alpha": "skew of popularity",
+        "answer_alpha": "skew of answers",
+        EXPOSURES_KEPT: "relations at equal exposures",
+    }
+    return words.get(factor, factor.replace("_", " "))
 
 
 def shown(summary: Mapping[str, Any]) -> list[Shown]:
-    """A table of all places, then one of the trends."""
+    """The trends, all places, and how they compare with the default."""
     factors = summary["factors"]
-    rows = [
-        [
-            spoken(found["factor"]),
-            f"{place['value']:g}{' (default)' if place['middle'] else ''}",
-            f"{100 * place['memorisation']:.1f}",
-            f"{place['bottom_exposures']:.0f}",
-            *(f"{100 * place['arms'][arm]:.1f}" for arm in ("top", "bottom")),
-            in_points(place["gap"]),
-            "" if place["middle"] else in_points(place["change"]),
-            f"{100 * place['gap_at_last']['difference']:+.1f}",
-        ]
-        for found in factors
-        for place in found["places"]
-    ]
-    headers = ["factor", "value", "memorised %", "exposures*", label("top"), label("bottom"), "gap", "minus default's"]
     trends = [[spoken(found["factor"]), moves(found["trend"]), correlation(found["trend"])] for found in factors]
+    found_at = [(_named(found, place), place) for found in factors for place in found["places"]]
     seeds = factors[0]["places"][0]["seeds"]
     return [
-        Shown("How the gap moves with each factor", ["factor", "the gap", "over seeds"], trends),
+        Shown("How the gap between FT-Top and FT-Bottom moves", ["with", "it", "over seeds"], trends),
         Shown(
-            f"FT-Top minus FT-Bottom in points, one factor at a time, mean of {seeds} seeds "
-            "(* how often a fact of FT-Bottom was met in pretraining)",
-            [*headers, "gap, last step"],
-            rows,
+            f"The gap in points, one factor at a time, mean of {seeds} seeds; exposures: how often a fact of FT-Bottom "
+            "was met in pretraining; *: the default",
+            ["factor", "value", "memorised %", "exposures", "gap", "95% interval"],
+            [
+                [
+                    *named,
+                    f"{100 * place['memorisation']:.1f}",
+                    f"{place['bottom_exposures']:.0f}",
+                    f"{100 * place['gap']['difference']:+.1f}",
+                    points(place["gap"]),
+                ]
+                for named, place in found_at
+            ],
+        ),
+        Shown(
+            "Accuracy (%), the gap minus that of the default in the same seed, and the gap without early stopping",
+            ["factor", "value", *map(label, SHOWN), "minus the default's", "after the last step"],
+            [
+                [
+                    *named,
+                    *(f"{100 * place['arms'][arm]:.1f}" for arm in SHOWN),
+                    "" if place["middle"] else in_points(place["change"]),
+                    in_points(place["gap_at_last"]),
+                ]
+                for named, place in found_at
+            ],
         ),
     ]
+
+
+def _named(found: Mapping[str, Any], place: Mapping[str, Any]) -> tuple[str, str]:
+    return spoken(found["factor"]), f"{place['value']:g}{' *' if place['middle'] else ''}"

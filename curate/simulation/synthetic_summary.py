@@ -143,7 +143,8 @@ def verdict(settings: Sequence[Mapping[str, Any]], trends: Mapping[str, Mapping[
     return (
         f"With {100 * setting['memorisation']['share']:.1f}% of all facts memorised, finetuning on the most popular "
         f"subjects instead of the least popular changes accuracy by {100 * gap['difference']:+.1f} points "
-        f"(95% interval {points(gap)}){'' if sure else ', no clear difference'}; instead of all of them, by "
+        f"({'95% interval ' if gap['low'] is not None else ''}{points(gap)})"
+        f"{'' if sure else ', no clear difference'}; instead of all of them, by "
         f"{100 * whole['difference']:+.1f} ({points(whole)})."
     )
 

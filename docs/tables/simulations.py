@@ -2,8 +2,8 @@
 
 python docs/tables/simulations.py RUNS
 
-RUNS holds the folders facts, steps, zipf, map and one-layer. Between `<!-- facts/0 -->` and `<!-- end -->` comes the
-first table that `curate simulate facts` prints, in place of `facts/verdict` its sentence; every figure that a page
+RUNS holds the folders facts, steps, zipf, map, one-layer and sweep. Between `<!-- facts/0 -->` and `<!-- end -->` comes
+the first table that `curate simulate facts` prints, in place of `facts/verdict` its sentence; every figure that a page
 shows is copied, figures/simulations/facts--accuracy.png from RUNS/facts/figures/accuracy.png.
 """
 
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
+
+from PIL import Image
 
 from curate.simulation.registry import find_experiment
 
@@ -28,7 +29,7 @@ def made(runs: Path, name: str, what: str) -> str:
     summary = json.loads((runs / name / "summary.json").read_text(encoding="utf-8"))
     if what == "verdict":
         return f"> {summary['verdict']}"
-    table = find_experiment(name).shown(summary)[int(what)]
+    table = find_experiment(summary["experiment"]).shown(summary)[int(what)]
     headers, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (table.headers, *table.rows))
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join([f"*{table.title}:*", "", *(f"| {' | '.join(line)} |" for line in lines)])
@@ -42,7 +43,8 @@ def fill(page: Path, runs: Path) -> None:
     for name, figure in FIGURE.findall(text):
         target = DOCS / "figures" / "simulations" / f"{name}--{figure}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(runs / name / "figures" / figure, target)
+        with Image.open(runs / name / "figures" / figure) as png:
+            png.convert("RGB").quantize(64).save(target, optimize=True)  # a third of the size, to the eye the same
 
 
 if __name__ == "__main__":

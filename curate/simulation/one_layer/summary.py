@@ -133,7 +133,7 @@ def _arm_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
     return Shown(
         f"Attention to the subject (Att) and accuracy (%) on unseen subjects by finetuning step, "
         f"mean of {settings[0]['seeds']} seeds",
-        [*named, "arm", "Att at 0", f"at {EARLY}", "at end", "best %", "at step", "end %", "of relation's"],
+        [*named, "arm", "Att at 0", f"at {EARLY}", "at end", "best %", "at step", "end %", "among %"],
         [
             [
                 *begin,
