@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,docs,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,lm-eval,ray,docs,dev]'
 	touch $@
 
 demo: $(VENV)/installed

@@ -10,25 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import Progress, parts_beside
-from curate.datasets.ray_data import is_ray_dataset
-from curate.datasets.rows import ScoredRows, open_rows
+from curate.datasets.rows import ScoredRows
 from curate.datasets.stream import ParquetStream
-from curate.datasets.write import (
-    check_not_input,
-    check_writable,
-    manifest_path,
-    whole_file,
-    with_manifest,
-    write_json,
-)
-from curate.engines.on_ray import estimators_of
-from curate.engines.settings import EngineOptions
+from curate.datasets.write import manifest_path, whole_file, with_manifest, write_json
 from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
-from curate.estimators.registry import EstimatorOptions
+from curate.job import READING, prepare
 from curate.manifest import manifest_for
 from curate.passing import ScoringPass
-from curate.prompts import default_template
 from curate.sharding import Shard, find_shard, fingerprint_of
 from curate.wikipedia.options import PageviewOptions
 
@@ -97,35 +86,16 @@ def score(
         >>> score(rows, by="column:views")[0]["score_views"]
         90.0
     """
-    specs = [by] if isinstance(by, str) else list(by or ())
-    columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
-    pageviews = PageviewOptions(**{name: value for name, value in settings.items() if name not in columns})
-    part = find_shard(shard)
-    engines = EngineOptions(engine or ("ray" if is_ray_dataset(data) else "local"), ray_address, workers, cpus)
+    asked = {**locals(), **settings}
+    unknown = settings.keys() - READING - PageviewOptions.names()
+    if unknown:
+        raise TypeError(f"score() got an unexpected keyword argument {min(unknown)!r}")
     target = None if output is None else Path(output)
-    if target is not None:
-        check_not_input(data, target)
-        check_writable(target)
-    rows = open_rows(data, **columns)
-    options = EstimatorOptions(
-        model=model,
-        reduction=reduction,
-        dtype=dtype,
-        device=device,
-        processes=processes,
-        revision=revision,
-        template=template or default_template(rows.roles),
-        answers=answers,
-        shots=shots,
-        shots_from=shots_from,
-        allow_pickle=allow_pickle,
-        pageviews=pageviews,
-        input_columns=tuple(rows.schema.names),
-    )
-    with estimators_of(specs, options, engines) as estimators:
+    job = prepare(data, by, target, find_shard(shard), asked)
+    with job.estimators() as estimators:
         if target is None:
-            return rows.restore(score_table(rows, estimators, progress=progress, shard=part))
-        score_file(rows, estimators, target, progress, shard=part)
+            return job.rows.restore(score_table(job.rows, estimators, progress=progress, shard=job.shard))
+        score_file(job.rows, estimators, target, progress, shard=job.shard)
     return target
 
 

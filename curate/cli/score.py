@@ -14,7 +14,7 @@ from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Preset, Quiet
 
 if TYPE_CHECKING:
     from curate.datasets.rows import ScoredRows
-    from curate.estimators.registry import EstimatorOptions
+    from curate.job import ScoringJob
     from curate.scoring import Scored
 
 
@@ -92,73 +92,22 @@ def score(
 
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
-    from curate.datasets.rows import open_rows
-    from curate.datasets.write import check_not_input, check_writable
-    from curate.engines.on_ray import estimators_of
-    from curate.engines.settings import EngineOptions
-    from curate.estimators.registry import EstimatorOptions, check_spec
-    from curate.prompts import default_template
+    asked = locals()
+    from curate.job import prepare
     from curate.scoring import score_file
     from curate.sharding import find_shard
-    from curate.wikipedia.options import PageviewOptions
 
     out = Output(json, quiet)
-    for spec in by:
-        check_spec(spec)
     part = find_shard(shard)
-    where = EngineOptions(engine, ray_address, workers, cpus)
     output = engines.shard_output(output, part)
-    check_not_input(dataset, output)
-    check_writable(output, frozenset({".parquet"}))
-    rows = open_rows(
-        dataset,
-        preset=preset,
-        split=split,
-        question_column=question_column,
-        answer_column=answer_column,
-        subject_column=subject_column,
-        relation_column=relation_column,
-        choices_column=choices_column,
-        id_column=id_column,
-    )
-    pageviews = PageviewOptions(
-        views_from=views_from,
-        window=window,
-        project=project,
-        access=access,
-        agent=agent,
-        contact=contact,
-        pageviews_url=pageviews_url,
-        mediawiki_url=mediawiki_url,
-        title_column=title_column,
-        qid_column=qid_column,
-        subject_template=tuple(subject_template or ()),
-        rate=rate,
-        refresh=refresh,
-        offline=offline,
-    )
-    options = EstimatorOptions(
-        model=model,
-        reduction=reduction,
-        dtype=dtype,
-        device=device,
-        processes=processes,
-        revision=revision,
-        template=template or default_template(rows.roles),
-        answers=answers,
-        shots=shots,
-        shots_from=shots_from,
-        allow_pickle=allow_pickle,
-        pageviews=pageviews,
-        input_columns=tuple(rows.schema.names),
-    )
+    job = prepare(dataset, by, output, part, asked)
     if dry_run:
-        _plan(out, rows, by, options, output)
+        _plan(out, job, output)
         return
-    with estimators_of(by, options, where) as estimators:
+    with job.estimators() as estimators:
         started = time.perf_counter()
         with out.progress() as progress:
-            scored = score_file(rows, estimators, output, progress, or_nothing=max_missing is None, shard=part)
+            scored = score_file(job.rows, estimators, output, progress, max_missing is None, part)
     views.note_lookups(out, estimators)
     seconds = time.perf_counter() - started
     _report(out, scored, output, seconds)
@@ -167,16 +116,17 @@ def score(
         raise typer.Exit(EXIT_MISSING)
 
 
-def _plan(out: Output, data: ScoredRows, by: list[str], options: EstimatorOptions, output: Path) -> None:
-    table = data.store.columns(data.schema.names)
+def _plan(out: Output, job: ScoringJob, output: Path) -> None:
+    rows, options, by = job.rows, job.options, job.specs
+    table = rows.store.columns(rows.schema.names)
     plan: dict[str, Any] = {
         "dry_run": True,
-        "rows": len(data),
-        "columns": data.roles.as_dict(),
+        "rows": len(rows),
+        "columns": rows.roles.as_dict(),
         "estimators": by,
         "output": str(output),
     }
-    lines = [f"{len(data)} examples of {data.name}; columns {_columns(data)}", f"by {', '.join(by)}"]
+    lines = [f"{len(rows)} examples of {rows.name}; columns {_columns(rows)}", f"by {', '.join(by)}"]
     if "loss" in by and options.model is not None:
         from curate.estimators.asking import ask
         from curate.estimators.registry import read_shots
@@ -185,7 +135,7 @@ def _plan(out: Output, data: ScoredRows, by: list[str], options: EstimatorOption
 
         template = find_template(options.template)
         shots = read_shots(template, options)
-        asks = [ask(example, template, shots, options.answers) for example in data.examples(table)]
+        asks = [ask(example, template, shots, options.answers) for example in rows.examples(table)]
         texts = {prompt + completion for asked in asks for prompt, completion in asked.pairs}
         tokens = sum(len(ids) for ids in load_tokenizer(options.model, options.revision)(list(texts))["input_ids"])
         plan["loss"] = {"sequences": len(texts), "tokens": tokens}
@@ -194,7 +144,7 @@ def _plan(out: Output, data: ScoredRows, by: list[str], options: EstimatorOption
         from curate.estimators.registry import build
 
         estimator: Any = build("pageviews", options)
-        plan["pageviews"], line = views.plan(estimator, list(data.examples(table, extra=estimator.columns)))
+        plan["pageviews"], line = views.plan(estimator, list(rows.examples(table, extra=estimator.columns)))
         lines.append(line)
     out.result(plan, *lines, f"would write {output}")
 
