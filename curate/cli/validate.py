@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import curate.cli.engines as engines
 from curate.cli.console import DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 
@@ -43,7 +44,7 @@ def validate(
     dtype: Annotated[
         str, typer.Option(help="auto (bfloat16 on a GPU, else float32), float32, bfloat16 or float16.")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     base_shots: Annotated[
         int, typer.Option(min=0, help="Ask the untouched model also after so many solved training examples.")
@@ -53,6 +54,10 @@ def validate(
         typer.Option(help="A task of lm-evaluation-harness, or its YAML file, for every arm. Repeatable."),
     ] = None,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, wandb or trackio.")] = "none",
+    engine: engines.ValidateEngine = "local",
+    ray_address: engines.RayAddress = None,
+    workers: engines.Workers = None,
+    cpus: engines.Cpus = 1,
     preset: Preset = None,
     split: Split = None,
     dry_run: DryRun = False,
@@ -111,6 +116,10 @@ def validate(
         device=device,
         revision=revision,
         report_to=report_to,
+        engine=engine,
+        ray_address=ray_address,
+        workers=workers,
+        cpus=cpus,
         base_shots=base_shots,
         lm_eval=lm_eval or (),
         progress=out.note,

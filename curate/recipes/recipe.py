@@ -117,6 +117,8 @@ class ValidationSettings:
     tune: str = "off"
     by: str | None = None
     dtype: str = "auto"
+    base_shots: int = 0
+    lm_eval: tuple[str, ...] = ()
     report_to: str = "none"
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from curate.prompts import Template
 from curate.records import Example
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting, first_fitting, out_of_memory
+from curate.validation.loggers import logging_to
 from curate.validation.methods import collect, is_sharded, trainable
 from curate.validation.processes import is_first, processes
 from curate.validation.training import Trained, train, training_items
@@ -42,6 +43,7 @@ def finetuned(
     report_to: str = "none",
     say: Callable[[str], None] = lambda line: None,
     remember: Callable[[Fitting], None] = lambda fitting: None,
+    logs: Path | None = None,
 ) -> Iterator[Finetuned]:
     """Finetune on the examples; inside the `with` the model is finetuned, afterwards it is the base again.
 
@@ -50,6 +52,7 @@ def finetuned(
     `patience` epochs without better ones. With a folder for `checkpoints`, a stopped training goes on from the
     last one. When memory runs out it goes on from there with less at a time, the batch staying what it is, and
     `remember` is told with what. Of several processes each can only end then: the others wait for it in vain.
+    The logger `report_to` writes to the folder `logs`, if it writes files, and names its run after its last two parts.
     """
     from transformers import set_seed
 
@@ -64,7 +67,7 @@ def finetuned(
             model = undo.enter_context(trainable(loaded, config))
             with undo:
                 try:
-                    trained = _train(model, loaded, examples, config, template, fitting, seed, folder, report_to)
+                    trained = _train(model, loaded, examples, config, template, fitting, seed, folder, report_to, logs)
                 except RuntimeError as error:
                     fitting = _smaller(fitting, error, remember, say)
                     continue
@@ -94,12 +97,14 @@ def _train(
     seed: int,
     folder: Path,
     report_to: str,
+    logs: Path | None,
 ) -> Trained:
     part, held_out = split_held_out(examples, config.held_out_rows(len(examples)), seed)
     items = training_items(loaded, part, template)
     held_out_items = training_items(loaded, held_out, template) if held_out else []
     try:
-        return train(model, loaded, items, held_out_items, config, fitting, seed, folder.resolve(), report_to)
+        with logging_to(report_to, logs):
+            return train(model, loaded, items, held_out_items, config, fitting, seed, folder.resolve(), report_to, logs)
     except OSError as error:
         raise OutputError(
             f"A checkpoint cannot be written to {folder}: {error.strerror or error}.",

@@ -28,15 +28,21 @@ def is_first() -> bool:
 def join(device: str) -> None:
     """Wait for the other processes of this command, each of which gets a GPU of its own if there are GPUs.
 
-    SettingError when that cannot be. Nothing to do for a single process, or for processes that have met before.
+    SettingError when that cannot be, as for one of several GPUs by its number: Trainer takes the first it sees.
     """
+    if device.startswith("cuda:") and device != "cuda:0":
+        raise SettingError(
+            f"Finetuning cannot be put on the device {device!r}.",
+            expected="auto, cpu, cuda or mps",
+            try_next=f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command, and no --device",
+        )
     if processes() == 1:
         return
     import torch
 
-    on_gpus = device in ("auto", "cuda") and torch.cuda.is_available()
+    on_gpus = device != "cpu" and torch.cuda.is_available()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
-    if device not in ("auto", "cuda", "cpu") or (on_gpus and here > torch.cuda.device_count()):
+    if on_gpus and here > torch.cuda.device_count():
         raise SettingError(
             f"{here} processes cannot run on the device {device!r} and {torch.cuda.device_count()} GPUs.",
             expected="a GPU for each process, or --device cpu",

@@ -171,6 +171,7 @@ class Runner:
             self.report_to,
             self.say,
             lambda fitting: self.parts.remember_fitting(config, fitting),
+            self.folder / "logs" / arm.name / (f"trial-{key}" if seed == TUNING_SEED else f"seed-{seed}"),
         )
 
 

@@ -17,6 +17,7 @@ from curate.records import Example
 from curate.shots import solution
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting
+from curate.validation.loggers import run_name
 from curate.validation.processes import processes
 
 if TYPE_CHECKING:
@@ -145,9 +146,10 @@ def train(
     seed: int,
     checkpoints: Path,
     report_to: str = "none",
+    logs: Path | None = None,
 ) -> Trained:
     """Train `model`: the loaded one, an adapter on it, or a copy of it; goes on from the last checkpoint, if any."""
-    trainer = _trainer(model, loaded, items, held_out, config, fitting, seed, checkpoints, report_to)
+    trainer = _trainer(model, loaded, items, held_out, config, fitting, seed, checkpoints, report_to, logs)
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     rows = training_rows(trainer.state.log_history)
     kept = trainer.state.best_global_step
@@ -183,6 +185,7 @@ def _trainer(
     seed: int,
     checkpoints: Path,
     report_to: str,
+    logs: Path | None,
 ) -> Any:
     from transformers import EarlyStoppingCallback, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
@@ -213,6 +216,7 @@ def _trainer(
         metric_for_best_model="merit" if stopping else None,
         logging_strategy="epoch",
         report_to=[] if report_to == "none" else [report_to],
+        run_name=run_name(logs),
         disable_tqdm=True,
         use_cpu=loaded.device.type == "cpu" and not sharded,
         dataloader_pin_memory=cuda,
@@ -221,6 +225,7 @@ def _trainer(
         ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
         **({"fsdp": True, "fsdp_config": fsdp} if sharded else {}),
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # or Trainer spreads one process over all GPUs it sees
     blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
     trainer = _trainer_class()(
         model=model,
@@ -253,6 +258,16 @@ def _trainer_class() -> Any:
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return self.sampler
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            if not model.training:  # Trainer sets every module's mode in every step, which small models feel
+                model.train()
+            loss = self.compute_loss(model, self._prepare_inputs(inputs), num_items_in_batch=num_items_in_batch)
+            self.accelerator.backward(loss)
+            return loss.detach()
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0  # nobody asks, and counting the model's parameters in every step takes a tenth of it
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -41,8 +41,9 @@ def described(name: str, command: Any) -> str:
     context = command.context_class(command, info_name=name)
     records = [parameter.get_help_record(context) for parameter in command.params]
     rows = [f"| `{option}` | {escaped(text)} |" for option, text in filter(None, records)]
-    shell = "\n".join(examples)
-    return f"## {name}\n\n{prose}\n\n```sh\n{shell}\n```\n\n| | |\n|---|---|\n" + "\n".join(rows)
+    shell = "\n".join(["```sh", *examples, "```"])
+    table = "\n".join(["| argument or option | meaning |", "|---|---|", *rows])
+    return f"## {name}\n\n{prose}\n\n{shell}\n\n{table}"
 
 
 def escaped(text: str) -> str:

@@ -36,7 +36,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def run(block: Block, folder: Path) -> str:
-    """What a block prints on standard output, blanks at line ends left out; CalledProcessError if it fails."""
+    """What a block prints on standard output, blanks at line ends left out; RuntimeError if it fails."""
     bin_ = folder.parent / f"{folder.name}-bin"
     bin_.mkdir(exist_ok=True)
     command = bin_ / "curate"
@@ -50,9 +50,9 @@ def run(block: Block, folder: Path) -> str:
         "PYTHONPATH": str(ROOT),
     }
     program = ["bash", "-eu"] if block.language == "sh" else [sys.executable, "-"]
-    done = subprocess.run(
-        program, input=block.text, cwd=folder, env=environment, check=True, text=True, capture_output=True
-    )
+    done = subprocess.run(program, input=block.text, cwd=folder, env=environment, text=True, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"This block failed:\n{block.text}\n{done.stderr}")
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.strip("\n").splitlines() if line.strip())
 
 
@@ -65,8 +65,11 @@ def cut_like(printed: str, shown: str) -> str:
 
 
 def without_fractions(text: str) -> str:
-    """The text, its decimal fractions made alike: their last digits depend on the processor. Counts stay."""
-    return re.sub(r"\s+", " ", re.sub(r"[-+−]?\d+\.\d+(e[-+]\d+)?", "#", text))
+    """The text, its decimal fractions made alike: their last digits depend on the processor. Counts stay.
+
+    Blanks and the lines of tables, which are as wide as the numbers, do not count.
+    """
+    return re.sub(r"[\s─]+", " ", re.sub(r"[-+−]?\d+\.\d+(e[-+]\d+)?", "#", text))
 
 
 def main(folder: Path) -> None:

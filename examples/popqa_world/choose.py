@@ -1,46 +1,51 @@
-"""Try ways of finetuning on the random half, with a seed and a test set apart from those that are reported.
+"""Try ways of finetuning, with a seed and a test set apart from those that are reported.
 
     python examples/popqa_world/choose.py WORK/popqa/questions/all.parquet s_pop WORK/popqa/model OUT
+    python examples/popqa_world/choose.py WORK/popqa/questions/all.parquet s_pop WORK/popqa/model OUT --controlled
 
-What is chosen by is the accuracy of the random half alone, so that no setting can favour top or bottom.
+What is chosen by is the accuracy of the random half alone, or with `--controlled`, which has no random half, the mean
+of top and bottom: no setting can favour either.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import curate
 
-TRIED = [
-    {"method": "lora", "learning_rate": 1e-3},
-    {"method": "lora", "learning_rate": 3e-3},
-    {"method": "full", "learning_rate": 3e-4},
-    {"method": "full", "learning_rate": 1e-3},
+METHODS = [
+    {"method": "lora", "learning_rate": 1e-3, "max_steps": 200},
+    {"method": "lora", "learning_rate": 3e-3, "max_steps": 200},
+    {"method": "full", "learning_rate": 3e-4, "max_steps": 200},
 ]
+STEPS = [{"method": "lora", "learning_rate": 1e-3, "max_steps": steps} for steps in (10, 20, 40)]
+CONTROLLED = {"country", "sport", "occupation"}
 SEED = 100
 
 
 def main() -> None:
-    questions, views, model, out = sys.argv[1:]
-    scored = curate.score(questions, f"column:{views}")
-    splits = curate.select(scored, random=0.5, holdout=0.2, seed=SEED)
-    for tried in TRIED:
-        name = f"{tried['method']}-{tried['learning_rate']}"
+    parser = argparse.ArgumentParser(description="Choose how to finetune.")
+    for name in ("questions", "views", "model", "out"):
+        parser.add_argument(name)
+    parser.add_argument("--controlled", action="store_true")
+    given = parser.parse_args()
+    scored = curate.score(given.questions, f"column:{given.views}")
+    if given.controlled:
+        where = [f"relation={','.join(sorted(CONTROLLED))}"]
+        splits = curate.select(scored, where=where, top=0.5, bottom=0.5, controlled_by="relation", seed=SEED)
+        arms = {name: splits[name] for name in ("top", "bottom")}
+    else:
+        splits = curate.select(scored, random=0.5, holdout=0.2, seed=SEED)
+        arms = {"random": splits["random"]}
+    test = splits["test" if given.controlled else "holdout"]
+    for tried in STEPS if given.controlled else METHODS:
+        name = "-".join(map(str, tried.values()))
+        folder = Path(given.out) / name
         result = curate.validate(
-            {"random": splits["random"]},
-            eval=splits["holdout"],
-            by=views,
-            model=model,
-            output=Path(out) / name,
-            seeds=[SEED],
-            batch_size=32,
-            max_steps=200,
-            **tried,
+            arms, eval=test, by=given.views, model=given.model, output=folder, seeds=[SEED], batch_size=32, **tried
         )
-        run = result.of("random")[0]
-        rows = [(row["step"], row["held_out_accuracy"]) for row in run.training if row["held_out_accuracy"] is not None]
-        print(name, f"{result.arm_rows()[1]['accuracy']:.3f}", f"best step {run.steps}", rows, flush=True)
+        print(name, *[f"{row['arm']} {100 * row['accuracy']:.1f}" for row in result.arm_rows()], flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Fill the tables and figures of a page under docs/results/ from the folder that commands.sh leaves.
+"""Fill the tables and figures of a page under docs/results/ from the folders of worlds that commands.sh leaves.
 
-    python examples/popqa_world/results.py WORK/popqa docs/results/popqa-world.md
+    python examples/popqa_world/results.py docs/results/popqa-world.md WORK/popqa
 
-Between `<!-- NAME -->` and `<!-- end -->` the page gets the table NAME; everything else is written by hand.
+Between `<!-- WORLD TABLE -->` and `<!-- end -->` the page gets that table; everything else is written by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from popqa_world.tables import (
     agreement_table,
     arms_table,
     memory_table,
+    quintiles_table,
     relations_table,
     selecting_table,
     world_table,
@@ -46,19 +47,21 @@ def correlations(scored: Path) -> tuple[dict[tuple[str, str], float], list[str]]
 
 
 def tables_of(work: Path) -> dict[str, str]:
-    """Every table that the world and the runs in a folder give, by name."""
+    """Every table that a world and the runs in its folder give, by name."""
     world = read_json(work / "world.json")
     runs = {path.name: read_json(path / "run/summary.json") for path in sorted(work.glob("by-*")) if done(path)}
     found = {"world": world_table(world), "memory": memory_table(world)}
-    found["agreement"] = agreement_table(*correlations(work / "scored.parquet"))
+    if (work / "scored.parquet").is_file():
+        found["agreement"] = agreement_table(*correlations(work / "scored.parquet"))
     found["selecting"] = selecting_table({name.removeprefix("by-"): summary for name, summary in runs.items()})
     for path in work.glob("*/run/summary.json"):
         name, summary = path.parents[1].name, read_json(path)
         found[f"{name} arms"] = arms_table(summary)
         found[f"{name} relations"] = relations_table(summary)
+        found[f"{name} quintiles"] = quintiles_table(summary)
         found[f"{name} verdict"] = summary["verdict"]
         found[f"{name} attention"] = (summary["attention"] or {}).get("sentence", "")
-    return found
+    return {f"{work.name} {name}": text for name, text in found.items()}
 
 
 def done(folder: Path) -> bool:
@@ -85,9 +88,11 @@ def copy_figures(work: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    work, page = map(Path, sys.argv[1:])
-    page.write_text(fill(page.read_text(), tables_of(work)))
-    copy_figures(work, page.parent / "figures")
+    page, *worlds = map(Path, sys.argv[1:])
+    tables = {name: text for work in worlds for name, text in tables_of(work).items()}
+    page.write_text(fill(page.read_text(), tables))
+    for work in worlds:
+        copy_figures(work, page.parent / "figures")
 
 
 if __name__ == "__main__":

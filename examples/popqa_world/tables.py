@@ -58,10 +58,18 @@ def relations_table(summary: Record, arms: Sequence[str] = ("top", "bottom")) ->
     """Accuracy of two arms by relation, relations with the most test questions first."""
     found: dict[str, dict[str, Record]] = {}
     for row in summary["relations"]:
-        found.setdefault(row["group"], {})[row["arm"]] = row
+        found.setdefault(row["relation"], {})[row["arm"]] = row
     order = sorted(found, key=lambda name: -found[name][arms[0]]["n"])
     rows = [[name, found[name][arms[0]]["n"], *[percent(found[name][a]["accuracy"]) for a in arms]] for name in order]
     return table(["relation", "test questions", *arms], rows)
+
+
+def quintiles_table(summary: Record) -> str:
+    """Accuracy of every arm in each fifth of the test questions, the most popular first."""
+    found: dict[str, list[str]] = {}
+    for row in sorted(summary["quintiles"], key=lambda row: row["quintile"]):
+        found.setdefault(row["arm"], []).append(percent(row["accuracy"]))
+    return table(["fifth, most viewed first", *map(str, range(1, 6))], [[arm, *found[arm]] for arm in found])
 
 
 def agreement_table(correlations: Mapping[tuple[str, str], float], names: Sequence[str]) -> str:

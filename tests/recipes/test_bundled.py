@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.datasets.sources import find_files
+from curate.demo import CONFIG, ESTIMATORS
 from curate.recipes.library import names, recipe_text
 from curate.recipes.run import overrides, resolve
 from curate.recipes.sources import origins
@@ -88,6 +89,7 @@ CHECKS = {
         ("popqa-controlled", "popqa/popQA.tsv", ["train"]),
         ("entity-questions", "entityquestions", ["train", "test"]),
         ("mmlu-history", "mmlu", ["train", "shots"]),
+        ("mmlu-history", "mmlu_hub_layout", ["train", "shots"]),
     ],
 )
 def test_the_recipes_find_their_parts_in_the_real_data(name: str, data: str, parts: list[str], shared: Path) -> None:
@@ -114,3 +116,8 @@ def test_list_names_every_recipe_and_show_prints_one_to_start_from(curate: Calla
     (tmp_path / "mine.yaml").write_text(shown)
     assert curate("run", "mine.yaml", "--data", DATA["popqa"](tmp_path), "--dry-run", "-o", "out").exit_code == 0
     assert not Path("out").exists()
+
+
+def test_the_recipe_of_the_world_is_what_the_demo_does() -> None:
+    assert resolve("world").finetuning == CONFIG
+    assert resolve("world").selection.by == ESTIMATORS[:1]

@@ -10,6 +10,8 @@ import pytest
 
 from curate.errors import RecipeError
 from curate.recipes.run import overrides, resolve
+from curate.validation.config import FinetuneConfig
+from tests.recipes.made import popqa
 
 GOOD = """\
 description: mine
@@ -46,6 +48,18 @@ def test_values_are_read_as_the_type_of_their_key_not_by_the_rules_of_yaml(tmp_p
     assert recipe.selection.band == "30:70"
     assert (recipe.selection.by, recipe.validation.by) == (("views",), "views")
     assert recipe.estimators.by == ("column:views",)
+
+
+def test_an_empty_section_has_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD.replace("  learning_rate: 1e-4\n", "  # learning_rate: 1e-4\n"))
+    assert resolve(tmp_path / "mine.yaml").finetuning == FinetuneConfig()
+    changed = resolve(tmp_path / "mine.yaml", overrides(settings=["finetuning.epochs=2"]))
+    assert changed.finetuning == FinetuneConfig(epochs=2)
+
+
+def test_a_recipe_in_python_has_no_lines() -> None:
+    with pytest.raises(RecipeError, match=r"^the recipe: selections is not"):
+        resolve({"model": {"name": "m"}, "selections": {}})
 
 
 @pytest.mark.parametrize(
@@ -128,6 +142,7 @@ def test_a_setting_on_the_command_line_comes_before_the_file(tmp_path: Path) -> 
 def test_mistakes_on_the_command_line_end_in_a_message(curate: Callable[..., Any], tmp_path: Path) -> None:
     wrong = {
         ("popqaa", "-o", "out"): ("There is no recipe 'popqaa'.", "curate run popqa"),
+        ("popqaa",): ("There is no recipe 'popqaa'.",),
         ("popqa",): ("There is no folder to work in.", "curate run popqa -o out/"),
         ("entity-questions", "-o", "out"): ("dataset.train is missing", "--data"),
         ("popqa", "--data", "nowhere.tsv", "-o", "out"): ("'nowhere.tsv'",),
@@ -147,3 +162,20 @@ def test_a_folder_of_somebody_else_is_left_alone(curate: Callable[..., Any], tmp
     assert result.exit_code == 1
     assert "did not make" in result.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_step_asks_for_is_said_in_the_words_of_the_recipe(
+    curate: Callable[..., Any], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    given = ("--data", popqa(tmp_path), "--model", tiny_model("llama"))
+    result = curate("run", "popqa", *given, "--by", "pageviews", "-o", "out")
+    assert result.exit_code == 1
+    assert "estimators.pageviews.contact you@example.org" in result.stderr
+    assert "--contact" not in result.stderr
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_scored(curate: Callable[..., Any]) -> None:
+    result = curate("run", "world", "--model", "./nowhere", "-o", "out")
+    assert result.exit_code == 1
+    assert "'./nowhere'" in result.stderr
+    assert not Path("out/scored.parquet").exists()

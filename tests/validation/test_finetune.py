@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,3 +203,15 @@ def test_of_several_processes_none_goes_on_alone_when_memory_runs_out(
     ):
         pass
     assert remembered == [Fitting(2, checkpointing=True)]
+
+
+def test_a_logger_writes_where_it_is_told_and_its_files_stay(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "mine")
+    config = replace(CONFIG, max_steps=2)
+    logs = tmp_path / "logs" / "top" / "seed-0"
+    with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, tmp_path / "parts", report_to="tensorboard", logs=logs):
+        assert list(logs.glob("events*")) and not list((tmp_path / "parts").glob("**/events*"))
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == "mine"
