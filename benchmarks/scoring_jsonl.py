@@ -1,6 +1,6 @@
 """Scoring a large JSONL file with `column:`: curate beside duckdb reading and writing the same file, in turn.
 
-    python benchmarks/scoring_jsonl.py --rows 10_000_000 --rounds 3 --output benchmarks/results/scoring_jsonl.json
+    python benchmarks/scoring_jsonl.py --rows 10_000_000 --rounds 3 --output benchmarks/results/scoring-jsonl.json
 
 Every measurement is a fresh process, imports left out. Both write zstd Parquet; curate also hashes the input, gives
 every row an id, and adds a score and a status. The ratio is duckdb's time over curate's: 0.5 is half as fast.
