@@ -16,7 +16,9 @@ def simulate(
     experiment: Annotated[str, typer.Argument(help="facts, zipf, steps, map or one-layer.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
     seeds: Annotated[int, typer.Option(min=1, help="Runs of everything, with seeds 0, 1, 2, …")] = 5,
-    full: Annotated[bool, typer.Option("--full", help="The paper-sized experiment: hours instead of minutes.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="A larger world; for one-layer, more lengths of pretraining.")
+    ] = False,
     subjects: Annotated[int | None, typer.Option(help="Subjects of the made-up world.")] = None,
     relations: Annotated[int | None, typer.Option(help="Relations every subject has.")] = None,
     answers: Annotated[int | None, typer.Option(help="Possible answers of every relation.")] = None,

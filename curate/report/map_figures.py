@@ -52,16 +52,13 @@ def factors_figure(factors: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def against_figure(factors: Sequence[Mapping[str, Any]], column: str) -> bytes:
-    """FT-Top minus FT-Bottom against a column of the places, a line for every factor that moves it.
-
-    Only factors of the world and of pretraining do: those that also move memorisation.
-    """
+    """FT-Top minus FT-Bottom against a column of the places, a line for every factor of pretraining that moves it."""
     import matplotlib
 
     figure, axes = new_figure(height=4.0, width=6.5)
     axes.axhline(0, color=GREY, linewidth=1)
     colours = matplotlib.color_sequences["tab10"]
-    moving = [found for found in factors if len({place["memorisation"] for place in found["places"]}) > 1]
+    moving = [found for found in factors if _moves(found, "memorisation") and _moves(found, column)]
     scale = 100 if column == "memorisation" else 1
     for number, found in enumerate(moving):
         places = found["places"]
@@ -74,11 +71,19 @@ def against_figure(factors: Sequence[Mapping[str, Any]], column: str) -> bytes:
                 axes.annotate(f"  {place['value']:g}", (across, up), fontsize=7, color=colours[number % 10])
     if column == "bottom_exposures":
         axes.set_xscale("log")
+        axes.set_xticks([2, 5, 10, 20, 50, 100], minor=False)
+        axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(AGAINST[column])
     axes.set_ylabel("FT-Top − FT-Bottom (points)")
     axes.legend(frameon=False, fontsize=8)
     return png(figure)
+
+
+def _moves(found: Mapping[str, Any], column: str) -> bool:
+    """Whether a factor changes a column by more than its arms, drawn anew, do by chance."""
+    values = [place[column] for place in found["places"]]
+    return max(values) > min(values) * (1.2 if column == "bottom_exposures" else 1)
 
 
 def _gap_and_error(places: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:

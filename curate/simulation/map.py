@@ -119,9 +119,13 @@ class Map:
         return map_figures(self.summarise(tables))
 
 
-def places(middle: SyntheticSettings) -> Iterator[Place]:
-    """The middle of the map, then every factor's values around it."""
-    yield Place(MIDDLE, 0.0, middle)
+def places(middle: SyntheticSettings) -> list[Place]:
+    """The middle of the map, then every factor's values around it, each once: a multiple may round to another."""
+    around = [place for place in _around(middle) if place.settings != middle]
+    return list(dict.fromkeys([Place(MIDDLE, 0.0, middle), *around]))
+
+
+def _around(middle: SyntheticSettings) -> Iterator[Place]:
     for factor, exponents in EXPONENTS.items():
         for exponent in exponents:
             yield Place(factor, exponent, replace(middle, **{factor: _like(getattr(middle, factor), exponent)}))

@@ -38,8 +38,9 @@ def part_of(experiment: str, point: Settings, seed: int, folder: Path) -> Part:
 
 def make_part(part: Part) -> Part:
     """Run it and write its tables, the experiment's name and the seed in front of every row. Gives the part back."""
+    experiment = find_experiment(part.experiment)
     with one_thread():
-        tables = find_experiment(part.experiment).run(part.point, part.seed)
+        tables = experiment.run(part.point, part.seed)
     front = {"experiment": part.experiment, "seed": part.seed}
     write_text(json.dumps({name: [{**front, **row} for row in rows] for name, rows in tables.items()}), part.file)
     return part

@@ -40,7 +40,7 @@ def simulate(
     """Run one of the paper's experiments; the Python twin of `curate simulate`.
 
     `experiment` is `facts`, `zipf`, `steps`, `map` or `one-layer`; `settings` replace its defaults (`relations=20`),
-    with `full` those of the paper-sized sweep. Runs are made by as many `processes` as there are cores, unless told
+    with `full` those of a larger world. Runs are made by as many `processes` as there are cores, unless told
     otherwise. Writes the folder `output`; the same call resumes a stopped one. Raises SettingError for an experiment
     or setting there is none of, OutputError for a folder that is somebody else's.
     """

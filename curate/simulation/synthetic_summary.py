@@ -72,7 +72,7 @@ def trend(x: FloatArray, gap: FloatArray) -> dict[str, Any]:
     each = ranks @ against  # (S,)
     shuffled = np.random.default_rng(0).permuted(np.tile(ranks, (SHUFFLES, 1, 1)), axis=-1) @ against
     as_strong = np.abs(shuffled.mean(axis=-1)) >= abs(each.mean()) - 1e-9
-    found = mean_interval(each, "spearman")
+    found = mean_interval(each.tolist(), "spearman")
     clipped = {name: value if value is None else max(-1.0, min(1.0, value)) for name, value in found.items()}
     return {**clipped, "p": float((1 + as_strong.sum()) / (1 + SHUFFLES))}
 

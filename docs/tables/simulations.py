@@ -2,9 +2,9 @@
 
 python docs/tables/simulations.py RUNS
 
-RUNS holds the folders facts, steps, zipf, map, one-layer and sweep. Between `<!-- facts/0 -->` and `<!-- end -->` comes
-the first table that `curate simulate facts` prints, in place of `facts/verdict` its sentence; every figure that a page
-shows is copied, figures/simulations/facts--accuracy.png from RUNS/facts/figures/accuracy.png.
+RUNS holds the folders facts, steps, zipf, map, full, one-layer and sweep. Between `<!-- facts/0 -->` and `<!-- end -->`
+comes the first table that `curate simulate facts` prints, in place of `facts/verdict` its sentence; every figure that a
+page shows is copied, figures/simulations/facts--accuracy.png from RUNS/facts/figures/accuracy.png.
 """
 
 from __future__ import annotations

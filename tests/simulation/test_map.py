@@ -44,11 +44,20 @@ def test_exposures_are_kept_where_it_says_so() -> None:
     assert [(s.relations, s.steps) for s in kept] == [(1, (2,)), (2, (5,)), (8, (20,))]
 
 
+def test_no_place_is_the_middle_again_or_another_twice() -> None:
+    found = places(replace(SMALL, alpha=(0.5,), relations=1))
+    assert len({place.settings for place in found if place.factor != EXPOSURES_KEPT}) == sum(
+        place.factor != EXPOSURES_KEPT for place in found
+    )
+    assert [place.value for place in found if place.factor == "alpha"] == [0, 1.5]
+    assert [place.value for place in found if place.factor == "relations"] == [2]
+
+
 def test_places_are_pretrained_together_where_only_finetuning_differs() -> None:
     regions = MAP.points(MAP.settings(full=False))
     together = next(region.places for region in regions if region.places[0].factor == MIDDLE)
     assert {place.factor for place in together} >= {"steps", "share", "finetuning_steps", "finetuning_learning_rate"}
-    assert sum(len(region.places) for region in regions) == len(list(places(FACTS.settings(full=False))))
+    assert sum(len(region.places) for region in regions) == len(places(FACTS.settings(full=False)))
     assert all(len({place.settings.width for place in region.places}) == 1 for region in regions)
 
 

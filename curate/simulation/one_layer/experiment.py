@@ -52,7 +52,7 @@ class OneLayerExperiment:
     title: str = "Why does finetuning on unpopular facts suppress facts that stay stored?"
 
     def settings(self, full: bool) -> OneLayerSettings:
-        """The default settings; with `full` a larger world after pretraining of several lengths."""
+        """The default settings; with `full` after pretraining of several lengths."""
         settings = OneLayerSettings()
         return replace(settings, steps=(250, 350, 500, 700, 1000, 2000)) if full else settings
 
