@@ -60,6 +60,6 @@ def gap_sentence(found: Mapping[str, Any]) -> str:
     else:
         said = f"no clear change {change}; in the paper's Figure 6 the gap grows"
     return (
-        f"{first} is ahead of {second} by {100 * found['popular']:+.1f} points on the most popular {POPULAR}% of the test "
-        f"questions and by {100 * found['all']:+.1f} on all: {said}."
+        f"{first} is ahead of {second} by {100 * found['popular']:+.1f} points on the most popular {POPULAR}% of the "
+        f"test questions and by {100 * found['all']:+.1f} on all: {said}."
     )
