@@ -8,6 +8,7 @@
     ├── EstimatorError      an unknown estimator, or one that lacks something it needs
     │   └── PageViewsError  page views that cannot be had: a server that refuses, a damaged cache, table or dump
     ├── SelectionError      a selection that cannot be made from this pool
+    ├── EngineError         workers that cannot be had, or do not stay alive
     ├── ModelError          a model or tokenizer that cannot be loaded or used
     └── OutputError         a place that cannot be written
 
@@ -73,6 +74,10 @@ class PageViewsError(EstimatorError):
 
 class SelectionError(CurateError):
     """A selection that cannot be made from this pool."""
+
+
+class EngineError(CurateError):
+    """Workers that cannot be had, or do not stay alive."""
 
 
 class ModelError(CurateError):

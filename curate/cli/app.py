@@ -8,6 +8,7 @@ import typer
 
 from curate import __version__
 from curate.cli.demo import demo
+from curate.cli.merge import merge
 from curate.cli.run import run
 from curate.cli.score import score
 from curate.cli.select import select
@@ -49,7 +50,7 @@ def _root(
 ) -> None: ...
 
 
-for function in (demo, score, select, validate, show, run, simulate):
+for function in (demo, score, merge, select, validate, show, run, simulate):
     app.command()(function)
 app.add_typer(views)
 

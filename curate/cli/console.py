@@ -79,7 +79,7 @@ def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequenc
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", collapse_padding=True)
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     for position, header in enumerate(headers):
         cells = [row[position] for row in texts]

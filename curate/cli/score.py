@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import curate.cli.engines as engines
 import curate.cli.pageviews as views
 from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
@@ -72,6 +73,11 @@ def score(
     relation_column: Annotated[str | None, typer.Option(help="The column that holds the relation.")] = None,
     choices_column: Annotated[str | None, typer.Option(help="The column that holds the list of choices.")] = None,
     id_column: Annotated[str | None, typer.Option(help="A complete and unique key of your own.")] = None,
+    shard: engines.ShardOption = None,
+    engine: engines.Engine = "local",
+    ray_address: engines.RayAddress = None,
+    workers: engines.Workers = None,
+    cpus: engines.Cpus = 1,
     max_missing: Annotated[
         int | None, typer.Option(help="End with exit code 3 if more examples than this get no score.")
     ] = None,
@@ -88,14 +94,20 @@ def score(
     """
     from curate.datasets.rows import open_rows
     from curate.datasets.write import check_not_input, check_writable
-    from curate.estimators.registry import EstimatorOptions, build, check_spec
+    from curate.engines.on_ray import estimators_of
+    from curate.engines.settings import EngineOptions
+    from curate.estimators.registry import EstimatorOptions, check_spec
     from curate.prompts import default_template
     from curate.scoring import score_file
+    from curate.sharding import find_shard
     from curate.wikipedia.options import PageviewOptions
 
     out = Output(json, quiet)
     for spec in by:
         check_spec(spec)
+    part = find_shard(shard)
+    where = EngineOptions(engine, ray_address, workers, cpus)
+    output = engines.shard_output(output, part)
     check_not_input(dataset, output)
     check_writable(output, frozenset({".parquet"}))
     rows = open_rows(
@@ -143,10 +155,10 @@ def score(
     if dry_run:
         _plan(out, rows, by, options, output)
         return
-    estimators = [build(spec, options) for spec in by]
-    started = time.perf_counter()
-    with out.progress() as progress:
-        scored = score_file(rows, estimators, output, progress, or_nothing=max_missing is None)
+    with estimators_of(by, options, where) as estimators:
+        started = time.perf_counter()
+        with out.progress() as progress:
+            scored = score_file(rows, estimators, output, progress, or_nothing=max_missing is None, shard=part)
     views.note_lookups(out, estimators)
     seconds = time.perf_counter() - started
     _report(out, scored, output, seconds)
@@ -194,7 +206,7 @@ def _columns(data: ScoredRows) -> str:
 def _report(out: Output, scored: Scored, output: Path, seconds: float) -> None:
     from curate.show import read_scores, score_summaries
 
-    rows = len(scored.data)
+    rows = scored.rows
     summaries = score_summaries(read_scores(output))
     content = {
         "output": str(output),

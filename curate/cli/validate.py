@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import curate.cli.engines as engines
 from curate.cli.console import DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 
@@ -53,6 +54,10 @@ def validate(
         typer.Option(help="A task of lm-evaluation-harness, or its YAML file, for every arm. Repeatable."),
     ] = None,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, wandb or trackio.")] = "none",
+    engine: engines.ValidateEngine = "local",
+    ray_address: engines.RayAddress = None,
+    workers: engines.Workers = None,
+    cpus: engines.Cpus = 1,
     preset: Preset = None,
     split: Split = None,
     dry_run: DryRun = False,
@@ -111,6 +116,10 @@ def validate(
         device=device,
         revision=revision,
         report_to=report_to,
+        engine=engine,
+        ray_address=ray_address,
+        workers=workers,
+        cpus=cpus,
         base_shots=base_shots,
         lm_eval=lm_eval or (),
         progress=out.note,

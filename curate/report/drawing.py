@@ -68,14 +68,14 @@ def drawn(make: Callable[P, Figure]) -> Callable[P, Drawing]:
     return draw
 
 
-def new_figure(height: float = 3.1, width: float = 5.0, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure (inches) and its axes, an array of them if there are several columns; narrow enough for a phone."""
+def new_figure(height: float = 3.1, width: float = 5.0, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure (inches) and its axes, an array of them if there are several; narrow enough for a phone."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-        return figure, figure.subplots(1, columns)
+        return figure, figure.subplots(rows, columns)
 
 
 def colour(arm: str, position: int = 0) -> str:

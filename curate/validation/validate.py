@@ -9,6 +9,7 @@ from typing import Any
 
 from curate.datasets.read import QATable, read
 from curate.datasets.write import check_writable
+from curate.engines.settings import EngineOptions
 from curate.errors import DataError, OutputError
 from curate.lm.load import load_model
 from curate.prompts import Template, default_template, find_template
@@ -25,6 +26,9 @@ from curate.validation.results import write_run
 from curate.validation.running import Progress, Runner
 from curate.validation.testset import count_leakage, make_test_set
 from curate.validation.tune import grid
+
+BEYOND = ("engine", "ray_address", "workers", "cpus", "progress", "part", "finetuning")
+"""Arguments of `validate` that a worker is not given: where the run is done, and what `config` has by then."""
 
 BOOTSTRAP = (
     "95% percentile intervals of 10,000 paired resamples of test examples, those of one subject together, with "
@@ -51,6 +55,11 @@ def validate(
     base_shots: int = 0,
     lm_eval: Sequence[str] = (),
     progress: Progress | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
+    workers: str | int | None = None,
+    cpus: int = 1,
+    part: Any = None,
     **finetuning: Any,
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
@@ -62,14 +71,21 @@ def validate(
     setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
-    every arm are asked besides. Writes the run folder `output`; the same call resumes a stopped one.
+    every arm are asked besides. `engine="ray"` makes every arm and seed a task of a Ray cluster (docs/scaling.md);
+    `part` is for its workers. Writes the run folder `output`; the same call resumes a stopped one.
     Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
     SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """
+    given = {name: value for name, value in locals().items() if name not in BEYOND}
     folder = Path(output)
     check_run_folder(folder)
     setting = replace(config or FinetuneConfig(), **finetuning)
     grid(tune, setting)  # refuses what cannot be tuned before any work
+    engines = EngineOptions(engine, ray_address, workers, cpus)
+    if engines.engine == "ray":
+        from curate.validation.on_ray import validate_on_ray
+
+        return validate_on_ray(given | {"config": setting}, engines, progress or (lambda line: None))
     data = read(eval)
     form = template_for(data, template)
     arms = read_arms(splits, limit, form)
@@ -86,6 +102,8 @@ def validate(
     probe = make_probe(loaded, test.examples, form)
     say = progress or (lambda line: None)
     runner = Runner(loaded, test, probe, form, setting, folder, tune, report_to, say, shots, harness)
+    if part is not None:
+        return part.make(runner, arms)
     runs = list(runner.run(arms, seed_list))
     settings = {
         "model": dict(loaded.fingerprint()),

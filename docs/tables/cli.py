@@ -14,8 +14,8 @@ HEAD = """# Command line
 
 <!-- made by docs/tables/cli.py: change the commands, then run it -->
 
-What each command says of itself with `--help`. Results go to standard output, all else to standard error; `--json` prints
-one object for programs. The [exit codes](files.md#exit-codes) are the same for all commands.
+What each command says of itself with `--help`. Results go to standard output, all else to standard error; `--json`
+prints one object for programs. The [exit codes](files.md#exit-codes) are the same for all commands.
 """
 
 
@@ -41,8 +41,9 @@ def described(name: str, command: Any) -> str:
     context = command.context_class(command, info_name=name)
     records = [parameter.get_help_record(context) for parameter in command.params]
     rows = [f"| `{option}` | {escaped(text)} |" for option, text in filter(None, records)]
-    shell = "\n".join(examples)
-    return f"## {name}\n\n{prose}\n\n```sh\n{shell}\n```\n\n| | |\n|---|---|\n" + "\n".join(rows)
+    shell = "\n".join(["```sh", *examples, "```"])
+    table = "\n".join(["| argument or option | meaning |", "|---|---|", *rows])
+    return f"## {name}\n\n{prose}\n\n{shell}\n\n{table}"
 
 
 def escaped(text: str) -> str:

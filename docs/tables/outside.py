@@ -14,8 +14,13 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"CHANGELOG.md": "changelog.md", "examples/bundled_world/README.md": "bundled-world.md"} | {
-    f"benchmarks/results/{path.name}": f"benchmarks/{path.name}" for path in ROOT.glob("benchmarks/results/*.md")
+PAGES = {
+    "CHANGELOG.md": "changelog.md",
+    **{f"benchmarks/results/{path.name}": f"benchmarks/{path.name}" for path in ROOT.glob("benchmarks/results/*.md")},
+    **{
+        f"examples/{path.parent.name}/README.md": f"examples/{path.parent.name.replace('_', '-')}.md"
+        for path in ROOT.glob("examples/*/README.md")
+    },
 }
 """File of the repository: page of the site."""
 

@@ -1,7 +1,7 @@
 """The pictures of the pages, from what the commands on them leave behind; needs Chromium for the report.
 
-curate demo -o demo
-(cd reader; the blocks of docs/quickstart.md)
+curate demo --seeds 5 -o demo
+python docs/tables/quickstart.py reader
 python docs/tables/pictures.py --quickstart reader --demo demo
 """
 

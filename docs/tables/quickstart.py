@@ -1,9 +1,9 @@
 """Runs the blocks of docs/quickstart.md in an empty folder, in order, and says what they print.
 
-python docs/tables/quickstart.py    # writes what they print into the page
+python docs/tables/quickstart.py FOLDER    # an empty one; writes what they print into the page
 
-A `sh` or `python` block is run; the `text` block right after it is what it prints on standard output. One that ends with
-a line `…` shows the beginning.
+A `sh` or `python` block is run; the `text` block right after it is what it prints on standard output. One that ends
+with a line `…` shows the beginning.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def run(block: Block, folder: Path) -> str:
-    """What a block prints on standard output, blanks at line ends left out; CalledProcessError if it fails."""
+    """What a block prints on standard output, blanks at line ends left out; RuntimeError if it fails."""
     bin_ = folder.parent / f"{folder.name}-bin"
     bin_.mkdir(exist_ok=True)
     command = bin_ / "curate"
@@ -51,9 +50,9 @@ def run(block: Block, folder: Path) -> str:
         "PYTHONPATH": str(ROOT),
     }
     program = ["bash", "-eu"] if block.language == "sh" else [sys.executable, "-"]
-    done = subprocess.run(
-        program, input=block.text, cwd=folder, env=environment, check=True, text=True, capture_output=True
-    )
+    done = subprocess.run(program, input=block.text, cwd=folder, env=environment, text=True, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"This block failed:\n{block.text}\n{done.stderr}")
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.strip("\n").splitlines() if line.strip())
 
 
@@ -66,23 +65,24 @@ def cut_like(printed: str, shown: str) -> str:
 
 
 def without_fractions(text: str) -> str:
-    """The text, its decimal fractions made alike: their last digits depend on the processor. Counts stay."""
-    return re.sub(r"\s+", " ", re.sub(r"[-+−]?\d+\.\d+(e[-+]\d+)?", "#", text))
+    """The text, its decimal fractions made alike: their last digits depend on the processor. Counts stay.
+
+    Blanks and the lines of tables, which are as wide as the numbers, do not count.
+    """
+    return re.sub(r"[\s─]+", " ", re.sub(r"[-+−]?\d+\.\d+(e[-+]\d+)?", "#", text))
 
 
-def main() -> None:
+def main(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     page = PAGE.read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "reader"
-        folder.mkdir()
-        for found in list(BLOCK.finditer(page)):
-            block = Block(*found.groups())
-            printed = run(block, folder)
-            if block.shown is not None:
-                code = found[0].partition("```\n\n```text\n")[0]
-                page = page.replace(found[0], f"{code}```\n\n```text\n{cut_like(printed, block.shown)}```\n")
+    for found in list(BLOCK.finditer(page)):
+        block = Block(*found.groups())
+        printed = run(block, folder)
+        if block.shown is not None:
+            code = found[0].partition("```\n\n```text\n")[0]
+            page = page.replace(found[0], f"{code}```\n\n```text\n{cut_like(printed, block.shown)}```\n")
     PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]).resolve())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +17,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from measure import measure
-from people import World, make_world
-from pretrain import encode, new_model, pretrain
-from questions import draw_facts, question_table, split_subjects, write_questions
-from readme import readme
-from statements import Draws, all_statements, draw_corpus, statement, statement_rows
-from tokenizer import train_tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bundled_world.measure import measure
+from bundled_world.people import World, make_world
+from bundled_world.questions import draw_facts, question_table, split_subjects, write_questions
+from bundled_world.readme import readme
+from bundled_world.statements import Draws, all_statements, draw_corpus, statement, statement_rows
+from worlds.pretrain import encode, new_model, pretrain
+from worlds.tokenizer import train_tokenizer
 
 
 @dataclass(frozen=True, slots=True)

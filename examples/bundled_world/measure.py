@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from people import World
-from statements import statement
+from bundled_world.people import World
+from bundled_world.statements import statement
+from worlds.memory import by_decile, completes
 
 from curate.agreement import rank_correlation
 from curate.datasets.read import read
 from curate.lm.answer_loss import answer_losses
-from curate.lm.greedy import greedy_answers
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.validation.evaluate import evaluate
-from curate.validation.metrics import contains_answer
 
 
 def measure(out: Path, world: World, views: np.ndarray) -> dict[str, Any]:
@@ -41,15 +40,7 @@ def memorised(world: World, loaded: LoadedModel) -> np.ndarray:
         for r, relation in enumerate(world.relations):
             answers.append(world.answer(i, r))
             prompts.append(statement(relation, 0, subject, "\n").partition(" \n")[0])
-    said = greedy_answers(loaded, prompts)
-    right = [contains_answer(text, [answer]) for text, answer in zip(said, answers, strict=True)]
-    return np.array(right).reshape(len(world.subjects), len(world.relations))
-
-
-def by_decile(right: np.ndarray, views: np.ndarray) -> list[float]:
-    """Share of facts memorised in each tenth of the people, most viewed first."""
-    order = np.argsort(-views, kind="stable")
-    return [round(float(part.mean()), 4) for part in np.array_split(right[order], 10)]
+    return completes(loaded, prompts, answers).reshape(len(world.subjects), len(world.relations))
 
 
 def loss_against_views(questions: Path, loaded: LoadedModel) -> float:

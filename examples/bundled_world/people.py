@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from relations import RELATIONS, Relation
+from bundled_world.relations import RELATIONS, Relation
 
 ONSETS = [
     "b",

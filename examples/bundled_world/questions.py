@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from people import World
+from bundled_world.people import World
 
 
 def split_subjects(world: World, seed: int) -> tuple[np.ndarray, np.ndarray]:

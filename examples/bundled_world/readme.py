@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relations import RELATIONS
+from bundled_world.relations import RELATIONS
 
 TEMPLATE = """# The bundled world
 

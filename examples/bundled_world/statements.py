@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from people import World
-from relations import Relation
+from bundled_world.people import World
+from bundled_world.relations import Relation
 
 PHRASINGS = 4  # every relation has this many
 

@@ -37,6 +37,20 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
     return padded
 
 
+def group_by_length(order: np.ndarray, tokens: np.ndarray, batch_size: int, pad: int, seed: int) -> np.ndarray:
+    """The same draws with texts of like length in one batch: of every 16 batches, short texts need no padding then.
+
+    Which batch of the 16 comes first stays random. `order` must fill whole batches.
+    """
+    rng = np.random.default_rng([seed, 3])
+    lengths = (tokens != pad).sum(1)
+    grouped = []
+    for window in np.split(order, range(16 * batch_size, len(order), 16 * batch_size)):
+        batches = window[np.argsort(lengths[window], kind="stable")].reshape(-1, batch_size)
+        grouped.append(rng.permutation(batches).ravel())
+    return np.concatenate(grouped)
+
+
 def pretrain(
     model: LlamaForCausalLM, tokens: np.ndarray, order: np.ndarray, batch_size: int, learning_rate: float
 ) -> None:

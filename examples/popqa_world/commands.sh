@@ -1,0 +1,48 @@
+#!/bin/sh
+# Everything behind docs/results/popqa-world.md and docs/results/entityquestions-world.md:
+#     sh examples/popqa_world/commands.sh popQA.tsv entityquestions/ WORK
+# The recipes are those of the paper; what a small model needs otherwise is said with --set.
+set -eu
+popqa=$1 entities=$2 work=$3
+here=$(dirname "$0")
+mkdir -p "$work"
+
+# recipe, world, questions, estimator, folder, further options
+recipe() {
+    name=$1 world=$2 data=$3 by=$4 out=$5
+    shift 5
+    curate run "$name" --model "$world/model" --data "$world/$data" --by "$by" -o "$world/$out" \
+        --set validation.tune=off --set finetuning.learning_rate=1e-3 --set finetuning.batch_size=32 \
+        --set finetuning.max_steps=200 "$@"
+}
+# Another estimator changes top and bottom only: random and whole are done once.
+halves="--set selection.random=null --set selection.whole=false"
+
+world=$work/popqa
+python "$here/make.py" "$popqa" --views s_pop --temperature 0.5 --cards -o "$world"
+python "$here/choose.py" "$world/questions/all.parquet" s_pop "$world/model" "$work/choose-popqa"
+python "$here/choose.py" "$world/questions/all.parquet" s_pop "$world/model" "$work/choose-controlled" --controlled
+recipe popqa "$world" questions/all.parquet column:s_pop by-s_pop
+recipe popqa "$world" questions/all.parquet loss by-loss $halves
+recipe popqa-controlled "$world" questions/all.parquet column:s_pop controlled-by-s_pop
+recipe popqa-controlled "$world" questions/all.parquet column:s_pop controlled-10-steps --set finetuning.max_steps=10
+curate score "$world/questions/all.parquet" --by column:s_pop --by column:stated --by loss --model "$world/model" \
+    -o "$world/scored.parquet"
+
+world=$work/entityquestions
+python "$here/make.py" "$entities" --statements 192000 -o "$world"
+python "$here/choose.py" "$world/questions/train.parquet" views "$world/model" "$work/choose-entityquestions"
+recipe entity-questions "$world" questions column:views by-views --set validation.by=views
+
+world=$work/entityquestions-short
+python "$here/make.py" "$entities" --statements 96000 -o "$world"
+recipe entity-questions "$world" questions column:views by-views $halves --set validation.by=views
+recipe entity-questions "$world" questions loss by-loss $halves --set validation.by=views
+
+for world in entityquestions entityquestions-short; do
+    curate score "$work/$world/questions/train.parquet" --by column:views --by column:stated --by loss \
+        --model "$work/$world/model" -o "$work/$world/scored.parquet"
+done
+
+python "$here/results.py" docs/results/popqa-world.md "$work/popqa"
+python "$here/results.py" docs/results/entityquestions-world.md "$work/entityquestions" "$work/entityquestions-short"
