@@ -88,7 +88,7 @@ def find_tasks(names: Sequence[str], limit: int | None = None) -> Harness | None
 def metric_rows(found: Mapping[str, Any]) -> list[Row]:
     """The metrics in a result of lm-eval, those of a group for the group and not for its members."""
     members = {task for tasks in found.get("group_subtasks", {}).values() for task in tasks}
-    rows = []
+    rows: list[Row] = []
     for task, values in found["results"].items():
         for key, value in values.items():
             metric, _, filtered = key.partition(",")

@@ -87,8 +87,8 @@ def _copy_of_all_weights(loaded: LoadedModel) -> Iterator[Any]:
     """A copy to be shared out among the GPUs; meanwhile the model waits in main memory."""
     import torch
 
-    device = loaded.device
-    loaded.model.to("cpu")
+    device, model = loaded.device, _untyped(loaded.model)
+    model.to("cpu")
     before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()} if is_first() else {}
     training = copy.deepcopy(loaded.model)
     training.requires_grad_(True)
@@ -97,8 +97,13 @@ def _copy_of_all_weights(loaded: LoadedModel) -> Iterator[Any]:
     finally:
         if is_first():
             with torch.no_grad():
-                loaded.model.load_state_dict(before)
-        loaded.model.to(device)
+                model.load_state_dict(before)
+        model.to(device)
+
+
+def _untyped(model: Any) -> Any:
+    """For `to`, which transformers' types take for a function without `self`."""
+    return model
 
 
 def collect(loaded: LoadedModel, model: Any, device: Any) -> None:
@@ -107,8 +112,8 @@ def collect(loaded: LoadedModel, model: Any, device: Any) -> None:
 
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if is_first():
-        loaded.model.load_state_dict(weights)
-        loaded.model.to(device)
+        _untyped(loaded.model).load_state_dict(weights)
+        _untyped(loaded.model).to(device)
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -11,6 +11,8 @@ from curate.validation.arms import Arm, is_untouched
 from curate.validation.bootstrap import cluster_codes
 from curate.validation.breakdown import accuracy_rows, curve_groups, quintile_groups, relation_groups
 from curate.validation.compare import Difference, accuracy, compare_arms, standard_error, verdict
+from curate.validation.gap import gap_change
+from curate.validation.looking import contrast
 from curate.validation.running import Run
 from curate.validation.testset import TestSet
 from curate.validation.tune import Trial
@@ -95,6 +97,14 @@ class Validation:
         rows = iter(accuracy_rows(correct, [g for found in groups.values() for g in found], self.clusters))
         return {name: [next(rows) for _ in range(len(found) * len(correct))] for name, found in groups.items()}
 
+    @cached_property
+    def gap(self) -> dict[str, Any] | None:
+        """Whether the first arm of the `contrast` is further ahead on all test questions than on the popular ones."""
+        pair = contrast(self.names)
+        if pair is None:
+            return None
+        return gap_change({name: self.correct(name) for name in pair}, pair, self.test.percentiles, self.clusters)
+
     def training_rows(self) -> list[dict[str, Any]]:
         """How each arm and seed trained: step, epoch, training loss, held-out accuracy and loss."""
         return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training]
@@ -111,6 +121,7 @@ class Validation:
             "differences": [asdict(d) for d in self.differences],
             "warnings": self.warnings(),
             **self.parts,
+            "gap": self.gap,
             "training": self.training_rows(),
             "lm_eval": self.task_rows(),
             "popularity": self.popularity,

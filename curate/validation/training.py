@@ -194,7 +194,8 @@ def _trainer(
     stopping = bool(held_out)
     sharded = not hasattr(model, "peft_config") and model is not loaded.model
     cuda = sharded or loaded.device.type == "cuda"
-    fsdp = {"version": 2, "activation_checkpointing": fitting.checkpointing}
+    fsdp = {"fsdp_config": {"version": 2, "activation_checkpointing": fitting.checkpointing}, "fsdp": True}
+    sharding: dict[str, Any] = fsdp if sharded else {}
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=fitting.micro_batch,
@@ -223,7 +224,7 @@ def _trainer(
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
-        **({"fsdp": True, "fsdp_config": fsdp} if sharded else {}),
+        **sharding,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # or Trainer spreads one process over all GPUs it sees
     blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
