@@ -25,9 +25,12 @@ python "$here/choose.py" "$world/questions/all.parquet" s_pop "$world/model" "$w
 recipe popqa "$world" questions/all.parquet column:s_pop by-s_pop
 recipe popqa "$world" questions/all.parquet loss by-loss $halves
 recipe popqa-controlled "$world" questions/all.parquet column:s_pop controlled-by-s_pop
-recipe popqa-controlled "$world" questions/all.parquet column:s_pop controlled-10-steps --set finetuning.max_steps=10
 curate score "$world/questions/all.parquet" --by column:s_pop --by column:stated --by loss --model "$world/model" \
     -o "$world/scored.parquet"
+
+world=$work/popqa-short
+python "$here/make.py" "$popqa" --views s_pop --temperature 0.5 --cards --statements 96000 -o "$world"
+recipe popqa "$world" questions/all.parquet column:s_pop by-s_pop $halves
 
 world=$work/entityquestions
 python "$here/make.py" "$entities" --statements 192000 -o "$world"
@@ -36,7 +39,7 @@ recipe entity-questions "$world" questions column:views by-views --set validatio
 
 world=$work/entityquestions-short
 python "$here/make.py" "$entities" --statements 96000 -o "$world"
-recipe entity-questions "$world" questions column:views by-views $halves --set validation.by=views
+recipe entity-questions "$world" questions column:views by-views --set validation.by=views
 recipe entity-questions "$world" questions loss by-loss $halves --set validation.by=views
 
 for world in entityquestions entityquestions-short; do
@@ -44,5 +47,5 @@ for world in entityquestions entityquestions-short; do
         --model "$work/$world/model" -o "$work/$world/scored.parquet"
 done
 
-python "$here/results.py" docs/results/popqa-world.md "$work/popqa"
+python "$here/results.py" docs/results/popqa-world.md "$work/popqa" "$work/popqa-short"
 python "$here/results.py" docs/results/entityquestions-world.md "$work/entityquestions" "$work/entityquestions-short"

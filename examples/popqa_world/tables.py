@@ -74,7 +74,7 @@ def quintiles_table(summary: Record) -> str:
 
 def agreement_table(correlations: Mapping[tuple[str, str], float], names: Sequence[str]) -> str:
     """Spearman's rank correlation of every pair of scores."""
-    rows = [[a, *["" if a == b else f"{correlations[a, b]:.2f}" for b in names]] for a in names]
+    rows = [[a, *["" if a == b else signed(correlations[a, b]) for b in names]] for a in names]
     return table(["", *names], rows)
 
 
@@ -91,6 +91,11 @@ def selecting_table(summaries: Mapping[str, Record]) -> str:
 def percent(share: float) -> str:
     """A share as percent without the sign."""
     return f"{100 * share:.1f}"
+
+
+def signed(correlation: float) -> str:
+    """Two digits, with a proper minus and none before zero."""
+    return f"{round(correlation, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def interval(difference: Record | None) -> str:
