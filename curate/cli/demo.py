@@ -16,7 +16,7 @@ from curate.cli.validate import summary_tables
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to work in.")] = Path("curate-demo"),
     by: Annotated[str, typer.Option(help="What the arms are selected by: views or loss.")] = "views",
-    seeds: Annotated[int, typer.Option(min=1, help="Finetunings per arm.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Finetunings per arm.")] = 5,
     unpack: Annotated[
         bool, typer.Option("--unpack", help="Only unpack the model and the questions, into the folder's world/.")
     ] = False,

@@ -1,6 +1,6 @@
 """The pictures of the pages, from what the commands on them leave behind; needs Chromium for the report.
 
-curate demo --seeds 5 -o demo
+curate demo -o demo
 python docs/tables/quickstart.py reader
 python docs/tables/pictures.py --quickstart reader --demo demo
 """
