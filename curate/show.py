@@ -24,13 +24,13 @@ SHOWN_EXAMPLES = 3
 
 
 def describe(file: str, preset: str | None = None, split: str | None = None) -> dict[str, Any]:
-    """What is in a scored file, a split, a folder of splits, any QA dataset, or the folder of a run.
+    """What is in a scored file, a split, a folder of splits, any QA dataset, or the folder of a run or a simulation.
 
     `preset` and `split` are those of `curate.read`.
     """
     folder = Path(file)
-    if (folder / "summary.json").is_file():
-        return {"kind": "run", "file": file, **json.loads((folder / "summary.json").read_text())}
+    if summary := _summary_in(folder):
+        return {"kind": "run" if "arms" in summary else "simulation", "file": file, **summary}
     if folder.is_dir() and (manifests := sorted(folder.glob("*.manifest.json"))):
         splits = [manifest.with_name(manifest.name.removesuffix(".manifest.json")) for manifest in manifests]
         return {
@@ -42,6 +42,16 @@ def describe(file: str, preset: str | None = None, split: str | None = None) -> 
     manifest = manifest_in(data.table)
     kind = {"score": "scored file", "select": "split"}.get(manifest.get("command", ""), "dataset")
     return {"kind": kind, "file": file, **_describe_table(data)}
+
+
+def _summary_in(folder: Path) -> dict[str, Any] | None:
+    """The summary.json that curate left in a folder; None if there is none, or somebody else's."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(summary, dict) and "verdict" in summary and ("arms" in summary or "experiment" in summary)
+    return summary if ours else None
 
 
 def compare_files(files: list[str]) -> dict[str, Any]:

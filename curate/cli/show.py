@@ -9,6 +9,7 @@ import typer
 from curate.cli.console import Json, Output, Preset, Quiet, Split, command, make_table
 from curate.cli.pageviews import report_tables
 from curate.cli.select import mix_table
+from curate.cli.simulate import simulation_tables
 from curate.cli.validate import summary_tables
 from curate.errors import DataError
 
@@ -16,7 +17,7 @@ from curate.errors import DataError
 @command
 def show(
     files: Annotated[
-        list[str], typer.Argument(help="A scored file, a split, a folder of splits, a run, or any QA dataset.")
+        list[str], typer.Argument(help="A scored file, a split, a folder of splits, a run, a simulation, or any QA dataset.")
     ],
     compare: Annotated[
         bool, typer.Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
@@ -53,6 +54,8 @@ def _tables(found: dict[str, Any]) -> list[Any]:
         return _comparison_tables(found)
     if found["kind"] == "run":
         return summary_tables(found)
+    if found["kind"] == "simulation":
+        return simulation_tables(found)
     if found["kind"] == "splits":
         return [item for split in found["splits"] for item in [f"── {split['split']}", *_one_table(split)]]
     return [f"{found['file']} ({found['kind']})", *_one_table(found)]

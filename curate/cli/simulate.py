@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,10 +85,16 @@ def simulate(
         return
     with out.progress("runs") as progress:
         result = run(experiment, output, seeds=seeds, full=full, processes=processes, progress=progress, **settings)
-    tables = [make_table(t.title, t.headers, t.rows) for t in result.experiment.shown(result.summary)]
-    out.result(
-        {"output": str(output), **result.summary}, *tables, result.summary["verdict"], str(output / "report.html")
-    )
+    tables = simulation_tables(result.summary)
+    out.result({"output": str(output), **result.summary}, *tables, str(output / "report.html"))
+
+
+def simulation_tables(summary: dict[str, Any]) -> list[Any]:
+    """The tables of a simulation for a person, and its verdict."""
+    from curate.simulation.registry import find_experiment
+
+    shown = find_experiment(summary["experiment"]).shown(summary)
+    return [*(make_table(t.title, t.headers, t.rows) for t in shown), summary["verdict"]]
 
 
 def _text(value: float | tuple[float, ...]) -> str:

@@ -131,6 +131,7 @@ def test_the_command_leaves_a_whole_line_for_every_factor(
     assert {"factor", "value", "seed", "arm", "accuracy"} <= set(pq.read_schema(tmp_path / "out/results.parquet").names)
     for figure in ("gap-by-factor", "gap-by-memorisation", "gap-by-exposures"):
         assert (tmp_path / "out" / "figures" / f"{figure}.png").is_file()
+    assert summary["verdict"] in " ".join(curate("show", "out").stdout.split()), "curate show reads it again"
 
 
 def test_several_values_in_the_middle_are_refused(curate: Callable[..., Any], tmp_path: Path) -> None:
