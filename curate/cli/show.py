@@ -17,7 +17,8 @@ from curate.errors import DataError
 @command
 def show(
     files: Annotated[
-        list[str], typer.Argument(help="A scored file, a split, a folder of splits, a run, a simulation, or any QA dataset.")
+        list[str],
+        typer.Argument(help="A scored file, a split, a folder of splits, a run, a simulation, or any QA dataset."),
     ],
     compare: Annotated[
         bool, typer.Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
