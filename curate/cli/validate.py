@@ -74,7 +74,7 @@ def validate(
     from curate.datasets.read import read
     from curate.validation.config import FinetuneConfig
     from curate.validation.processes import is_first, leave
-    from curate.validation.validate import plan
+    from curate.validation.validate import check_run_folder, plan
     from curate.validation.validate import validate as run
 
     out = Output(json, quiet or not is_first())
@@ -91,6 +91,7 @@ def validate(
         method=method,
     )
     if dry_run and is_first():
+        check_run_folder(output)
         content = plan(splits, test_set, by, config, seeds, limit, tune, template, base_shots)
         rows = [[a["arm"], a["examples"], a["steps"]] for a in content["arms"]]
         out.result(

@@ -150,7 +150,7 @@ def best_dtype(dtype: str, device: str, method: str) -> str:
 
 
 def check_run_folder(folder: Path) -> None:
-    """Make the folder, or raise OutputError now, if a run could not be written to it later."""
+    """Raise OutputError now if a run could not be written to the folder later."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PARTS).is_dir():
         raise OutputError(
             f"The folder {folder} holds files that curate validate did not make.",
