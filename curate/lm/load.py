@@ -71,10 +71,9 @@ def load_model(
         raise ModelError(f"There is no dtype {dtype!r}.", expected=f"one of {', '.join(DTYPES)}")
     torch, transformers = _libraries()
     folder = Path(name).expanduser()
+    _check_place(name)
     if folder.is_dir():
         _check_folder(folder, allow_pickle)
-    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")
     source = str(folder) if folder.is_dir() else name
     quantization = _four_bits(torch, dtype) if quantized else {}
     tokenizer = load_tokenizer(source, revision)
@@ -95,6 +94,7 @@ def load_model(
 def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model alone, without its weights; ModelError as for `load_model`."""
     _, transformers = _libraries()
+    _check_place(str(model))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(model), revision=revision)
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
@@ -140,6 +140,16 @@ def _four_bits(torch: Any, dtype: str) -> dict[str, Any]:
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
+
+
+def _check_place(name: str) -> None:
+    """ModelError for what is neither the name of a Hub model nor a folder with a tokenizer that says what it is."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not any((folder / file).is_file() for file in ("config.json", "tokenizer.json", "tokenizer_config.json")):
+            raise _no_model(name, "the folder has no config.json and no tokenizer.json")
+    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")
 
 
 def _check_folder(folder: Path, allow_pickle: bool) -> None:
