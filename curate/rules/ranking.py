@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from curate import selection
 from curate.datasets.arrow import empty_table
+from curate.datasets.columns import listed
 from curate.datasets.rows import ScoredRows
 from curate.errors import ColumnError
 from curate.hashing import keyed
@@ -92,11 +93,17 @@ def score_column(table: pa.Table, by: str | None, where: str) -> str:
     ColumnError if that is unclear, or holds no numbers. Only the names and types of `table` are looked at.
     """
     names = [n for n in table.column_names if n.startswith(SCORE_PREFIX)]
-    listed = ", ".join(n.removeprefix(SCORE_PREFIX) for n in names)
+    scores = ", ".join(n.removeprefix(SCORE_PREFIX) for n in names)
     plain = (by or "").removeprefix("column:")
     column = names[0] if by is None and names else SCORE_PREFIX + plain.removeprefix(SCORE_PREFIX)
     if column not in names and (by or "").startswith("column:") and plain in table.column_names:
         column = plain
+    elif column not in names and (by or "").startswith("column:"):
+        raise ColumnError(
+            f"{where} has no column {plain!r}.",
+            expected=f"one of its columns: {listed(table.column_names)}",
+            try_next="--by column:NAME, with a column of numbers from that list",
+        )
     elif not names:
         raise ColumnError(
             f"{where} has no score: no column is named {SCORE_PREFIX}….",
@@ -105,14 +112,14 @@ def score_column(table: pa.Table, by: str | None, where: str) -> str:
         )
     elif by is None and len(names) > 1:
         raise ColumnError(
-            f"{where} has {len(names)} scores: {listed}.",
+            f"{where} has {len(names)} scores: {scores}.",
             expected="one of them, or several to rank by the mean of their percentile ranks",
             try_next=f"--by {names[0].removeprefix(SCORE_PREFIX)}",
         )
     elif column not in names:
         raise ColumnError(
             f"{where} has no score named {by!r}.",
-            expected=f"one of: {listed}",
+            expected=f"one of: {scores}",
             try_next=f"--by {names[0].removeprefix(SCORE_PREFIX)}",
         )
     _check_numbers(table, column, where)
