@@ -14,6 +14,7 @@ from curate.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+STANDARD_INPUT = "standard input"
 BLOCK = 8 << 20
 """Bytes that Arrow parses at once."""
 
@@ -34,7 +35,9 @@ def read_json(content: bytes, where: PurePath | str) -> pa.Table:
     raise DataError(
         f"{where} is not JSON: it begins with {text.lstrip()[:20]!r}.",
         expected="an array of objects, or one object a line",
-        try_next="rename it after what it holds (.csv, .tsv, .parquet, …)",
+        try_next="rename it after what it holds (.csv, .tsv, .parquet, …)"
+        if where != STANDARD_INPUT
+        else "save it to a file named after what it holds (.csv, .tsv, .parquet, …), and give that name",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.hub import is_hub_id, read_hub, stream_table
-from curate.datasets.jsonfile import read_json, table_from_rows
+from curate.datasets.jsonfile import STANDARD_INPUT, read_json, table_from_rows
 from curate.datasets.jsonlines import is_large, read_large
 from curate.datasets.ray_data import is_ray_dataset, read_ray_dataset, to_ray_dataset
 from curate.datasets.remote import is_url, read_remote
@@ -94,12 +94,12 @@ class _HashSink:
 
 def _open_named(name: str, split: str | None) -> Source:
     if name == "-":
-        _no_split(split, "standard input")
+        _no_split(split, STANDARD_INPUT)
         content = sys.stdin.buffer.read()
         if not content.strip():
             raise DataError("Standard input is empty.", expected="one JSON object a line")
-        table = read_json(content, "standard input")
-        return Source(_not_empty(table, name), "standard input", _sha256(content), _as_table)
+        table = read_json(content, STANDARD_INPUT)
+        return Source(_not_empty(table, name), STANDARD_INPUT, _sha256(content), _as_table)
     large = None if is_url(name) else _open_large(find_files(name))
     if large is not None:
         _no_split(split, name)
