@@ -3,18 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,lm-eval,ray,docs,dev]'
 	touch $@
 
 demo: $(VENV)/installed
 	$(BIN)/curate demo --output demo
 
-test: $(VENV)/installed check
+test: $(VENV)/installed check docs
 	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/installed
@@ -22,5 +22,8 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from curate.datasets.read import QATable, read
     from curate.errors import CurateError
+    from curate.merging import merge
     from curate.recipes.run import RecipeRun, run
     from curate.records import Example, Score
     from curate.scoring import score
@@ -34,6 +35,7 @@ _HOMES = {
     "Selection": "curate.selecting",
     "Simulation": "curate.simulation.running",
     "FinetuneConfig": "curate.validation.config",
+    "merge": "curate.merging",
     "Validation": "curate.validation.outcome",
     "read": "curate.datasets.read",
     "run": "curate.recipes.run",
@@ -54,6 +56,7 @@ __all__ = [
     "Simulation",
     "Validation",
     "__version__",
+    "merge",
     "read",
     "run",
     "score",

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from curate.datasets.write import whole_file
-from curate.estimators.base import Estimator, PreparedEstimator, ReportingEstimator
+from curate.estimators.base import EagerEstimator, Estimator, PreparedEstimator, ReportingEstimator
+from curate.isolating import count_failed, scores_apart
 from curate.records import Example, Score
 
-CHUNK = 2048
-"""Examples between two points from which a stopped run resumes."""
+CHUNK = 1024
+"""Examples that an estimator is given at once.
+
+The unit of everything that may be done elsewhere or later: a stopped run resumes after a chunk, a shard is a stretch
+of chunks, a worker scores a chunk. A number may depend on the other rows of its chunk in its last bits, and on
+nothing else. Smaller ones share fewer beginnings: PopQA reads 1.6% more tokens than with 2,048.
+"""
 
 
 class Progress(Protocol):
@@ -39,20 +46,55 @@ def score_in_chunks(
     total: int | None = None,
 ) -> list[Score]:
     """One score an example; `before` of `total` examples were scored earlier, which only the progress needs."""
-    total = len(examples) if total is None else total
-    scores: list[Score] = []
-    if isinstance(estimator, PreparedEstimator):
-        parts = None
-    for start in range(0, len(examples), CHUNK):
-        chunk = examples[start : start + CHUNK]
-        part = None if parts is None else parts / f"{chunk_key(estimator, chunk)}.json"
+    return Chunks(estimator, examples, parts).scores(progress, before, total)
+
+
+class Chunks:
+    """Some examples in chunks, begun at once by an estimator that works elsewhere, else one after the other."""
+
+    def __init__(self, estimator: Estimator, examples: Sequence[Example], parts: Path | None = None) -> None:
+        self.estimator = estimator
+        self.rows = len(examples)
+        self.parts = None if isinstance(estimator, PreparedEstimator) or estimator.columns else parts
+        self._chunks = [self._begun(examples[start : start + CHUNK]) for start in range(0, len(examples), CHUNK)]
+
+    def scores(self, progress: Progress | None = None, before: int = 0, total: int | None = None) -> list[Score]:
+        """One score an example, in order."""
+        total = self.rows if total is None else total
+        scores: list[Score] = []
+        for chunk in self._chunks:
+            if chunk.kept is None and progress:
+                _announce(self.estimator, progress, before + len(scores), len(chunk.examples), total)
+            scores.extend(self._finished(chunk) if chunk.kept is None else chunk.kept)
+        if progress:
+            progress(self.estimator.name, before + self.rows, total)
+        return scores
+
+    def _begun(self, examples: Sequence[Example]) -> _Chunk:
+        part = None if self.parts is None else self.parts / f"{chunk_key(self.estimator, examples)}.json"
         kept = _kept(part)
-        if kept is None and progress:
-            _announce(estimator, progress, before + len(scores), len(chunk), total)
-        scores.extend(_chunk_scores(estimator, chunk, part) if kept is None else kept)
-    if progress:
-        progress(estimator.name, before + len(examples), total)
-    return scores
+        if kept is None and isinstance(self.estimator, EagerEstimator):
+            return _Chunk(examples, part, None, self.estimator.begin(examples))
+        return _Chunk(examples, part, kept, lambda: scores_apart(self.estimator.score, examples))
+
+    def _finished(self, chunk: _Chunk) -> list[Score]:
+        """The chunk's scores, kept for a run that goes on later; a row that failed then gets another chance."""
+        scores = chunk.work()
+        assert len(scores) == len(chunk.examples), "one score per example"
+        if chunk.part is not None and not count_failed(scores):
+            with whole_file(chunk.part) as temporary:
+                temporary.write_text(json.dumps([[s.value, s.status, dict(s.evidence)] for s in scores]))
+        return scores
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """A chunk, the file for its scores, those that an earlier run left there, and else the work that gives them."""
+
+    examples: Sequence[Example]
+    part: Path | None
+    kept: list[Score] | None
+    work: Callable[[], list[Score]]
 
 
 def _announce(estimator: Estimator, progress: Progress, before: int, rows: int, total: int) -> None:
@@ -67,16 +109,6 @@ def _kept(part: Path | None) -> list[Score] | None:
     if part is None or not part.is_file():
         return None
     return [Score(*fields) for fields in json.loads(part.read_text())]
-
-
-def _chunk_scores(estimator: Estimator, chunk: Sequence[Example], part: Path | None) -> list[Score]:
-    """The chunk's scores, kept in the file `part` for a run that goes on later."""
-    scores = list(estimator.score(chunk))
-    assert len(scores) == len(chunk), "one score per example"
-    if part is not None and not estimator.columns:  # reading a column again is cheaper than keeping it
-        with whole_file(part) as temporary:
-            temporary.write_text(json.dumps([[s.value, s.status, dict(s.evidence)] for s in scores]))
-    return scores
 
 
 def chunk_key(estimator: Estimator, chunk: Sequence[Example]) -> str:

@@ -46,7 +46,7 @@ class Demo:
 def run_demo(
     folder: Path,
     by: str = "views",
-    seeds: int = 3,
+    seeds: int = 5,
     config: FinetuneConfig = CONFIG,
     show_command: Callable[[str], None] = lambda line: None,
     progress: Progress = lambda line: None,

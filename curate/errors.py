@@ -8,6 +8,7 @@
     ├── EstimatorError      an unknown estimator, or one that lacks something it needs
     │   └── PageViewsError  page views that cannot be had: a server that refuses, a damaged cache, table or dump
     ├── SelectionError      a selection that cannot be made from this pool
+    ├── EngineError         workers that cannot be had, or do not stay alive
     ├── ModelError          a model or tokenizer that cannot be loaded or used
     └── OutputError         a place that cannot be written
 
@@ -18,7 +19,14 @@ from __future__ import annotations
 
 
 class CurateError(Exception):
-    """A problem the user can fix: `found`, what was `expected`, and what to `try_next`."""
+    """A problem the user can fix: `found`, what was `expected`, and what to `try_next`.
+
+    Examples:
+        >>> print(CurateError("There is no file popqa.tsv.", "a file, or a Hub id", "ls").message())
+        There is no file popqa.tsv.
+        Expected: a file, or a Hub id
+        Try: ls
+    """
 
     def __init__(self, found: str, expected: str | None = None, try_next: str | None = None) -> None:
         self.found = found
@@ -66,6 +74,10 @@ class PageViewsError(EstimatorError):
 
 class SelectionError(CurateError):
     """A selection that cannot be made from this pool."""
+
+
+class EngineError(CurateError):
+    """Workers that cannot be had, or do not stay alive."""
 
 
 class ModelError(CurateError):

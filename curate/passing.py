@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.chunks import CHUNK, Progress, score_in_chunks
-from curate.datasets.batch_ids import check_key_column, content_hashes, find_repeats, hex_ids, number_ids
+from curate.chunks import CHUNK, Chunks, Progress, score_in_chunks
+from curate.datasets.batch_ids import check_key_column, content_hashes, hex_ids, number_ids
+from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import QATable, check_answers
+from curate.datasets.repeats import Repeats
 from curate.datasets.rows import ScoredRows
 from curate.datasets.sources import Source
 from curate.datasets.stream import read_ahead
 from curate.errors import ColumnError, EstimatorError
-from curate.estimators.base import ColumnwiseEstimator, Estimator, PreparedEstimator
-from curate.records import OK, Example
+from curate.estimators.base import ColumnwiseEstimator, EagerEstimator, Estimator, PreparedEstimator
+from curate.records import OK, Example, Score
+from curate.sharding import Shard
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-BATCH = 48 * CHUNK
+Work = Callable[[int], "list[pa.Array]"]
+"""The columns of a batch by one estimator, once they are asked for; called with the rows before the batch."""
+
+BATCH = 96 * CHUNK
 """Rows that are in memory at once; whole chunks, so that they do not depend on how the source is stored."""
 
 
 class ScoringPass:
-    """The rows of a dataset with scores, a batch at a time, and what can be said of them after the last one.
-
-    The ids are those of the content without numbers for repeats, which only the whole dataset tells:
-    `number_repeats` puts them in afterwards.
-    """
+    """The rows of a dataset with scores, a batch at a time, and what can be said of them after the last one."""
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class ScoringPass:
         estimators: Sequence[Estimator],
         parts: Path | None = None,
         progress: Progress | None = None,
+        shard: Shard | None = None,
     ) -> None:
         if not estimators:
             raise EstimatorError("No estimator was named.", try_next="--by column:NAME or --by loss --model MODEL")
@@ -50,12 +53,13 @@ class ScoringPass:
         _check_ids(data)
         self.data = data
         self.estimators = estimators
+        self.rows = range(len(data)) if shard is None else shard.stretch(len(data))
         self.unmeasured = 0
         self.statuses: dict[str, Counter[str]] = {e.name: Counter({OK: 0}) for e in estimators}
         self._measured: Counter[str] = Counter()
         self._parts = parts
         self._progress = progress
-        self._hashes: list[NDArray[np.uint64]] = []
+        self._repeats = Repeats(len(data))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -75,9 +79,10 @@ class ScoringPass:
         for estimator in self.estimators:
             if isinstance(estimator, PreparedEstimator):
                 estimator.prepare(self._all_examples(estimator))
+        self._note_what_comes_before()
         done = 0
-        for batch in read_ahead(even_batches(self.data.store.batches(), BATCH)):
-            yield self._scored(batch, done)
+        for batch, columns in self._begun_batches():
+            yield self._scored(batch, columns, done)
             done += batch.num_rows
 
     @property
@@ -85,15 +90,31 @@ class ScoringPass:
         """After the last batch: whether no estimator could score any row."""
         return not any(self._measured.values())
 
-    def repeats(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """After the last batch: the rows whose content an earlier row has, and which occurrence each is."""
-        import numpy as np
+    def _note_what_comes_before(self) -> None:
+        """See which contents the rows before a shard have, so that its ids are those it has in the whole dataset."""
+        if self.rows.start and self._makes_ids:
+            names = columns_read(self.data.roles.fields(), self.data.schema.names)
+            for batch in self.data.store.batches(names, range(self.rows.start)):
+                self._repeats.add(self._content_hashes(batch))
 
-        hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
-        self._hashes = []
-        return find_repeats(hashes)
+    @property
+    def _makes_ids(self) -> bool:
+        return ID_COLUMN not in self.data.schema.names and self.data.roles.id is None
 
-    def _scored(self, batch: pa.Table, before: int) -> pa.Table:
+    def _content_hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
+        return content_hashes(batch, self.data.roles, lambda: list(self.data.examples(batch)))
+
+    def _begun_batches(self) -> Iterator[tuple[pa.Table, list[Work]]]:
+        """Batches and the work on each, begun so far ahead that estimators that work elsewhere have enough to do."""
+        ahead = max((e.ahead for e in self.estimators if isinstance(e, EagerEstimator)), default=0)
+        begun: deque[tuple[pa.Table, list[Work]]] = deque()
+        for batch in read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH)):
+            begun.append((batch, [self._begin(estimator, batch) for estimator in self.estimators]))
+            if len(begun) > -(-ahead * CHUNK // BATCH):
+                yield begun.popleft()
+        yield from begun
+
+    def _scored(self, batch: pa.Table, work: Sequence[Work], before: int) -> pa.Table:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -101,8 +122,8 @@ class ScoringPass:
         if ID_COLUMN not in batch.column_names:
             arrays.append(self._ids(batch))
         without = pa.array([False] * batch.num_rows)
-        for estimator in self.estimators:
-            columns = self._columns(estimator, batch, before)
+        for estimator, finish in zip(self.estimators, work, strict=True):
+            columns = finish(before)
             for counted in pc.value_counts(columns[-1]).to_pylist():
                 self.statuses[estimator.name][counted["values"]] += counted["counts"]
             self._measured[estimator.name] += batch.num_rows - columns[0].null_count
@@ -121,49 +142,31 @@ class ScoringPass:
             if pa.types.is_string(keys.type) or pa.types.is_integer(keys.type):
                 return pc.cast(keys, pa.string())
             return pa.array([str(value) for value in keys.to_pylist()], pa.string())
-        hashes = content_hashes(batch, self.data.roles, lambda: list(self.data.examples(batch)))
-        self._hashes.append(hashes)
-        return hex_ids(hashes)
+        hashes = self._content_hashes(batch)
+        return number_ids(hex_ids(hashes), *self._repeats.add(hashes))
+
+    def _begin(self, estimator: Estimator, batch: pa.Table) -> Work:
+        if not isinstance(estimator, EagerEstimator):
+            return lambda before: self._columns(estimator, batch, before)
+        chunks = Chunks(estimator, list(self.data.examples(batch, extra=estimator.columns)), self._parts)
+        return lambda before: _arrays(estimator, chunks.scores(self._progress, before, len(self.rows)))
 
     def _columns(self, estimator: Estimator, batch: pa.Table, before: int) -> list[pa.Array]:
         """Score, evidence and status of a batch, in the order of `_new_columns`."""
-        import pyarrow as pa
-
         if isinstance(estimator, ColumnwiseEstimator):
             found = estimator.score_column(batch[estimator.columns[0]])
             if found is not None:
                 if self._progress:
-                    self._progress(estimator.name, before + batch.num_rows, len(self.data))
+                    self._progress(estimator.name, before + batch.num_rows, len(self.rows))
                 return list(found)
         examples = list(self.data.examples(batch, extra=estimator.columns))
-        scores = score_in_chunks(estimator, examples, self._parts, self._progress, before, len(self.data))
-        values: list[list[Any]] = [[s.value for s in scores]]
-        values += [[s.evidence.get(name) for s in scores] for name in estimator.evidence]
-        values += [[s.status for s in scores]]
-        types = map(pa.type_for_alias, _new_columns(estimator).values())
-        return [pa.array(column, type_) for column, type_ in zip(values, types, strict=True)]
+        scores = score_in_chunks(estimator, examples, self._parts, self._progress, before, len(self.rows))
+        return _arrays(estimator, scores)
 
     def _all_examples(self, estimator: Estimator) -> Iterator[Example]:
         names = columns_read([*self.data.roles.fields(), *estimator.columns], self.data.schema.names)
-        for batch in self.data.store.batches(names):
+        for batch in self.data.store.batches(names, self.rows):
             yield from self.data.examples(batch, extra=estimator.columns)
-
-
-def number_repeats(
-    batches: Iterable[pa.Table], rows: NDArray[np.int64], occurrences: NDArray[np.int64]
-) -> Iterator[pa.Table]:
-    """The batches with the ids of the repeats numbered."""
-    import numpy as np
-
-    start = 0
-    for batch in batches:
-        first, last = np.searchsorted(rows, (start, start + batch.num_rows))
-        if first < last:
-            place = batch.schema.get_field_index(ID_COLUMN)
-            ids = number_ids(batch[ID_COLUMN], (rows[first:last] - start).tolist(), occurrences[first:last].tolist())
-            batch = batch.set_column(place, batch.schema.field(place), ids)
-        yield batch
-        start += batch.num_rows
 
 
 def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -178,6 +181,17 @@ def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
             waiting = waiting.slice(rows)
     if waiting is not None and waiting.num_rows:
         yield waiting
+
+
+def _arrays(estimator: Estimator, scores: Sequence[Score]) -> list[pa.Array]:
+    """Score, evidence and status, in the order of `_new_columns`."""
+    import pyarrow as pa
+
+    values: list[list[Any]] = [[s.value for s in scores]]
+    values += [[s.evidence.get(name) for s in scores] for name in estimator.evidence]
+    values += [[s.status for s in scores]]
+    types = map(pa.type_for_alias, _new_columns(estimator).values())
+    return [pa.array(column, type_) for column, type_ in zip(values, types, strict=True)]
 
 
 def _new_columns(estimator: Estimator) -> dict[str, str]:
@@ -203,8 +217,8 @@ def _check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
             if name not in data.schema.names:
                 raise ColumnError(
                     f"{data.name} has no column {name!r}.",
-                    expected=f"one of its columns: {', '.join(map(repr, data.schema.names))}",
-                    try_next="a name from that list",
+                    expected=f"one of its columns: {listed(data.schema.names)}",
+                    try_next=f"the column {nearest(name, data.schema.names)}",
                 )
 
 

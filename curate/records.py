@@ -16,6 +16,10 @@ class Example:
 
     `answers[0]` is the answer that trains; every one of `answers` counts as correct. `extra` holds the
     values of the input columns that an estimator asked for by name.
+
+    Examples:
+        >>> Example(id="1", question="Who wrote Emma?", answers=("Jane Austen", "Austen"), subject="Emma").answers[0]
+        'Jane Austen'
     """
 
     id: str
@@ -33,6 +37,12 @@ class Score:
 
     `value` is higher for better known, whatever the estimator, and None (never 0) when it could not be
     measured; `status` is then the reason. `evidence` is what the value was made from.
+
+    Examples:
+        >>> Score(None, "no_article").value is None
+        True
+        >>> Score(2.15, evidence={"views": 142, "title": "George Rankin"}).status
+        'ok'
     """
 
     value: float | None

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import Progress, parts_beside
-from curate.datasets.rows import ScoredRows, open_parquet, open_rows
+from curate.datasets.rows import ScoredRows
 from curate.datasets.stream import ParquetStream
-from curate.datasets.write import (
-    check_not_input,
-    check_writable,
-    manifest_path,
-    whole_file,
-    with_manifest,
-    write_json,
-)
+from curate.datasets.write import manifest_path, whole_file, with_manifest, write_json
 from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
-from curate.estimators.registry import EstimatorOptions, build
+from curate.job import READING, prepare
 from curate.manifest import manifest_for
-from curate.passing import ScoringPass, number_repeats
-from curate.prompts import default_template
+from curate.passing import ScoringPass
+from curate.sharding import Shard, find_shard, fingerprint_of
 from curate.wikipedia.options import PageviewOptions
 
 if TYPE_CHECKING:
@@ -34,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """The outcome of scoring a dataset: its manifest, and how many rows at least one estimator could not score."""
+    """The outcome of scoring a dataset: its manifest, rows, and those that at least one estimator could not score."""
 
     data: ScoredRows
     manifest: dict[str, Any]
+    rows: int
     unmeasured: int
 
     @property
@@ -62,65 +56,62 @@ def score(
     shots: int = 0,
     shots_from: Any = None,
     allow_pickle: bool = False,
+    shard: str | tuple[int, int] | None = None,
+    engine: str | None = None,
+    ray_address: str | None = None,
+    workers: str | int | None = None,
+    cpus: int = 1,
     output: str | Path | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Any:
     """Give every example a score per estimator; the Python twin of `curate score`.
 
-    `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table or a list of
-    dicts; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the same kind of
-    thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`,
-    writes Parquet and a manifest there and returns its path. `settings` are the column arguments of `curate.read`
-    and, for pageviews, the options of the command line by the same words (`views_from="api"`, `window="2021-10"`).
+    `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table, a list of dicts
+    or a `ray.data.Dataset`; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the
+    same kind of thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table);
+    with `output`, writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight
+    parts; `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a
+    `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). `settings` are the column
+    arguments of `curate.read` and, for pageviews, the options of the command line by the same words
+    (`views_from="api"`, `window="2021-10"`).
     `progress` is called with estimator, rows done and rows in all.
 
-    >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
-    >>> score(rows, by="column:views")[0]["score_views"]
-    90.0
+    Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
+    ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
+    says why.
+
+    Examples:
+        >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
+        >>> score(rows, by="column:views")[0]["score_views"]
+        90.0
     """
-    specs = [by] if isinstance(by, str) else list(by or ())
-    columns = {name: value for name, value in settings.items() if name not in PageviewOptions.names()}
-    pageviews = PageviewOptions(**{name: value for name, value in settings.items() if name not in columns})
+    asked = {**locals(), **settings}
+    unknown = settings.keys() - READING - PageviewOptions.names()
+    if unknown:
+        raise TypeError(f"score() got an unexpected keyword argument {min(unknown)!r}")
     target = None if output is None else Path(output)
-    if target is not None:
-        check_not_input(data, target)
-        check_writable(target)
-    rows = open_rows(data, **columns)
-    options = EstimatorOptions(
-        model=model,
-        reduction=reduction,
-        dtype=dtype,
-        device=device,
-        processes=processes,
-        revision=revision,
-        template=template or default_template(rows.roles),
-        answers=answers,
-        shots=shots,
-        shots_from=shots_from,
-        allow_pickle=allow_pickle,
-        pageviews=pageviews,
-        input_columns=tuple(rows.schema.names),
-    )
-    estimators = [build(spec, options) for spec in specs]
-    if target is None:
-        return rows.restore(score_table(rows, estimators, progress=progress))
-    score_file(rows, estimators, target, progress)
+    job = prepare(data, by, target, find_shard(shard), asked)
+    with job.estimators() as estimators:
+        if target is None:
+            return job.rows.restore(score_table(job.rows, estimators, progress=progress, shard=job.shard))
+        score_file(job.rows, estimators, target, progress, shard=job.shard)
     return target
 
 
 def score_table(
-    data: ScoredRows, estimators: Sequence[Estimator], parts: Path | None = None, progress: Progress | None = None
+    data: ScoredRows,
+    estimators: Sequence[Estimator],
+    parts: Path | None = None,
+    progress: Progress | None = None,
+    shard: Shard | None = None,
 ) -> pa.Table:
     """The rows with their scores as one table in memory, its manifest in the schema."""
     import pyarrow as pa
 
-    going = ScoringPass(data, estimators, parts, progress)
+    going = ScoringPass(data, estimators, parts, progress, shard)
     table = pa.Table.from_batches([b for t in going.batches() for b in t.to_batches()], going.schema)
-    rows, occurrences = going.repeats()
-    if len(rows):
-        table = pa.concat_tables(number_repeats([table], rows, occurrences))
-    return with_manifest(table, _manifest(going))
+    return with_manifest(table, _manifest(going, shard))
 
 
 def score_file(
@@ -129,27 +120,28 @@ def score_file(
     output: Path,
     progress: Progress | None = None,
     or_nothing: bool = False,
+    shard: Shard | None = None,
 ) -> Scored:
     """Write the rows with their scores as Parquet, the manifest beside it; finished chunks are kept meanwhile.
 
-    With `or_nothing`, raises EstimatorError and writes nothing when no estimator could score any row.
+    With `or_nothing`, raises EstimatorError and writes nothing when no estimator could score any row; of a shard
+    only `merge_files` can tell.
     """
     hashing = data.fingerprint_in_background()
     parts = parts_beside(output)
-    going = ScoringPass(data, estimators, parts, progress)
+    going = ScoringPass(data, estimators, parts, progress, shard)
     with whole_file(output) as temporary:
         stream = ParquetStream(temporary, going.schema)
         _write_behind(stream, going.batches())
-        if or_nothing and going.measured_nothing:
-            raise _measured_nothing(going)
+        if or_nothing and shard is None and going.measured_nothing:
+            raise measured_nothing(going.statuses)
         hashing.join()
-        manifest = _manifest(going)
+        manifest = _manifest(going, shard)
         stream.close(manifest)
-        _number_repeats(temporary, going, manifest)
     write_json(manifest, manifest_path(output))
     assert parts is not None
     shutil.rmtree(parts, ignore_errors=True)
-    return Scored(data, manifest, going.unmeasured)
+    return Scored(data, manifest, len(going.rows), going.unmeasured)
 
 
 def _write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
@@ -164,22 +156,9 @@ def _write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
             written.result()
 
 
-def _number_repeats(path: Path, going: ScoringPass, manifest: dict[str, Any]) -> None:
-    """Write the file once more with the ids of repeated examples numbered, if there are any."""
-    rows, occurrences = going.repeats()
-    if not len(rows):
-        return
-    store = open_parquet([path])
-    assert store is not None, "it was written just now"
-    with whole_file(path) as temporary:
-        stream = ParquetStream(temporary, going.schema)
-        _write_behind(stream, number_repeats(store.batches(), rows, occurrences))
-        stream.close(manifest)
-
-
-def _manifest(going: ScoringPass) -> dict[str, Any]:
+def _manifest(going: ScoringPass, shard: Shard | None) -> dict[str, Any]:
     data = going.data
-    return manifest_for(
+    manifest = manifest_for(
         "score",
         {"name": data.name, "sha256": data.fingerprint, "rows": len(data)},
         data.roles.as_dict(),
@@ -187,10 +166,15 @@ def _manifest(going: ScoringPass) -> dict[str, Any]:
         statuses={name: dict(counts) for name, counts in going.statuses.items()},
         **({"made_from": data.manifest} if data.manifest else {}),
     )
+    if shard is not None:
+        place = {"number": shard.number, "count": shard.count, "first_row": going.rows.start, "rows": len(going.rows)}
+        manifest["shard"] = place | {"fingerprint": fingerprint_of(manifest)}
+    return manifest
 
 
-def _measured_nothing(going: ScoringPass) -> EstimatorError:
-    counts = [f"{status} {n} ({name})" for name, found in going.statuses.items() for status, n in found.items() if n]
+def measured_nothing(statuses: Mapping[str, Mapping[str, int]]) -> EstimatorError:
+    """The error for a run in which no estimator could score any row."""
+    counts = [f"{status} {n} ({name})" for name, found in statuses.items() for status, n in found.items() if n]
     return EstimatorError(
         f"No example could be scored: {', '.join(counts)}. Nothing is written.",
         expected="at least one example that can be scored",

@@ -166,9 +166,13 @@ def select(
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
     `messages`, `alpaca`).
 
-    >>> rows = [{"question": q, "answer": "x", "score_views": v} for q, v in [("a", 1.0), ("b", 3.0)]]
-    >>> [row["question"] for row in select(rows, top=0.5).kept]
-    ['b']
+    Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
+    no row, a count above the pool.
+
+    Examples:
+        >>> rows = [{"question": q, "answer": "x", "score_views": v} for q, v in [("a", 1.0), ("b", 3.0)]]
+        >>> [row["question"] for row in select(rows, top=0.5).kept]
+        ['b']
     """
     from curate.writing import check_output, write_selection
 

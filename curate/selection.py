@@ -22,6 +22,10 @@ Ties = Callable[["NDArray[np.int64]"], "NDArray[np.uint64]"]
 """From row numbers to the seeded hashes that order rows of equal score: (N,) -> (N,)"""
 
 
+SAMPLE, MARGIN = 100_000, 1500
+"""Of how many scores a sample is sorted to find a cut, and how far off in it the cut is looked for: 7 sigma."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How many rows to take: a `share` of the pool, or a `count` of rows."""
@@ -131,9 +135,7 @@ def top_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool
 
     if k == 0:
         return np.zeros(len(scores), dtype=bool)
-    pool = scores[~np.isnan(scores)]
-    pool.partition(len(pool) - k)
-    edge = pool[len(pool) - k]
+    edge = kth_highest(scores, k)
     mask = scores > edge
     tied = np.flatnonzero(scores == edge)
     wanted = k - int(mask.sum())
@@ -141,6 +143,30 @@ def top_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool
         tied = tied[np.argsort(ties(tied), kind="stable")[:wanted]]
     mask[tied] = True
     return mask
+
+
+def kth_highest(scores: NDArray[np.float64], k: int) -> float:
+    """The k-th highest of the scores that are not NaN, of which there are at least k. (N,)
+
+    Of many scores only those between two bounds are copied, which a sample tells: the answer lies there but by a
+    freak, and whether it does is counted.
+    """
+    import numpy as np
+
+    place = len(scores) - int(np.isnan(scores).sum()) - k  # in ascending order
+    low, high = -np.inf, np.inf
+    if len(scores) > SAMPLE:
+        sample = np.sort(scores[:: len(scores) // SAMPLE])
+        sample = sample[~np.isnan(sample)]
+        middle = place * len(sample) // (place + k)
+        bounds = np.pad(sample, (MARGIN, MARGIN + 1), constant_values=(-np.inf, np.inf))
+        low, high = bounds[middle], bounds[middle + 2 * MARGIN]
+    near = scores[(scores >= low) & (scores <= high)]
+    place_near = place - int((scores < low).sum())
+    if not 0 <= place_near < len(near):
+        near, place_near = scores[~np.isnan(scores)], place
+    near.partition(place_near)
+    return float(near[place_near])
 
 
 def bottom_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:

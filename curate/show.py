@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.bins import bin_edges
 from curate.datasets.columns import Columns
 from curate.datasets.read import QATable, manifest_in, read
 from curate.errors import DataError
@@ -15,9 +16,7 @@ from curate.shots import solution
 from curate.views_report import describe_views
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 BINS = 12
@@ -92,21 +91,9 @@ def _score_summary(table: pa.Table, column: str) -> dict[str, Any]:
             f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES, method="nearest"), strict=True)
         }
     if len(finite):
-        counts, edges = np.histogram(finite, bins=_bin_edges(finite))
+        counts, edges = np.histogram(finite, bins=bin_edges(finite, BINS))
         summary["histogram"] = {"counts": counts.tolist(), "edges": edges.tolist()}
     return summary
-
-
-def _bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges of equal width, or of equal ratio where a few huge values (page views) would leave one full bin."""
-    import numpy as np
-
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high <= 100 * (1 + float(np.median(values))):
-        return np.histogram_bin_edges(values, bins=BINS)
-    edges = np.expm1(np.linspace(np.log1p(low), np.log1p(high), BINS + 1))
-    edges[0], edges[-1] = low, high  # what rounding would cut off
-    return edges
 
 
 def _describe_table(data: QATable) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-settings.register_profile("curate", deadline=None)  # the first example of a test pays for its imports
+# No deadline, since the first example of a test pays for its imports; in CI the same examples every time.
+settings.register_profile("curate", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("curate")
 
 SHARED = Path(os.environ.get("CURATE_SHARED", Path(__file__).parents[2] / "shared"))

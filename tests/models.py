@@ -22,6 +22,7 @@ def save_tiny_model(kind: str, folder: Path) -> Path:
     make_tokenizer, make_model = KINDS[kind]
     tokenizer = make_tokenizer()
     model = make_model(len(tokenizer))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

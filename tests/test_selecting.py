@@ -149,6 +149,9 @@ def test_row_groups_are_full_and_the_reader_runs_ahead_of_the_writer(
     curate.select(table, top=30, output=tmp_path / "top.parquet")
     footer = pq.read_metadata(tmp_path / "top.parquet")
     assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [7, 7, 7, 7, 2]
+    columns = [footer.row_group(1).column(i) for i in range(3)]
+    assert [column.is_stats_set for column in columns] == [False, False, True], "numbers tell what can be skipped"
+    assert (columns[2].statistics.min, columns[2].statistics.max) == (17, 23)
     assert pq.read_table(tmp_path / "top.parquet")["score_x"].to_pylist() == list(range(10, 40))
 
 

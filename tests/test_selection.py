@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from curate import selection
 from curate.errors import SelectionError
 from curate.hashing import hash_texts, id_hashes
 from curate.rules import strata
@@ -27,6 +29,7 @@ from curate.selection import (
     bottom_rows,
     cut_of,
     drawn,
+    kth_highest,
     ordered,
     parse_band,
     parse_size,
@@ -50,6 +53,17 @@ def ids_of(n: int) -> list[str]:
 def ties_of(ids: list[str], seed: int = 0) -> Any:
     hashes = id_hashes(ids, seed, "ties")
     return lambda rows: hashes[rows]
+
+
+@given(scores=SCORES, data=st.data())
+def test_the_cut_found_by_a_sample_is_the_one_that_sorting_finds(scores: list[float], data: st.DataObject) -> None:
+    ranked = sorted((score for score in scores if not math.isnan(score)), reverse=True)
+    assume(ranked)
+    k = data.draw(st.integers(1, len(ranked)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "SAMPLE", 3)
+        patch.setattr(selection, "MARGIN", data.draw(st.integers(0, 2)))
+        assert kth_highest(np.array(scores), k) == ranked[k - 1]
 
 
 @given(share=SHARES, pool=st.integers(1, 10_000))

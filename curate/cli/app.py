@@ -8,6 +8,7 @@ import typer
 
 from curate import __version__
 from curate.cli.demo import demo
+from curate.cli.merge import merge
 from curate.cli.run import run
 from curate.cli.score import score
 from curate.cli.select import select
@@ -23,10 +24,9 @@ app = typer.Typer(
     A model finetuned on facts it barely knows gets worse at facts; finetuned on facts it knows well it gets better.
     Score how well known each example is, select a split, and measure on your model whether it helps:
 
+    \b
     curate score popQA.tsv --by column:s_pop -o scored.parquet
-
     curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole -o splits/
-
     curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
     """,
     no_args_is_help=True,
@@ -50,7 +50,7 @@ def _root(
 ) -> None: ...
 
 
-for function in (demo, score, select, validate, show, run, simulate):
+for function in (demo, score, merge, select, validate, show, run, simulate):
     app.command()(function)
 app.add_typer(views)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -77,7 +79,7 @@ def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequenc
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", collapse_padding=True)
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     for position, header in enumerate(headers):
         cells = [row[position] for row in texts]
@@ -98,6 +100,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except CurateError as error:
+            _wait_for_the_first_process()
             print(f"curate: {error.message()}", file=sys.stderr)
             raise typer.Exit(EXIT_FIXABLE) from None
         except KeyboardInterrupt:
@@ -107,4 +110,15 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             sys.stderr.close()  # whoever read our output has what they wanted (curate show … | head)
             raise typer.Exit(0) from None
 
+    # \b keeps the help from breaking a command in two, so that it can be copied.
+    wrapped.__doc__ = (function.__doc__ or "").replace("Example: ", "\b\n    Example: ")
     return wrapped
+
+
+def _wait_for_the_first_process() -> None:
+    """Of several processes (torchrun) that cannot go on, the first tells why, and its end ends the others.
+
+    One that is alone in trouble tells it a moment later.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(3)

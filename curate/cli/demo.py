@@ -16,7 +16,10 @@ from curate.cli.validate import summary_tables
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to work in.")] = Path("curate-demo"),
     by: Annotated[str, typer.Option(help="What the arms are selected by: views or loss.")] = "views",
-    seeds: Annotated[int, typer.Option(min=1, help="Finetunings per arm.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Finetunings per arm.")] = 5,
+    unpack: Annotated[
+        bool, typer.Option("--unpack", help="Only unpack the model and the questions, into the folder's world/.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -28,9 +31,13 @@ def demo(
 
     Example: curate demo -o demo
     """
-    from curate.demo import run_demo
+    from curate.demo import run_demo, unpack_world
 
     out = Output(json, quiet)
+    if unpack:
+        unpack_world(output / "world")
+        out.result({"output": str(output / "world")}, str(output / "world"))
+        return
     result = run_demo(output, by, seeds, show_command=lambda line: out.note(f"\n$ {line}"), progress=out.note)
     summary = result.validation.summary()
     agreement = result.agreement

@@ -47,15 +47,15 @@ def run(
     Example: curate run popqa-controlled --data popQA.tsv --limit 40 --seeds 1 --set validation.tune=off -o try/
     """
     from curate.errors import SettingError
+    from curate.recipes.library import recipe_text
 
     out = Output(json, quiet)
     if list_ or recipe is None:
         _list(out)
     elif show:
-        from curate.recipes.library import recipe_text
-
         print(recipe_text(recipe)[0], end="")
     elif output is None:
+        recipe_text(recipe)  # a name that is wrong is told before one that is missing
         raise SettingError(
             "There is no folder to work in.", expected="-o FOLDER", try_next=f"curate run {recipe} -o out/"
         )
@@ -112,12 +112,8 @@ def _cost_line(cost: dict[str, int]) -> str:
 def _run(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
     from curate.cli.validate import summary_tables
     from curate.recipes.run import run
-    from curate.validation.processes import is_first
 
-    out = Output(out.as_json, out.quiet or not is_first())
     found = run(name, folder, **given, progress=out.note, meter=out.progress)
-    if not is_first():
-        return
     summary = found.summary
     files = [[what, str(folder / path)] for what, path in summary["files"].items()]
     tables = [*summary_tables(summary), make_table(None, ["what", "where"], files)]

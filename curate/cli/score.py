@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import curate.cli.engines as engines
 import curate.cli.pageviews as views
 from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 if TYPE_CHECKING:
     from curate.datasets.rows import ScoredRows
-    from curate.estimators.registry import EstimatorOptions
+    from curate.job import ScoringJob
     from curate.scoring import Scored
 
 
@@ -72,6 +73,11 @@ def score(
     relation_column: Annotated[str | None, typer.Option(help="The column that holds the relation.")] = None,
     choices_column: Annotated[str | None, typer.Option(help="The column that holds the list of choices.")] = None,
     id_column: Annotated[str | None, typer.Option(help="A complete and unique key of your own.")] = None,
+    shard: engines.ShardOption = None,
+    engine: engines.Engine = "local",
+    ray_address: engines.RayAddress = None,
+    workers: engines.Workers = None,
+    cpus: engines.Cpus = 1,
     max_missing: Annotated[
         int | None, typer.Option(help="End with exit code 3 if more examples than this get no score.")
     ] = None,
@@ -86,67 +92,22 @@ def score(
 
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
-    from curate.datasets.rows import open_rows
-    from curate.datasets.write import check_not_input, check_writable
-    from curate.estimators.registry import EstimatorOptions, build, check_spec
-    from curate.prompts import default_template
+    asked = locals()
+    from curate.job import prepare
     from curate.scoring import score_file
-    from curate.wikipedia.options import PageviewOptions
+    from curate.sharding import find_shard
 
     out = Output(json, quiet)
-    for spec in by:
-        check_spec(spec)
-    check_not_input(dataset, output)
-    check_writable(output, frozenset({".parquet"}))
-    rows = open_rows(
-        dataset,
-        preset=preset,
-        split=split,
-        question_column=question_column,
-        answer_column=answer_column,
-        subject_column=subject_column,
-        relation_column=relation_column,
-        choices_column=choices_column,
-        id_column=id_column,
-    )
-    pageviews = PageviewOptions(
-        views_from=views_from,
-        window=window,
-        project=project,
-        access=access,
-        agent=agent,
-        contact=contact,
-        pageviews_url=pageviews_url,
-        mediawiki_url=mediawiki_url,
-        title_column=title_column,
-        qid_column=qid_column,
-        subject_template=tuple(subject_template or ()),
-        rate=rate,
-        refresh=refresh,
-        offline=offline,
-    )
-    options = EstimatorOptions(
-        model=model,
-        reduction=reduction,
-        dtype=dtype,
-        device=device,
-        processes=processes,
-        revision=revision,
-        template=template or default_template(rows.roles),
-        answers=answers,
-        shots=shots,
-        shots_from=shots_from,
-        allow_pickle=allow_pickle,
-        pageviews=pageviews,
-        input_columns=tuple(rows.schema.names),
-    )
+    part = find_shard(shard)
+    output = engines.shard_output(output, part)
+    job = prepare(dataset, by, output, part, asked)
     if dry_run:
-        _plan(out, rows, by, options, output)
+        _plan(out, job, output)
         return
-    estimators = [build(spec, options) for spec in by]
-    started = time.perf_counter()
-    with out.progress() as progress:
-        scored = score_file(rows, estimators, output, progress, or_nothing=max_missing is None)
+    with job.estimators() as estimators:
+        started = time.perf_counter()
+        with out.progress() as progress:
+            scored = score_file(job.rows, estimators, output, progress, max_missing is None, part)
     views.note_lookups(out, estimators)
     seconds = time.perf_counter() - started
     _report(out, scored, output, seconds)
@@ -155,16 +116,17 @@ def score(
         raise typer.Exit(EXIT_MISSING)
 
 
-def _plan(out: Output, data: ScoredRows, by: list[str], options: EstimatorOptions, output: Path) -> None:
-    table = data.store.columns(data.schema.names)
+def _plan(out: Output, job: ScoringJob, output: Path) -> None:
+    rows, options, by = job.rows, job.options, job.specs
+    table = rows.store.columns(rows.schema.names)
     plan: dict[str, Any] = {
         "dry_run": True,
-        "rows": len(data),
-        "columns": data.roles.as_dict(),
+        "rows": len(rows),
+        "columns": rows.roles.as_dict(),
         "estimators": by,
         "output": str(output),
     }
-    lines = [f"{len(data)} examples of {data.name}; columns {_columns(data)}", f"by {', '.join(by)}"]
+    lines = [f"{len(rows)} examples of {rows.name}; columns {_columns(rows)}", f"by {', '.join(by)}"]
     if "loss" in by and options.model is not None:
         from curate.estimators.asking import ask
         from curate.estimators.registry import read_shots
@@ -173,7 +135,7 @@ def _plan(out: Output, data: ScoredRows, by: list[str], options: EstimatorOption
 
         template = find_template(options.template)
         shots = read_shots(template, options)
-        asks = [ask(example, template, shots, options.answers) for example in data.examples(table)]
+        asks = [ask(example, template, shots, options.answers) for example in rows.examples(table)]
         texts = {prompt + completion for asked in asks for prompt, completion in asked.pairs}
         tokens = sum(len(ids) for ids in load_tokenizer(options.model, options.revision)(list(texts))["input_ids"])
         plan["loss"] = {"sequences": len(texts), "tokens": tokens}
@@ -182,7 +144,7 @@ def _plan(out: Output, data: ScoredRows, by: list[str], options: EstimatorOption
         from curate.estimators.registry import build
 
         estimator: Any = build("pageviews", options)
-        plan["pageviews"], line = views.plan(estimator, list(data.examples(table, extra=estimator.columns)))
+        plan["pageviews"], line = views.plan(estimator, list(rows.examples(table, extra=estimator.columns)))
         lines.append(line)
     out.result(plan, *lines, f"would write {output}")
 
@@ -194,7 +156,7 @@ def _columns(data: ScoredRows) -> str:
 def _report(out: Output, scored: Scored, output: Path, seconds: float) -> None:
     from curate.show import read_scores, score_summaries
 
-    rows = len(scored.data)
+    rows = scored.rows
     summaries = score_summaries(read_scores(output))
     content = {
         "output": str(output),

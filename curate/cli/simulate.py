@@ -13,10 +13,12 @@ from curate.errors import SettingError
 
 @command
 def simulate(
-    experiment: Annotated[str, typer.Argument(help="facts, zipf, steps or one-layer.")],
+    experiment: Annotated[str, typer.Argument(help="facts, zipf, steps, map or one-layer.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
     seeds: Annotated[int, typer.Option(min=1, help="Runs of everything, with seeds 0, 1, 2, …")] = 5,
-    full: Annotated[bool, typer.Option("--full", help="The paper-sized experiment: hours instead of minutes.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="A larger world; for one-layer, more lengths of pretraining.")
+    ] = False,
     subjects: Annotated[int | None, typer.Option(help="Subjects of the made-up world.")] = None,
     relations: Annotated[int | None, typer.Option(help="Relations every subject has.")] = None,
     answers: Annotated[int | None, typer.Option(help="Possible answers of every relation.")] = None,
@@ -36,6 +38,9 @@ def simulate(
     finetuning_steps: Annotated[int | None, typer.Option(help="Finetuning steps, at most.")] = None,
     finetuning_batch_size: Annotated[int | None, typer.Option(help="Questions of a finetuning step.")] = None,
     finetuning_learning_rate: Annotated[float | None, typer.Option(help="Learning rate of finetuning.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Runs made at once, a core each; by default as many as there are cores.")
+    ] = None,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -44,8 +49,9 @@ def simulate(
 
     facts: a small transformer memorises facts about subjects of different popularity and is finetuned on questions
     about the popular ones, the unpopular ones, a random part, or all. zipf and steps ask how the difference moves
-    with the skew of popularity and with pretraining. one-layer checks the paper's theorems on random worlds and
-    watches the attention of its one-layer transformer. A stopped run goes on where it was.
+    with the skew of popularity and with pretraining; map asks what else it depends on. one-layer checks the paper's
+    theorems on random worlds and watches the attention of its one-layer transformer. A stopped run goes on where it
+    was.
 
     Example: curate simulate facts -o facts/
     """
@@ -74,15 +80,20 @@ def simulate(
     }
     if dry_run:
         content = plan(experiment, seeds, full, **settings)
-        table = make_table(None, ["setting", "value"], [[k, v] for k, v in content["settings"].items()])
+        table = make_table(None, ["setting", "value"], [[k, _text(v)] for k, v in content["settings"].items()])
         out.result({"dry_run": True, **content}, table, f"{content['runs']} runs; would write {output}")
         return
-    with out.progress() as progress:
-        result = run(experiment, output, seeds=seeds, full=full, progress=progress, **settings)
+    with out.progress("runs") as progress:
+        result = run(experiment, output, seeds=seeds, full=full, processes=processes, progress=progress, **settings)
     tables = [make_table(t.title, t.headers, t.rows) for t in result.experiment.shown(result.summary)]
     out.result(
         {"output": str(output), **result.summary}, *tables, result.summary["verdict"], str(output / "report.html")
     )
+
+
+def _text(value: float | tuple[float, ...]) -> str:
+    """A setting as it is typed: `0.5,1,1.5`."""
+    return ",".join(f"{number:g}" for number in (value if isinstance(value, tuple) else (value,)))
 
 
 def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> tuple[float, ...] | None:

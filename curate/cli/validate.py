@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import curate.cli.engines as engines
 from curate.cli.console import DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 
@@ -43,9 +44,20 @@ def validate(
     dtype: Annotated[
         str, typer.Option(help="auto (bfloat16 on a GPU, else float32), float32, bfloat16 or float16.")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
+    base_shots: Annotated[
+        int, typer.Option(min=0, help="Ask the untouched model also after so many solved training examples.")
+    ] = 0,
+    lm_eval: Annotated[
+        list[str] | None,
+        typer.Option(help="A task of lm-evaluation-harness, or its YAML file, for every arm. Repeatable."),
+    ] = None,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, wandb or trackio.")] = "none",
+    engine: engines.ValidateEngine = "local",
+    ray_address: engines.RayAddress = None,
+    workers: engines.Workers = None,
+    cpus: engines.Cpus = 1,
     preset: Preset = None,
     split: Split = None,
     dry_run: DryRun = False,
@@ -61,7 +73,7 @@ def validate(
     """
     from curate.datasets.read import read
     from curate.validation.config import FinetuneConfig
-    from curate.validation.processes import is_first
+    from curate.validation.processes import is_first, leave
     from curate.validation.validate import plan
     from curate.validation.validate import validate as run
 
@@ -78,8 +90,8 @@ def validate(
         patience=patience,
         method=method,
     )
-    if dry_run:
-        content = plan(splits, test_set, by, config, seeds, limit, tune, template)
+    if dry_run and is_first():
+        content = plan(splits, test_set, by, config, seeds, limit, tune, template, base_shots)
         rows = [[a["arm"], a["examples"], a["steps"]] for a in content["arms"]]
         out.result(
             {"dry_run": True, **content},
@@ -87,6 +99,7 @@ def validate(
             f"{content['trials']} trials, {content['finetunings']} finetunings, {content['answers']} answers",
             f"would write {output}",
         )
+    if dry_run:
         return
     result = run(
         splits,
@@ -103,8 +116,15 @@ def validate(
         device=device,
         revision=revision,
         report_to=report_to,
+        engine=engine,
+        ray_address=ray_address,
+        workers=workers,
+        cpus=cpus,
+        base_shots=base_shots,
+        lm_eval=lm_eval or (),
         progress=out.note,
     )
+    leave()
     if not is_first():
         return
     summary = result.summary()
@@ -114,7 +134,9 @@ def validate(
 
 
 def summary_tables(summary: dict[str, Any]) -> list[Any]:
-    """The tables of a run for a person: accuracies, differences, verdict."""
+    """The tables of a run for a person: accuracies, differences, other tasks, verdict."""
+    from curate.report.tasks import task_table
+
     arms = [
         [
             a["arm"],
@@ -137,10 +159,16 @@ def summary_tables(summary: dict[str, Any]) -> list[Any]:
         for d in summary["differences"]
     ]
     n_eval = summary["arms"][0]["n_eval"]
+    names = [row["arm"] for row in summary["arms"]]
+    tasks = [
+        [row["task"], row["metric"], *("" if value is None else f"{value[0]:.4f}" for value in row["values"])]
+        for row in task_table(summary["lm_eval"], names)
+    ]
     headers = ["arm", "trained on", "accuracy %", "± s.e.", "exact match %", "F1 %", "seeds"]
     return [
         make_table(f"Accuracy on {n_eval} test questions", headers, arms),
         make_table("Differences, in points", ["arms", "difference", "95% interval", "p"], differences),
+        *([make_table("Tasks of lm-eval", ["task", "metric", *names], tasks)] if tasks else []),
         summary["verdict"],
     ]
 

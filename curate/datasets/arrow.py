@@ -26,6 +26,17 @@ def as_indices(rows: NDArray[np.int64]) -> pa.Array:
     return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)])
 
 
+def encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column dictionary-encoded with int32 and null as a value like others; as it is if it is so already."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        if pa.types.is_int32(column.type.index_type) and not column.null_count:
+            return column
+        column = column.cast(column.type.value_type)
+    return column.dictionary_encode("encode")
+
+
 def numpy_view(array: pa.Array, dtype: Any) -> NDArray[Any]:
     """The values of an array of numbers without nulls, as they lie in memory. (N,)"""
     import numpy as np

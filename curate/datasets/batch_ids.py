@@ -1,4 +1,4 @@
-"""`curate_id` for a batch of rows at a time, and which of all rows repeat; the same ids as ids.py makes."""
+"""`curate_id` for a batch of rows at a time; the same ids as ids.py makes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,16 @@ def content_hashes(batch: pa.Table, roles: Columns, examples: Callable[[], Seque
         nothing = pa.nulls(batch.num_rows) if subject is None else subject
         parts = [cell_texts(batch[roles.question]), joined_answers(batch[roles.answers]), cell_texts(nothing)]
     texts = pc.binary_join_element_wise(*parts, pa.scalar(FIELD_END.encode(), pa.large_binary())).to_pylist()
-    hashes = b"".join([blake2b(text, digest_size=HASH_BYTES).digest() for text in texts])
-    return np.frombuffer(hashes, dtype=np.uint64)
+    return np.frombuffer(b"".join(map(_digest, texts)), dtype=np.uint64)
+
+
+_FRESH = blake2b(digest_size=HASH_BYTES)
+
+
+def _digest(text: bytes) -> bytes:
+    hashing = _FRESH.copy()  # a third less time than a new one
+    hashing.update(text)
+    return hashing.digest()
 
 
 def cell_texts(column: Any) -> pa.Array:
@@ -66,7 +74,7 @@ def joined_answers(column: Any) -> pa.Array:
         return cell_texts(array)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         texts = cell_texts(array)
-        listed = pc.starts_with(texts, b"[")
+        listed = pc.or_(pc.starts_with(texts, b"["), pc.match_substring(texts, b"|"))
         spelled = [ANSWER_END.join(parse_answers(text)) for text in array.filter(listed).to_pylist()]
         return pc.replace_with_mask(texts, listed, _binary(spelled)) if spelled else texts
     if pa.types.is_list(array.type) and pc.all(pc.equal(pc.list_value_length(array), 1), skip_nulls=False).as_py():
@@ -85,25 +93,12 @@ def hex_ids(hashes: NDArray[np.uint64]) -> pa.Array:
     return pa.StringArray.from_buffers(len(hashes), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
-def find_repeats(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows whose hash an earlier row has, ascending, and for each which occurrence it is: 2, 3, …"""
-    import numpy as np
-
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    again = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
-    if not len(again):
-        return again, again
-    first = np.searchsorted(ordered, ordered[again], side="left")
-    rows = order[again]
-    ascending = np.argsort(rows)
-    return rows[ascending], (again - first + 1)[ascending]
-
-
 def number_ids(ids: pa.Array, rows: Sequence[int], occurrences: Sequence[int]) -> pa.Array:
     """The ids with the ones at `rows` marked `-2`, `-3`, …"""
     import pyarrow as pa
 
+    if not rows:
+        return ids
     texts = ids.to_pylist()
     for row, occurrence in zip(rows, occurrences, strict=True):
         texts[row] = f"{texts[row]}-{occurrence}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -39,6 +40,18 @@ FLAGS = {role: f"--{role}-column" for role in ("question", "subject", "relation"
 }
 
 MOST_NAMES = 30
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """For a message: which of the names may have been meant.
+
+    >>> nearest("veiws", ["question", "views"])
+    'views'
+    >>> nearest("popularity", ["question", "views"])
+    'NAME, with a name from that list'
+    """
+    alike = get_close_matches(name, names, n=1)
+    return alike[0] if alike else "NAME, with a name from that list"
 
 
 def listed(names: Sequence[str]) -> str:

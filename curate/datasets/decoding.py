@@ -17,15 +17,16 @@ def decode(content: bytes, where: PurePath | str) -> str:
     """The text, without a byte order mark; bytes that are not UTF-8 are read as Windows-1252, and that is logged.
 
     Windows-1252 is latin-1 with quotation marks and the euro where latin-1 has control characters. Raises DataError
-    for a binary file.
+    for a binary file. A zero byte may be in a cell of UTF-8, but not in the first line, where UTF-16 without its mark
+    would have one too.
     """
     encoding = MARKS.get(content[:2], "utf-8-sig")
-    if encoding == "utf-8-sig" and b"\x00" in content[:4096]:
+    if encoding == "utf-8-sig" and b"\x00" in content[:4096].partition(b"\n")[0]:
         raise _binary(where)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        if encoding == "utf-16":
+        if encoding == "utf-16" or b"\x00" in content[:4096]:
             raise _binary(where) from error
         line = content[: error.start].count(b"\n") + 1
         log.warning(

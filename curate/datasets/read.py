@@ -144,9 +144,10 @@ def read(
     curate wrote remembers its columns; what was read already is returned as it is. Raises DataError when nothing can
     be read or no row has an answer, and ColumnError when no question or answers column is found.
 
-    >>> table = read([{"question": "Who wrote Emma?", "answer": "Jane Austen"}])
-    >>> table.examples()[0].answers
-    ('Jane Austen',)
+    Examples:
+        >>> table = read([{"question": "Who wrote Emma?", "answer": "Jane Austen"}])
+        >>> table.examples()[0].answers
+        ('Jane Austen',)
     """
     if isinstance(data, QATable):
         return data

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import parse_answers
-from curate.datasets.columns import FLAGS, Columns, listed
+from curate.datasets.columns import FLAGS, Columns, listed, nearest
 from curate.datasets.fields import cells_of, columns_of, columns_read, is_made, paths_of
 from curate.datasets.presets import PRESETS, Preset, find_preset
 from curate.errors import ColumnError
@@ -61,7 +61,7 @@ def check_field(table: pa.Table, field: str, flag: str, where: str) -> None:
         raise ColumnError(
             f"{where} has no column {field!r} (asked for with {flag}).",
             expected=f"one of its columns: {listed(table.column_names)}",
-            try_next=f"{flag} NAME, with a name from that list",
+            try_next=f"{flag} {nearest(field, table.column_names)}",
         )
     first = table.slice(0, FIRST_ROWS)
     if field not in columns and table.num_rows and not any(cell is not None for cell in cells_of(first, field)):

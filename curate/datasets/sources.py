@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from curate.datasets.hub import is_hub_id, read_hub, stream_table
 from curate.datasets.jsonfile import read_json, table_from_rows
 from curate.datasets.jsonlines import is_large, read_large
+from curate.datasets.ray_data import is_ray_dataset, read_ray_dataset, to_ray_dataset
 from curate.datasets.remote import is_url, read_remote
 from curate.datasets.text import read_delimited
 from curate.errors import ColumnError, DataError
@@ -304,6 +305,8 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
         return data.with_format("arrow")[:], lambda table: _to_dataset(table, data)
     if kind == "datasets.IterableDataset":
         return stream_table(data), lambda table: _to_stream(table, data)
+    if is_ray_dataset(data):
+        return read_ray_dataset(data), to_ray_dataset
     if isinstance(data, list) and all(isinstance(row, dict) for row in data):
         return table_from_rows(data, "the list"), lambda table: table.to_pylist()
     raise DataError(

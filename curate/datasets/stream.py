@@ -18,16 +18,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 AHEAD = 3
+ARROW_SCHEMA = b"ARROW:schema"
 SAMPLE = 20_000
 SMALLER = 0.9
 """A column is dictionary-encoded if that makes a sample of it at least this much smaller."""
 
 
+def written_schema(file: Any) -> pa.Schema:
+    """The schema that a ParquetStream was given; a reader calls the parts of nested columns by other names."""
+    import pyarrow as pa
+
+    return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(file.metadata.metadata[ARROW_SCHEMA])))
+
+
 class ParquetStream:
     """One Parquet file (zstd), written a batch at a time in row groups of ROW_GROUP rows.
 
-    The same batches and manifest give the same bytes. The types are exactly the ones of `schema`. Every column is
-    given the encoding, dictionary or plain, that made a sample of it smaller.
+    The same rows and manifest give the same bytes, however the rows came in batches. The types are exactly the ones
+    of `schema`. Every column is given the encoding, dictionary or plain, that made a sample of it smaller.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -50,7 +58,7 @@ class ParquetStream:
         self._flush(self._rows)
         schema = with_manifest(empty_table(self._schema), manifest).schema
         arrow = base64.b64encode(schema.serialize().to_pybytes())
-        self._writer.add_key_value_metadata({**schema.metadata, b"ARROW:schema": arrow})
+        self._writer.add_key_value_metadata({**schema.metadata, ARROW_SCHEMA: arrow})
         self._writer.close()
 
     def _flush(self, rows: int) -> None:
@@ -64,10 +72,12 @@ class ParquetStream:
                 self._schema.remove_metadata(),
                 compression="zstd",
                 use_dictionary=columns_to_encode(table[:SAMPLE]),
+                write_statistics=columns_to_prune_by(self._schema),
                 store_schema=False,  # it comes with the manifest
             )
         for start in range(0, rows, ROW_GROUP):
-            self._writer.write_table(table.slice(start, min(ROW_GROUP, rows - start)), row_group_size=ROW_GROUP)
+            group = table.slice(start, min(ROW_GROUP, rows - start)).combine_chunks()  # pages end where chunks do
+            self._writer.write_table(group, row_group_size=ROW_GROUP)
         self._waiting = [table.slice(rows)]
         self._rows -= rows
 
@@ -86,6 +96,13 @@ def _check_types(schema: pa.Schema) -> None:
                 expected="columns of types that Parquet can hold",
                 try_next="make it text or numbers, or leave it out",
             ) from error
+
+
+def columns_to_prune_by(schema: pa.Schema) -> list[str]:
+    """The columns whose least and greatest value help a reader to skip rows: numbers and dates, not texts."""
+    import pyarrow as pa
+
+    return [field.name for field in schema if pa.types.is_primitive(field.type)]
 
 
 def columns_to_encode(sample: pa.Table) -> list[str] | bool:

@@ -32,7 +32,8 @@ class CsvStream:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        # Every text is quoted: before Python 3.13 the module would write a lone carriage return bare.
+        self._writer = csv.writer(self._file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         self._writer.writerow(schema.names)
 
     def write(self, table: pa.Table) -> None:

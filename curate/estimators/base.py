@@ -49,6 +49,17 @@ class ColumnwiseEstimator(Protocol):
         """Values (float64) and statuses, the ones that `score` gives; None where only `score` can tell."""
 
 
+@runtime_checkable
+class EagerEstimator(Protocol):
+    """An estimator that works elsewhere, on several chunks at a time."""
+
+    ahead: int
+    """Chunks to begin before the first one's scores are asked for."""
+
+    def begin(self, examples: Sequence[Example]) -> Callable[[], list[Score]]:
+        """Begin on a chunk; what is given waits for its scores, one an example."""
+
+
 Report = Callable[[float, int], None]
 """Called with the share of the work that is done, from 0 to 1, and the tokens read since the last call."""
 

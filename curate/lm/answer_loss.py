@@ -94,7 +94,7 @@ def _nats(
             try:
                 nats = batch_nats(loaded, batch, items, cache)
             except RuntimeError as error:
-                budget = _smaller(error, budget, len(batch))
+                budget = smaller_budget(error, budget, len(batch))
                 continue
             yield from nats.items()
             start += len(batch)
@@ -122,7 +122,7 @@ def _plan(
     return sorted(plan, key=lambda stage: -len(stage[0]) - len(stage[1][0]))
 
 
-def _smaller(error: RuntimeError, budget: int, rows: int) -> int:
+def smaller_budget(error: RuntimeError, budget: int, rows: int) -> int:
     """Half the budget when memory ran out; any other error goes on."""
     import torch
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,11 +219,16 @@ def _no_model(name: str, why: str) -> ModelError:
     from huggingface_hub import constants
 
     offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
-    local = Path(name).expanduser().exists()
+    folder = Path(name).expanduser()
+    local = folder.exists()
+    beside = [str(found.parent) for found in folder.parent.glob("*/config.json")]
+    meant = get_close_matches(str(folder), beside, n=1)
     return ModelError(
-        f"The model {name!r} cannot be loaded: {why}{'' if local else offline}.",
+        f"The model {name!r} cannot be loaded: {why.rstrip('.')}{'' if local else offline}.",
         expected="a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
         try_next="model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
         if local
+        else f"--model {meant[0]}, if that was meant"
+        if meant
         else "check the name; for a private model, `hf auth login` first",
     )

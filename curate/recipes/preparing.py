@@ -44,10 +44,11 @@ def wanted_rows(data: QATable, where: Mapping[str, Sequence[str]]) -> list[int]:
     rows = list(range(len(data)))
     for name, values in where.items():
         found = _values(data, name)
-        missing = [value for value in values if value not in set(found)]
-        if missing:
-            some = sorted({value for value in found if value})[:12]
-            raise DataError(f"No row of {data.source.name} has {missing[0]!r} in {name}.", f"one of: {', '.join(some)}")
+        there = {value for value in found if value}
+        for value in values:
+            if value not in there:
+                some = ", ".join(sorted(there)[:12])
+                raise DataError(f"No row of {data.source.name} has {value!r} in {name}.", f"one of: {some}")
         rows = [row for row in rows if found[row] in values]
     if not rows:
         raise DataError(f"No row of {data.source.name} meets dataset.where.", expected="conditions that some row meets")

@@ -117,6 +117,8 @@ class ValidationSettings:
     tune: str = "off"
     by: str | None = None
     dtype: str = "auto"
+    base_shots: int = 0
+    lm_eval: tuple[str, ...] = ()
     report_to: str = "none"
 
     def __post_init__(self) -> None:
@@ -164,7 +166,7 @@ def check(recipe: Recipe, said: Callable[[str], str]) -> None:
     names = score_names(recipe)
     for name in selection.by:
         if name not in names:
-            raise RecipeError(f"{said('selection.by')}: there will be no score {name!r}.", f"of {', '.join(names)}")
+            raise RecipeError(f"{said('selection.by')}: there will be no score {name!r}.", ", ".join(names))
     if len(names) > 1 and not selection.by:
         raise RecipeError(
             f"{said('selection')}: selection.by is missing, and there are several scores.",

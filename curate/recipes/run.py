@@ -11,12 +11,15 @@ from typing import Any
 
 from curate import __version__
 from curate.datasets.write import check_writable, write_json, write_text
+from curate.errors import CurateError, SettingError
 from curate.recipes.library import recipe_text
 from curate.recipes.recipe import Recipe, check, with_names
 from curate.recipes.sources import pinned
 from curate.recipes.steps import STEPS, Ledger, Say, check_folder
+from curate.recipes.words import in_recipe_words
 from curate.recipes.work import Meter, Work, no_meter
-from curate.recipes.yamlfile import Override, given, override, parse
+from curate.recipes.yamlfile import MAPPING, Override, given, override, parse
+from curate.validation.processes import processes
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,24 @@ def run(
     Writes `recipe.yaml` (every setting as it was used), the data, scores, splits, the run and `summary.json` to the
     folder `output`; what is there already and made from the same is kept.
     """
+    if processes() > 1:
+        raise SettingError(
+            f"{processes()} processes run this recipe together.",
+            expected="one; only the validation can be shared",
+            try_next="--dry-run prints the steps as commands; torchrun can run curate validate",
+        )
     resolved = resolve(recipe, overrides(model, data, by, limit, seeds, settings))
     folder = Path(output)
     ledger = open_folder(folder)
     work = Work(resolved, folder, progress or (lambda line: None), meter or no_meter)
+    if resolved.curate not in (None, __version__):
+        work.say(f"curate {resolved.curate} wrote this recipe and this is {__version__}: numbers may differ.")
     write_json(ledger.done, folder / STEPS)
     write_text(resolved_yaml(resolved), folder / "recipe.yaml")
-    ledger.run(list(work.steps()), work.say)
+    try:
+        ledger.run(work.steps(), work.say)
+    except CurateError as error:
+        raise in_recipe_words(error) from error
     write_json(work.summary(), folder / "summary.json")
     return RecipeRun(resolved, folder)
 
@@ -87,7 +101,7 @@ def plan(
 def resolve(recipe: str | Path | Mapping[str, Any], changes: Sequence[Override] = ()) -> Recipe:
     """The settings of a recipe with `changes` in place and nothing left open; RecipeError for what cannot be."""
     if isinstance(recipe, Mapping):
-        text, name = json.dumps(recipe, default=str), "the recipe"
+        text, name = json.dumps(recipe, default=str), MAPPING
     else:
         text, name = recipe_text(str(recipe))
     read, places = parse(text, name, Recipe, changes)

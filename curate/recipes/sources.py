@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,9 @@ def pinned(recipe: Recipe) -> Recipe:
     A name on the Hub stays as it is where the Hub cannot be asked and no copy is on this machine.
     """
     dataset, estimators, model = recipe.dataset, recipe.estimators, recipe.model
-    name = _absolute(model.name)
-    revision = model.revision or (_revision(name, "model") if name == model.name else None)
+    name, revision = _absolute(model.name), model.revision
+    if not is_local(name) and is_hub_id(name):
+        revision = _revision(name, "model", revision) or revision
     views = _absolute(estimators.pageviews.views_from)
     return replace(
         recipe,
@@ -88,29 +90,34 @@ def pinned(recipe: Recipe) -> Recipe:
 
 
 def _absolute(name: str) -> str:
-    path = Path(name).expanduser()
-    return name if name.startswith(BUNDLED) or not path.exists() else str(path.resolve())
+    return str(Path(name).expanduser().absolute()) if is_local(name) and not name.startswith(BUNDLED) else name
+
+
+def is_local(name: str) -> bool:
+    """Whether a name is that of something on this machine: bundled, a file, a folder, or a glob that finds some."""
+    if name.startswith(BUNDLED):
+        return True
+    return not is_url(name) and (Path(name).expanduser().exists() or bool(find_files(name)))
 
 
 def _pin(name: Any) -> Any:
-    """A dataset by its absolute path, or with @revision."""
-    if name is None or _absolute(name) != name or Path(name).exists() or not is_hub_id(name) or "@" in name:
+    """A dataset by its absolute path, or with @ and the commit."""
+    if name is None or is_local(name) or not is_hub_id(name):
         return name and _absolute(name)
-    revision = _revision(name.partition(":")[0], "dataset")
-    return f"{name}@{revision}" if revision else name
+    plain, _, asked = name.partition("@")
+    revision = _revision(plain.partition(":")[0], "dataset", asked or None)
+    return f"{plain}@{revision}" if revision else name
 
 
-def _revision(name: str, kind: str) -> str | None:
-    """The commit that a name on the Hub stands for, by asking it, else by the copy on this machine; None if neither."""
-    if not is_hub_id(name) or Path(name).exists():
-        return None
+def _revision(name: str, kind: str, asked: str | None = None) -> str | None:
+    """The commit that a branch (or `asked`) of a repository on the Hub stands for, by asking it, else by the copy here.
+
+    None where neither knows: offline, or for a name that is none. Whoever loads it says so better.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
-    try:
-        return str(HfApi().repo_info(name, repo_type=kind).sha)
-    except Exception:  # offline, or no such name: whoever loads it says so better
-        pass
-    try:
-        return Path(snapshot_download(name, repo_type=kind, local_files_only=True)).name
-    except Exception:
-        return None
+    with suppress(Exception):  # the Hub's client raises many kinds
+        return str(HfApi().repo_info(name, repo_type=kind, revision=asked).sha)
+    with suppress(Exception):
+        return Path(snapshot_download(name, repo_type=kind, revision=asked, local_files_only=True)).name
+    return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / STEPS
-        self.done: dict[str, dict[str, str]] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.done: dict[str, dict[str, str]] = {}
+        with suppress(OSError, ValueError):  # without it, or if it is damaged, nothing is done
+            self.done = json.loads(self.path.read_text(encoding="utf-8"))
 
     def has(self, step: Step) -> bool:
         """Whether what the step makes is there, made from the same, and untouched since."""
@@ -51,7 +54,7 @@ class Ledger:
             and kept["made_from"] == digest(step.made_from())
         )
 
-    def run(self, steps: Sequence[Step], say: Say) -> None:
+    def run(self, steps: Iterable[Step], say: Say) -> None:
         """Do what is not done, in order."""
         for step in steps:
             if self.has(step):

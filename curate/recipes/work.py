@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -102,10 +103,13 @@ class Work:
         options = self._score_options(by)
 
         def work() -> None:
+            from curate.lm.load import load_tokenizer
             from curate.scoring import score
 
+            load_tokenizer(self.model, self.recipe.model.revision)  # a wrong name is told before hours of scoring
             with self.meter() as progress:
                 score(data, by, output=output, progress=progress, **options)
+            gc.collect()  # the model that scored makes room for the one that is finetuned
 
         return Step(
             name=name,
@@ -152,13 +156,11 @@ class Work:
 
     def _validating(self) -> Step:
         recipe = self.recipe
-        options: dict[str, Any] = {
-            "by": recipe.validation.by,
-            "seeds": recipe.validation.seeds,
-            "tune": recipe.validation.tune,
-        }
-        options |= {"template": recipe.dataset.template, "limit": recipe.limit, "dtype": recipe.validation.dtype}
+        options = asdict(recipe.validation) | {"template": recipe.dataset.template, "limit": recipe.limit}
         options |= {"device": recipe.model.device, "revision": recipe.model.revision}
+        shown = changed(recipe.validation) | {"seeds": recipe.validation.seeds, "limit": recipe.limit}
+        shown |= changed(recipe.model, "name") | {"template": recipe.dataset.template}
+        shown |= changed(recipe.finetuning, "held_out") | {"output": self.run}
 
         def work() -> None:
             from curate.validation.validate import validate
@@ -169,12 +171,10 @@ class Work:
                 model=self.model,
                 output=self.run,
                 config=recipe.finetuning,
-                report_to=recipe.validation.report_to,
                 progress=self.say,
                 **options,
             )
 
-        shown = {"eval": self.test_set, "model": self.model} | {k: v for k, v in options.items() if v != "auto"}
         return Step(
             name="validate",
             output=self.run,
@@ -186,11 +186,7 @@ class Work:
                 "options": {key: _content(value) for key, value in options.items()},
             },
             work=work,
-            command=command_line(
-                "validate",
-                self.splits,
-                options=shown | changed(recipe.finetuning, "held_out") | {"output": self.run},
-            ),
+            command=command_line("validate", self.splits, options={"eval": self.test_set, "model": self.model} | shown),
         )
 
     @property
@@ -211,6 +207,7 @@ class Work:
             "verdict": found["verdict"],
             "arms": found["arms"],
             "differences": found["differences"],
+            "lm_eval": found["lm_eval"],
             "warnings": found["warnings"],
             "model": found["config"]["model"],
             "curate": __version__,
@@ -229,4 +226,4 @@ def _content(value: Any) -> Any:
     """A setting as it matters: of a file or folder what it holds, not where it lies."""
     if isinstance(value, str) and value and Path(value).exists():
         return content_of(Path(value))
-    return dict(value) if isinstance(value, Mapping) else value
+    return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value

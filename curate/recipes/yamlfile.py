@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from types import UnionType
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 NULLS = ("", "~", "null", "Null", "NULL")
 TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+MAPPING = "the recipe"
+"""The name of a recipe that is no file but a mapping in Python."""
+
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -80,32 +84,38 @@ def compose(text: str, name: str) -> Any:
 
 
 def place(mark: Any) -> str:
-    """`popqa.yaml line 3`, or the option that said it."""
-    return str(mark.name) if mark.name.startswith("--") else f"{mark.name} line {mark.line + 1}"
+    """`popqa.yaml line 3`, or what said it where that has no lines."""
+    without_lines = mark.name.startswith("--") or mark.name == MAPPING
+    return str(mark.name) if without_lines else f"{mark.name} line {mark.line + 1}"
 
 
 def _put(root: MappingNode, setting: Override) -> None:
     """Set a value in the tree, making its section if there is none."""
-    from yaml import MappingNode
-
     node: Any = compose(setting.text, setting.said) if setting.text.strip() else _null(setting.said)
     *sections, key = setting.key.split(".")
     at = root
     for depth, name in enumerate(sections, start=1):
         found = _child(at, name)
-        if found is None:
-            found = MappingNode("tag:yaml.org,2002:map", [], _null(setting.said).start_mark)
-            _add(at, name, found, setting)
+        if found is None or _is_null(found):
+            found = _empty(_null(setting.said))
+            _replace(at, name, found, setting)
         _expect_section(found, ".".join(sections[:depth]), "a section")
         at = found
-    at.value = [(k, v) for k, v in at.value if k.value != key]
-    _add(at, key, node, setting)
+    _replace(at, key, node, setting)
 
 
-def _add(at: MappingNode, name: str, node: Node, setting: Override) -> None:
+def _replace(at: MappingNode, name: str, node: Node, setting: Override) -> None:
     from yaml import ScalarNode
 
-    at.value.append((ScalarNode("tag:yaml.org,2002:str", name, _null(setting.said).start_mark), node))
+    key = ScalarNode("tag:yaml.org,2002:str", name, _null(setting.said).start_mark)
+    at.value = [(k, v) for k, v in at.value if k.value != name] + [(key, node)]
+
+
+def _empty(node: Any) -> Any:
+    """A section without keys, standing where `node` does."""
+    from yaml import MappingNode
+
+    return MappingNode("tag:yaml.org,2002:map", [], node.start_mark)
 
 
 def _child(at: MappingNode, name: str) -> Any:
@@ -149,10 +159,8 @@ def _section(cls: type, node: Any, path: str, places: dict[str, str]) -> Any:
 
 def _absent(kind: Any, item: Field[Any], path: str, node: Any, places: dict[str, str]) -> Any:
     """A section that is left out has its defaults, if all its keys have; else something is missing."""
-    from yaml import MappingNode
-
     if is_dataclass(kind):
-        return _section(kind, MappingNode(node.tag, [], node.start_mark), path, places)  # type: ignore[arg-type]
+        return _section(kind, _empty(node), path, places)  # type: ignore[arg-type]
     where = place(node.start_mark) if node.value else node.start_mark.name
     raise RecipeError(f"{where}: {path} is missing.", item.metadata["about"], item.metadata["flag"])
 
@@ -169,7 +177,8 @@ def _check_alone(cls: type, name: str, value: Any, where: str, path: str) -> Non
     except RecipeError:
         raise
     except CurateError as error:
-        raise RecipeError(f"{where}: {path}: {error.found}", error.expected, error.try_next) from error
+        found = error.found.replace(f"--{name.replace('_', '-')} ", f"{name} ")
+        raise RecipeError(f"{where}: {path}: {found}", error.expected, error.try_next) from error
 
 
 def _stand_in(item: Field[Any]) -> Any:
@@ -189,7 +198,7 @@ def _unknown(where: str, path: str, name: str, known: Sequence[str]) -> RecipeEr
 def _value(kind: Any, node: Any, path: str, places: dict[str, str]) -> Any:
     """The value of a node as the type of its key."""
     if is_dataclass(kind):
-        return _section(kind, node, path, places)  # type: ignore[arg-type]
+        return _section(kind, _empty(node) if _is_null(node) else node, path, places)  # type: ignore[arg-type]
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     if _is_null(node) and (type(None) in kinds or get_origin(kind) in (tuple, Mapping)):
         return None if type(None) in kinds else () if get_origin(kind) is tuple else {}
@@ -220,21 +229,17 @@ def _scalar(kinds: Sequence[Any], node: Any, path: str) -> Any:
     text, plain = str(node.value), node.style is None
     if _is_null(node):
         raise RecipeError(f"{place(node.start_mark)}: {path} has no value.", expected=said)
-    for convert in (int, float):
-        if float in kinds or convert in kinds:
-            try:
-                return convert(text) if plain else _fail()
-            except ValueError:
-                continue
+    if plain and (int in kinds or float in kinds):
+        with suppress(ValueError):
+            return int(text)
+        with suppress(ValueError):
+            if float in kinds:
+                return float(text)
     if bool in kinds and plain and text.lower() in TRUTHS:
         return TRUTHS[text.lower()]
     if str in kinds:
         return text
     raise RecipeError(f"{place(node.start_mark)}: {path} is {text!r}.", expected=said)
-
-
-def _fail() -> Any:
-    raise ValueError
 
 
 def _is_null(node: Any) -> bool:

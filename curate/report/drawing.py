@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from curate.validation.arms import is_untouched
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -20,6 +22,8 @@ INK = "#1b2026"
 
 # After Okabe and Ito: told apart without red and green, and readable on white and on black.
 COLOURS = {"base": "#868c96", "top": "#0a9270", "random": "#a667b0", "bottom": "#d55e00", "whole": "#2f7fc9"}
+FEW_SHOT = "#5d6570"
+"""The untouched model after solved examples."""
 _OTHERS = ("#b8860b", "#3b8ea5", "#7a5cc0", "#5f7a2f", "#c2477f")
 
 STYLE: dict[Any, Any] = {
@@ -64,35 +68,39 @@ def drawn(make: Callable[P, Figure]) -> Callable[P, Drawing]:
     return draw
 
 
-def new_figure(height: float = 3.1, width: float = 5.0, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure (inches) and its axes, an array of them if there are several columns; narrow enough for a phone."""
+def new_figure(height: float = 3.1, width: float = 5.0, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure (inches) and its axes, an array of them if there are several; narrow enough for a phone."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-        return figure, figure.subplots(1, columns)
+        return figure, figure.subplots(rows, columns)
 
 
 def colour(arm: str, position: int = 0) -> str:
     """The colour of an arm; that of an arm without one of the paper's names goes by its position among such arms."""
+    if is_untouched(arm):
+        return COLOURS.get(arm, FEW_SHOT)
     return COLOURS.get(arm) or _OTHERS[position % len(_OTHERS)]
 
 
 def palette(arms: Sequence[str]) -> dict[str, str]:
     """The colour of every arm, the same in all figures of a run."""
-    others = [arm for arm in arms if arm not in COLOURS]
+    others = [arm for arm in arms if arm not in COLOURS and not is_untouched(arm)]
     return {arm: colour(arm, others.index(arm) if arm in others else 0) for arm in arms}
 
 
 def line_style(arm: str) -> str:
     """Dashed for the untouched model."""
-    return "--" if arm == "base" else "-"
+    return {"base": "--"}.get(arm, "-.") if is_untouched(arm) else "-"
 
 
 def marker(arm: str) -> str:
     """A shape for each of the paper's arms, for readers who do not go by colour."""
-    return {"base": "x", "top": "^", "random": "s", "bottom": "v", "whole": "D"}.get(arm, "o")
+    return {"base": "x", "top": "^", "random": "s", "bottom": "v", "whole": "D"}.get(
+        arm, "+" if is_untouched(arm) else "o"
+    )
 
 
 def label(arm: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from curate.bins import bin_edges, is_skewed
 from curate.report.figures import colour, new_figure, png
 
 if TYPE_CHECKING:
@@ -18,12 +19,23 @@ def histogram_figure(name: str, scores: NDArray[np.float64], splits: dict[str, N
     import numpy as np
 
     finite = np.isfinite(scores)
-    edges: Any = np.histogram_bin_edges(scores[finite], bins=BINS) if finite.any() else np.array([0.0, 1.0])
+    edges: Any = bin_edges(scores[finite], BINS) if finite.any() else np.array([0.0, 1.0])
     figure, axes = new_figure()
     axes.hist(scores[finite], bins=edges, color="#d5d8dc", label="all rows")
     for position, (split, mask) in enumerate(splits.items()):
         values = scores[mask & finite]
-        axes.hist(values, bins=edges, histtype="step", linewidth=1.5, color=colour(split, position), label=split)
+        axes.hist(
+            values,
+            bins=edges,
+            histtype="step",
+            linewidth=1.5,
+            color=colour(split, position),
+            label=split,
+            zorder=2 + len(splits) - position,  # whole, which comes last, hides none of the others
+        )
+    if finite.any() and is_skewed(scores[finite]):
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(edges[0], edges[-1])
     axes.set_xlabel(f"{name} (higher is better known)")
     axes.set_ylabel("rows")
     axes.legend(frameon=False)

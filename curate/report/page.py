@@ -23,6 +23,8 @@ from curate.report.figures import (
 from curate.report.heatmaps import heatmap_figure, telling_maps
 from curate.report.render import render
 from curate.report.tables import Rows, RunTables, read_tables
+from curate.report.tasks import task_table
+from curate.validation.arms import is_untouched
 from curate.validation.looking import contrast
 
 TITLES = {
@@ -31,6 +33,7 @@ TITLES = {
     "popularity": "By popularity",
     "relations": "By relation",
     "attention": "Attention to the subject",
+    "tasks": "Other tasks",
     "training": "Training",
     "answers": "Every question, every answer",
     "leakage": "Shared with the training sets",
@@ -93,6 +96,7 @@ def report_page(tables: RunTables, figures: Mapping[str, Drawing], heatmaps: Row
     has |= {"training": bool({"training-loss", "held-out-accuracy"} & set(figures))}
     has |= {"popularity": bool({"curves", "quintiles", "popularity"} & set(figures))}
     has |= {"differences": bool(summary["differences"]), "leakage": bool(summary["leakage"])}
+    has |= {"tasks": bool(summary.get("lm_eval"))}
     return render(
         "report.html.j2",
         script="answers.js",
@@ -105,6 +109,8 @@ def report_page(tables: RunTables, figures: Mapping[str, Drawing], heatmaps: Row
         answers_left_out=answers.left_out,
         answers_order=_order(contrast(arms)),
         heatmaps=heatmaps,
+        arms=arms,
+        tasks=task_table(summary.get("lm_eval", ()), arms),
         colours=palette(arms),
         highest=max(row["accuracy"] for row in summary["arms"]) or 1,
         reach=reach(summary["differences"]),
@@ -119,7 +125,7 @@ def reach(differences: Rows) -> float:
 
     The untouched model is often so far below all of them that its differences would press the others flat.
     """
-    finetuned = [d for d in differences if "base" not in (d["a"], d["b"])] or differences
+    finetuned = [d for d in differences if not (is_untouched(d["a"]) or is_untouched(d["b"]))] or differences
     return max((abs(d[side]) for d in finetuned for side in ("low", "high")), default=0) or 1
 
 

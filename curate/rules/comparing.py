@@ -24,7 +24,7 @@ def compare(files: list[str]) -> dict[str, Any]:
     """
     names = _names(files)
     tables = dict(zip(names, map(open_rows, files), strict=True))
-    ids = {name: _distinct(hash_texts(data.ids())) for name, data in tables.items()}
+    ids = {name: _distinct(data.id_hashes()) for name, data in tables.items()}
     subjects = {
         name: _distinct(hash_texts(_texts(data, data.roles.subject)))
         for name, data in tables.items()

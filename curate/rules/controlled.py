@@ -38,7 +38,7 @@ def with_frequent_answer(
 
 
 def other_answers(
-    cells: NDArray[np.int64], accepted: Sequence[tuple[str, ...]], kept: Sequence[str]
+    cells: NDArray[np.int32], accepted: Sequence[tuple[str, ...]], kept: Sequence[str]
 ) -> NDArray[np.bool_]:
     """The rows that have answers, none of which, alternative ones included, is one of the `kept` answers.
 

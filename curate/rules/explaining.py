@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curate.datasets.rows import ScoredRows
     from curate.selecting import Selection
 
-EXPLAINED = 250_000
+EXPLAINED = 100_000
 """Quantiles and mixes of a larger table are those of every 2nd, 3rd, … row: of at most this many."""
 
 

@@ -26,7 +26,7 @@ def subject_codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]
     number: dict[str, int] = {}
     texts = [answer_text(value).casefold() for value in values]
     new = np.array([number.setdefault(t, len(number)) if t else -1 for t in texts], dtype=np.int64)
-    return (new[codes] if len(new) else codes), list(number)
+    return (new[codes] if len(new) else new), list(number)
 
 
 def held_out(

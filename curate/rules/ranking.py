@@ -11,7 +11,7 @@ from curate import selection
 from curate.datasets.arrow import empty_table
 from curate.datasets.rows import ScoredRows
 from curate.errors import ColumnError
-from curate.hashing import hash_texts, keyed
+from curate.hashing import keyed
 from curate.rules.values import as_float, as_ranked
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Ranking:
 
     @cached_property
     def _hashes(self) -> NDArray[np.uint64]:
-        return hash_texts(self.data.ids())
+        return self.data.id_hashes()
 
     def hashes(self, seed: int, salt: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
         """Seeded hashes of the ids of some rows, or of all. The id column is read when first needed, and once."""

@@ -97,7 +97,7 @@ def _outside(data: ScoredRows, name: str, values: tuple[str, ...]) -> tuple[NDAr
     """The rows a --where leaves out, and its words; SelectionError for a value that no row has."""
     import numpy as np
 
-    groups = groups_of(data.column(role_column(data, name, "where")), name)
+    groups = groups_of(data.encoded(role_column(data, name, "where")), name)
     absent = [value for value in values if value not in groups.labels]
     if absent:
         some = groups.labels[:12]
@@ -113,7 +113,7 @@ def _evaluation_sets(data: ScoredRows, request: Request, ranking: Ranking, pool:
     """The held-out subjects and the test set of other answers; what is in them leaves the pool."""
     if request.holdout is not None:
         name = role_column(data, request.holdout_by, "holdout-by")
-        subjects, texts = subject_codes(data.column(name))
+        subjects, texts = subject_codes(data.encoded(name))
         hashes = keyed(hash_texts(texts), request.seed, "holdout")
         mask = held_out(subjects, hashes, pool.mask, request.holdout.rows(len(pool))) & pool.mask
         pool.leave_out(mask, "held out")
@@ -125,7 +125,7 @@ def _evaluation_sets(data: ScoredRows, request: Request, ranking: Ranking, pool:
 
 def _keep_controlled(data: ScoredRows, name: str, pool: Pool) -> NDArray[np.bool_]:
     """Leave in the pool only the most frequent answer of every group; the pool rows with other answers."""
-    groups = groups_of(data.column(role_column(data, name, "controlled-by")), name)
+    groups = groups_of(data.encoded(role_column(data, name, "controlled-by")), name)
     column = data.column(data.roles.answers)
     answers = first_answers(column)
     frequent = controlled.most_frequent(groups.codes, answers.codes, pool.mask)
@@ -164,7 +164,7 @@ class _Cutter:
         self.groups: list[NDArray[np.int64]] | None = None
         if by is not None:
             flag = "stratify-by" if request.stratify_by else "controlled-by"
-            groups = groups_of(data.column(role_column(data, by, flag)), by)
+            groups = groups_of(data.encoded(role_column(data, by, flag)), by)
             self.groups = strata.rows_by_group(groups.codes, pool.mask, len(groups.labels))
 
     def sized(self, name: str, size: Size) -> Split:

@@ -50,13 +50,13 @@ def rows_by_group(codes: NDArray[np.int32], pool: NDArray[np.bool_], groups: int
     """The row numbers of every group's part of the pool, ascending: (N,) codes -> one array a group"""
     import numpy as np
 
-    rows = np.flatnonzero(pool)
-    of_pool = codes[rows]
+    rows = None if pool.all() else np.flatnonzero(pool)
+    of_pool = codes if rows is None else codes[rows]
     if groups < 2**15:
         of_pool = of_pool.astype(np.int16)  # numpy sorts 16-bit numbers by radix, in linear time
     order = np.argsort(of_pool, kind="stable")
     ends = np.cumsum(np.bincount(of_pool, minlength=groups))
-    return np.split(rows[order], ends[:-1])
+    return np.split(order if rows is None else rows[order], ends[:-1])
 
 
 def in_groups(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import answer_text, parse_answers
-from curate.datasets.arrow import as_indices, floats, numpy_view, valid_rows
-from curate.datasets.columns import listed
+from curate.datasets.arrow import as_indices, encode, floats, numpy_view, valid_rows
+from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_of
 from curate.datasets.rows import ScoredRows
 from curate.errors import ColumnError
@@ -106,7 +106,7 @@ def _first_items(column: pa.ChunkedArray) -> tuple[NDArray[np.bool_], pa.Chunked
     return np.concatenate(masks), pa.chunked_array(items, column.type.value_type)
 
 
-def accepted_answers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[tuple[str, ...]]]:
+def accepted_answers(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[tuple[str, ...]]]:
     """For every row the number of its cell among the distinct cells, and the accepted answers of each of these."""
     import numpy as np
     import pyarrow as pa
@@ -116,20 +116,17 @@ def accepted_answers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[t
         return codes, [parse_answers(cell) for cell in cells]
     number: dict[tuple[str, ...], int] = {}
     rows = [number.setdefault(parse_answers(cell), len(number)) for cell in column.to_pylist()]
-    return np.array(rows, dtype=np.int64), list(number)
+    return np.array(rows, dtype=np.int32), list(number)
 
 
-def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
+def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
     """For every row the number of its value among the distinct values (null is one), and these."""
     import numpy as np
-    import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    array = column.dictionary_encode("encode").unify_dictionaries()
+    array = encode(column).unify_dictionaries()
     if not array.num_chunks:
-        return np.empty(0, dtype=np.int64), []
-    codes = np.concatenate([numpy_view(chunk.indices, np.int32) for chunk in array.chunks]).astype(np.int64)
+        return np.empty(0, dtype=np.int32), []
+    codes = np.concatenate([numpy_view(chunk.indices, np.int32) for chunk in array.chunks])
     return codes, array.chunk(0).dictionary.to_pylist()
 
 
@@ -141,12 +138,12 @@ def role_column(data: ScoredRows, name: str, flag: str) -> str:
         raise ColumnError(
             f"{data.name} has no column {name!r} (asked for with --{flag}).",
             expected=f"one of its columns: {listed(data.schema.names)}",
-            try_next=f"--{flag} NAME, with a name from that list",
+            try_next=f"--{flag} {nearest(name, data.schema.names)}",
         )
     return column
 
 
-def _sorted_groups(codes: NDArray[np.int64], texts: Sequence[str | None]) -> Groups:
+def _sorted_groups(codes: NDArray[np.int32], texts: Sequence[str | None]) -> Groups:
     import numpy as np
 
     labels = sorted({text for text in texts if text is not None})

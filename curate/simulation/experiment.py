@@ -12,7 +12,7 @@ Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 """Rows by the name of the file they go to; `results` is always there."""
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the experiment's name, how many of its runs are done, and how many there are."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -38,7 +38,7 @@ class Experiment(Protocol[S]):
     def points(self, settings: S) -> list[S]:
         """The settings of every run of a sweep; one where nothing is swept."""
 
-    def run(self, point: S, seed: int, progress: Progress) -> Tables:
+    def run(self, point: S, seed: int) -> Tables:
         """One run: `results` rows have arm, setting columns, top_percent and accuracy; JSON values only.
 
         The experiment's name and the seed are put in front of every row afterwards.

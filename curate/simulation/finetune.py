@@ -15,7 +15,6 @@ from curate.simulation.transformer import Transformers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from curate.simulation.experiment import Progress
     from curate.simulation.synthetic import SyntheticSettings
 
 CHECKS = 10
@@ -24,11 +23,12 @@ CHECKS = 10
 
 @dataclass(frozen=True)
 class FinetunedArm:
-    """What a finetuned model answers right, and after which step."""
+    """What a finetuned model answers right at its best step, and at the last. (evaluation subjects, relations) each"""
 
     name: str
     step: int
-    right: NDArray[np.bool_]  # (evaluation subjects by popularity, relations)
+    right: NDArray[np.bool_]
+    right_at_last: NDArray[np.bool_]
 
 
 def finetune(
@@ -38,7 +38,6 @@ def finetune(
     arms: Mapping[str, NDArray[np.int64]],
     settings: SyntheticSettings,
     rng: np.random.Generator,
-    progress: Progress,
 ) -> Iterator[FinetunedArm]:
     """Finetune a copy of the model on every arm: same number of steps, batches drawn from the arm's own facts.
 
@@ -58,16 +57,16 @@ def finetune(
         relations = np.stack([pool[1][rows] for pool, rows in zip(pools, drawn, strict=True)])
         train_step(models, optimizer, facts.questions(subjects, relations), facts.answers[subjects, relations])
         if step % every == 0:
-            progress("finetuning steps", step, settings.finetuning_steps)
             accuracy = answered(models, facts, parts.validation).mean(axis=(1, 2))
             better = accuracy > best_accuracy
             best_accuracy[better], best_step[better] = accuracy[better], step
             for name, weight in models.state_dict().items():
                 best[name][better] = weight[better]
+    right_at_last = answered(models, facts, parts.evaluation)
     models.load_state_dict(best)
     right = answered(models, facts, parts.evaluation)
     for position, name in enumerate(arms):
-        yield FinetunedArm(name, int(best_step[position]), right[position])
+        yield FinetunedArm(name, int(best_step[position]), right[position], right_at_last[position])
 
 
 def answered(models: Transformers, facts: Facts, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -15,13 +15,10 @@ from curate.simulation.transformer import Shape, Transformers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from curate.simulation.experiment import Progress
     from curate.simulation.synthetic import SyntheticSettings
 
 
-def pretrain(
-    facts: Facts, settings: SyntheticSettings, rng: np.random.Generator, progress: Progress
-) -> Iterator[tuple[int, Transformers]]:
+def pretrain(facts: Facts, settings: SyntheticSettings, rng: np.random.Generator) -> Iterator[tuple[int, Transformers]]:
     """The model after each number of `settings.steps`, fewest first.
 
     The learning rate is constant, so what is given is the same as if pretraining had ended there.
@@ -29,12 +26,9 @@ def pretrain(
     shape = Shape(facts.tokens, facts.n_answers, settings.width, settings.layers, settings.heads)
     model = Transformers(shape, 1, torch.Generator().manual_seed(int(rng.integers(2**63))))
     optimizer = make_optimizer(model, settings.learning_rate)
-    last = max(settings.steps)
-    for step in range(1, last + 1):
+    for step in range(1, max(settings.steps) + 1):
         subjects, relations, answers = draw_statements(facts, settings.batch_size, rng)
         train_step(model, optimizer, facts.statements(subjects, relations)[None], answers[None])
-        if step % 20 == 0 or step == last:
-            progress("pretraining steps", step, last)
         if step in settings.steps:
             yield step, model
 

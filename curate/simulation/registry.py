@@ -12,6 +12,7 @@ EXPERIMENTS = {
     "facts": "curate.simulation.synthetic:FACTS",
     "zipf": "curate.simulation.synthetic:ZIPF",
     "steps": "curate.simulation.synthetic:STEPS",
+    "map": "curate.simulation.map:MAP",
     "one-layer": "curate.simulation.one_layer.experiment:ONE_LAYER",
 }
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.datasets.write import check_writable, write_text
+from curate.datasets.write import check_writable
 from curate.errors import OutputError, SettingError
 from curate.simulation.experiment import Experiment, Progress, Tables
+from curate.simulation.parts import PARTS, make_parts, part_of
 from curate.simulation.registry import find_experiment
 from curate.simulation.settings import Settings, with_options
-from curate.versions import versions
-
-PARTS = ".parts"
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a finished experiment found: its rows by table, and what they show."""
+    """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
 
     experiment: Experiment[Any]
     settings: Settings
@@ -36,13 +33,16 @@ def simulate(
     *,
     seeds: int | Sequence[int] = 5,
     full: bool = False,
+    processes: int | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Simulation:
     """Run one of the paper's experiments; the Python twin of `curate simulate`.
 
-    `experiment` is `facts`, `zipf`, `steps` or `one-layer`; `settings` replace its defaults (`relations=20`), with
-    `full` those of the paper-sized sweep. Writes the folder `output`; the same call resumes a stopped one.
+    `experiment` is `facts`, `zipf`, `steps`, `map` or `one-layer`; `settings` replace its defaults (`relations=20`),
+    with `full` those of a larger world. Runs are made by as many `processes` as there are cores, unless told
+    otherwise. Writes the folder `output`; the same call resumes a stopped one. Raises SettingError for an experiment
+    or setting there is none of, OutputError for a folder that is somebody else's.
     """
     from curate.simulation.results import write_simulation
 
@@ -52,8 +52,10 @@ def simulate(
     folder = Path(output)
     check_simulation_folder(folder)
     tables: Tables = {}
-    for part in run_parts(found, chosen, seed_list, folder, progress or (lambda name, done, total: None)):
-        for name, rows in part.items():
+    parts = [part_of(found.name, point, seed, folder) for point in found.points(chosen) for seed in seed_list]
+    make_parts(parts, processes, progress or (lambda name, done, total: None))
+    for part in parts:
+        for name, rows in json.loads(part.file.read_text()).items():
             tables.setdefault(name, []).extend(rows)
     result = Simulation(found, chosen, seed_list, tables, found.summarise(tables))
     write_simulation(result, folder)
@@ -81,23 +83,6 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
     return listed
 
 
-def run_parts(
-    experiment: Experiment[Any], settings: Settings, seeds: Sequence[int], folder: Path, progress: Progress
-) -> Iterator[Tables]:
-    """The tables of every point and seed; those of an earlier, stopped run are read back from `folder`."""
-    todo = [(point, seed) for point in experiment.points(settings) for seed in seeds]
-    for done, (point, seed) in enumerate(todo):
-        progress("runs", done, len(todo))
-        kept = folder / PARTS / f"{_key(experiment, point, seed)}.json"
-        if not kept.is_file():
-            tables = experiment.run(point, seed, progress)
-            front = {"experiment": experiment.name, "seed": seed}
-            content = {name: [{**front, **row} for row in rows] for name, rows in tables.items()}
-            write_text(json.dumps(content), kept)
-        yield json.loads(kept.read_text())
-    progress("runs", len(todo), len(todo))
-
-
 def check_simulation_folder(folder: Path) -> None:
     """Raise OutputError now if the results could not be written to the folder later."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PARTS).is_dir():
@@ -109,9 +94,3 @@ def check_simulation_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file.", expected="a folder", try_next="-o out/")
     check_writable(folder)
-
-
-def _key(experiment: Experiment[Any], point: Settings, seed: int) -> str:
-    """A hash of everything that could change the rows of one run."""
-    content = [experiment.name, asdict(point), seed, versions("torch", "numpy")]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

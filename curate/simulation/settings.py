@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -36,14 +37,22 @@ def with_options(settings: S, options: Mapping[str, Any], experiment: str) -> S:
 
 
 def check_at_least(settings: Settings, least: float, *names: str) -> None:
-    """Raise SettingError for the first named setting below `least`; of a tuple every value counts."""
+    """Raise SettingError for the first named setting below `least`; of a tuple every value counts, and once only."""
     for name in names:
         value = getattr(settings, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if not number >= least:
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if not least <= number < math.inf:
                 raise SettingError(
-                    f"{option(name)} {number} is out of range.", expected=f"{least} or more", try_next=option(name)
+                    f"{option(name)} {number} is out of range.",
+                    expected=f"{least} or more",
+                    try_next=f"{option(name)} {max(1, least)}",
                 )
+        if len(set(numbers)) < len(numbers):
+            raise SettingError(
+                f"{option(name)} has a value twice: {', '.join(f'{number:g}' for number in numbers)}.",
+                expected="each value once",
+            )
 
 
 def option(name: str) -> str:

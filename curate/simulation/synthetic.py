@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.errors import SettingError
-from curate.simulation.experiment import Progress, Row, Shown, Tables
+from curate.simulation.experiment import Shown, Tables
 from curate.simulation.settings import Settings, check_at_least
-
-if TYPE_CHECKING:
-    import numpy as np
-
-TOP_PERCENTS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class SyntheticSettings(Settings):
             raise SettingError(
                 f"{self.subjects} subjects leave none to test on after {self.finetuning_subjects} to finetune on "
                 f"and {self.validation_subjects} to validate on.",
-                try_next=f"--subjects {10 * self.finetuning_subjects}",
+                try_next=f"--subjects {2 * (self.finetuning_subjects + self.validation_subjects)}",
             )
 
 
@@ -74,29 +69,11 @@ class Synthetic:
         """One world and one pretraining for every alpha; the steps are checkpoints of the same pretraining."""
         return [replace(settings, alpha=(alpha,)) for alpha in settings.alpha]
 
-    def run(self, point: SyntheticSettings, seed: int, progress: Progress) -> Tables:
+    def run(self, point: SyntheticSettings, seed: int) -> Tables:
         """Pretrain, and at every checkpoint finetune and test all arms."""
-        import numpy as np
+        from curate.simulation.variants import Variant, run_variants
 
-        from curate.simulation.facts import make_arms, make_facts, partition
-        from curate.simulation.finetune import finetune
-        from curate.simulation.pretrain import memorised, pretrain
-
-        # Streams of their own: every alpha has the same facts and arms, every checkpoint the same finetuning batches.
-        world, pretraining = (np.random.default_rng([seed, stream]) for stream in (0, 1))
-        (alpha,) = point.alpha
-        facts = make_facts(point.subjects, point.relations, point.answers, alpha, point.answer_alpha, world)
-        parts = partition(point.subjects, point.finetuning_subjects, point.validation_subjects, world)
-        arms = make_arms(parts.finetuning, point.share, world)
-        tables: Tables = {"results": [], "pretraining": []}
-        for steps, model in pretrain(facts, point, pretraining, progress):
-            setting = {"alpha": alpha, "steps": steps}
-            known = memorised(model, facts)
-            tables["pretraining"].append({**setting, "memorisation": float(known.mean())})
-            for arm in finetune(model, facts, parts, arms, point, np.random.default_rng([seed, 2]), progress):
-                sizes = {"n_train": len(arms[arm.name]) * facts.relations, "best_step": arm.step}
-                tables["results"] += [{"arm": arm.name, **setting, **sizes, **row} for row in top_rows(arm.right)]
-        return tables
+        return run_variants([Variant(point, {})], seed)
 
     def summarise(self, tables: Tables) -> dict[str, Any]:
         """Accuracy by arm, gaps with intervals over seeds, memorisation, and trends of the gap."""
@@ -117,15 +94,6 @@ class Synthetic:
         return synthetic_figures(tables)
 
 
-def top_rows(right: np.ndarray) -> list[Row]:
-    """Accuracy on the facts of the most popular x% of test subjects. (subjects by popularity, relations) -> rows"""
-    rows = []
-    for percent in TOP_PERCENTS:
-        n = max(1, round(len(right) * percent / 100))
-        rows.append({"top_percent": percent, "accuracy": float(right[:n].mean()), "n": right[:n].size})
-    return rows
-
-
 _DEFAULT = SyntheticSettings()
 _FULL = replace(
     _DEFAULT,
@@ -143,7 +111,7 @@ FACTS = Synthetic("facts", "Does finetuning on popular facts make a model more f
 ZIPF = Synthetic(
     "zipf",
     "Does the gap grow with the skew of popularity?",
-    replace(_DEFAULT, alpha=(0.5, 0.75, 1.0, 1.25)),
+    replace(_DEFAULT, alpha=(0.0, 0.5, 0.75, 1.0, 1.25)),
     replace(_FULL, alpha=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25)),
 )
 STEPS = Synthetic(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.agreement import rank_correlation
 from curate.report.figures import label
 from curate.simulation.experiment import Row, Shown, Tables
 
@@ -17,12 +16,16 @@ if TYPE_CHECKING:
 
 ARMS = ("top", "random", "bottom", "whole")
 SWEPT = ("alpha", "steps")
+SHUFFLES = 20_000
+SHOWN_PERCENTS = (5, 10, 20, 50, 100)
 
 
-def accuracies(results: Sequence[Row], arm: str, top_percent: int = 100, **setting: Any) -> dict[int, float]:
-    """Accuracy by seed of an arm under a setting."""
+def accuracies(
+    results: Sequence[Row], arm: str, top_percent: int = 100, column: str = "accuracy", **setting: Any
+) -> dict[int, float]:
+    """Accuracy by seed of an arm under a setting; `accuracy_at_last` is that without early stopping."""
     wanted = {"arm": arm, "top_percent": top_percent, **setting}
-    return {row["seed"]: row["accuracy"] for row in results if row.items() >= wanted.items()}
+    return {row["seed"]: row[column] for row in results if row.items() >= wanted.items()}
 
 
 def settings_of(results: Sequence[Row]) -> list[dict[str, Any]]:
@@ -32,7 +35,7 @@ def settings_of(results: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def gaps(results: Sequence[Row], other: str = "bottom", top_percent: int = 100, **setting: Any) -> list[float]:
-    """Accuracy of top minus that of another arm, a number a seed."""
+    """Accuracy of top minus that of another arm, a number a seed; arguments are those of `accuracies`."""
     top = accuracies(results, "top", top_percent, **setting)
     compared = accuracies(results, other, top_percent, **setting)
     return [top[seed] - compared[seed] for seed in top]
@@ -54,11 +57,39 @@ def trend(x: FloatArray, gap: FloatArray) -> dict[str, Any]:
     """Spearman correlation of the gap with what was swept, inside each seed; mean and interval over seeds. (P,), (S, P)
 
     The points of a seed share their facts and finetuning subjects, so seeds are compared with themselves only.
+    `p` is how often a mean correlation at least as strong comes of shuffling the gaps inside each seed: it also says
+    something where all seeds have the same correlation, and the interval no width.
     """
     import numpy as np
+    from scipy.stats import rankdata
 
-    found = mean_interval([float(np.nan_to_num(rank_correlation(x, row))) for row in gap], "spearman")
-    return {name: value if value is None else max(-1.0, min(1.0, value)) for name, value in found.items()}
+    def standard(ranks: FloatArray) -> FloatArray:
+        spread = ranks.std(axis=-1, keepdims=True)
+        return (ranks - ranks.mean(axis=-1, keepdims=True)) / np.where(spread > 0, spread, 1)
+
+    against = standard(rankdata(x)) / len(x)
+    ranks = standard(rankdata(gap, axis=-1))
+    each = ranks @ against  # (S,)
+    shuffled = np.random.default_rng(0).permuted(np.tile(ranks, (SHUFFLES, 1, 1)), axis=-1) @ against
+    as_strong = np.abs(shuffled.mean(axis=-1)) >= abs(each.mean()) - 1e-9
+    found = mean_interval(each.tolist(), "spearman")
+    clipped = {name: value if value is None else max(-1.0, min(1.0, value)) for name, value in found.items()}
+    return {**clipped, "p": float((1 + as_strong.sum()) / (1 + SHUFFLES))}
+
+
+def moves(found: Mapping[str, Any]) -> str:
+    """What the gap does along a trend, as far as it is clear: more than one seed, and p below 0.05."""
+    if found["low"] is None or found["p"] >= 0.05:
+        return "does not clearly move"
+    return "grows" if found["spearman"] > 0 else "shrinks"
+
+
+def correlation(found: Mapping[str, Any]) -> str:
+    """A trend in text."""
+    if found["low"] is None:
+        return f"Spearman {found['spearman']:+.2f}, one seed, no interval"
+    interval = f"95% interval {found['low']:+.2f} to {found['high']:+.2f}"
+    return f"Spearman {found['spearman']:+.2f}, {interval}, p = {found['p']:.2g}"
 
 
 def summarise(tables: Tables) -> dict[str, Any]:
@@ -90,6 +121,14 @@ def _summary_of(setting: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
             {"a": "top", "b": other, **mean_interval(gaps(results, other, **setting), "difference")}
             for other in ARMS[1:]
         ],
+        "gap_at_last": mean_interval(gaps(results, column="accuracy_at_last", **setting), "difference"),
+        "gap_by_popularity": [
+            {
+                "top_percent": percent,
+                **mean_interval(gaps(results, top_percent=percent, **setting), "difference"),
+            }
+            for percent in dict.fromkeys(row["top_percent"] for row in results)
+        ],
     }
 
 
@@ -104,43 +143,54 @@ def verdict(settings: Sequence[Mapping[str, Any]], trends: Mapping[str, Mapping[
     return (
         f"With {100 * setting['memorisation']['share']:.1f}% of all facts memorised, finetuning on the most popular "
         f"subjects instead of the least popular changes accuracy by {100 * gap['difference']:+.1f} points "
-        f"(95% interval {points(gap)}){'' if sure else ', no clear difference'}; instead of all of them, by "
+        f"({'95% interval ' if gap['low'] is not None else ''}{points(gap)})"
+        f"{'' if sure else ', no clear difference'}; instead of all of them, by "
         f"{100 * whole['difference']:+.1f} ({points(whole)})."
     )
 
 
 def _trend_sentence(swept: str, found: Mapping[str, Any]) -> str:
-    correlation = f"Spearman {found['spearman']:+.2f}"
-    if found["low"] is None:
-        return f"The gap between FT-Top and FT-Bottom against {swept}: {correlation} (one seed, no interval)."
-    moves = "grows" if found["low"] > 0 else "shrinks" if found["high"] < 0 else "does not clearly move"
-    said = f"{correlation}, 95% interval {found['low']:+.2f} to {found['high']:+.2f}"
-    return f"The gap between FT-Top and FT-Bottom {moves} with {swept} ({said})."
+    return f"The gap between FT-Top and FT-Bottom {moves(found)} with {swept} ({correlation(found)})."
 
 
 def shown(summary: Mapping[str, Any]) -> list[Shown]:
     """Two tables: accuracy by arm, and the differences, a row a setting."""
     settings = summary["settings"]
-    headers = [*SWEPT, "memorised %"]
-    front = [[f"{s['alpha']:g}", f"{s['steps']:,}", f"{100 * s['memorisation']['share']:.1f}"] for s in settings]
+    swept = [name for name in SWEPT if len({s[name] for s in settings}) > 1]
+    headers = [*swept, "memorised %"]
+    front = [[*(f"{s[name]:g}" for name in swept), f"{100 * s['memorisation']['share']:.1f}"] for s in settings]
     arms = [[f"{100 * row['accuracy']:.1f}" for row in s["arms"]] for s in settings]
-    differences = [[f"{100 * d['difference']:+.1f} ({points(d)})" for d in s["differences"]] for s in settings]
+    differences = [[in_points(row) for row in (*s["differences"], s["gap_at_last"])] for s in settings]
+    by_popularity = [
+        [in_points(row) for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS] for s in settings
+    ]
     return [
         Shown(
-            f"Accuracy on questions about other subjects (%), mean over seeds: {settings[0]['seeds']}",
+            f"Accuracy on questions about other subjects (%), mean of {settings[0]['seeds']} seeds",
             [*headers, *(label(arm) for arm in ARMS)],
             [[*a, *b] for a, b in zip(front, arms, strict=True)],
         ),
         Shown(
             "FT-Top minus the others, in points, with 95% intervals over seeds",
-            [*headers, *(f"− {label(arm)}" for arm in ARMS[1:])],
+            [*headers, *(f"− {label(arm)}" for arm in ARMS[1:]), "− FT-Bottom, after the last step"],
             [[*a, *b] for a, b in zip(front, differences, strict=True)],
+        ),
+        Shown(
+            "FT-Top minus FT-Bottom in points, on the most popular x% of the test subjects",
+            [*headers, *(f"{percent}%" for percent in SHOWN_PERCENTS)],
+            [[*a, *b] for a, b in zip(front, by_popularity, strict=True)],
         ),
     ]
 
 
-def points(row: Mapping[str, Any]) -> str:
+def in_points(row: Mapping[str, Any]) -> str:
+    """A difference with its interval, in points of accuracy."""
+    return f"{100 * row['difference']:+.1f} ({points(row)})"
+
+
+def points(row: Mapping[str, Any], signed: bool = True) -> str:
     """The interval of a row in points of accuracy."""
     if row["low"] is None:
         return "no interval from one seed"
-    return f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+    low, high = (f"{100 * row[end]:{'+' if signed else ''}.1f}" for end in ("low", "high"))
+    return f"{low} to {high}"

@@ -23,6 +23,8 @@ from curate.shots import solution
 BASE = "base"
 """The untouched model, evaluated zero-shot: the first row of every comparison."""
 
+_FEW_SHOT = re.compile(rf"{BASE}-\d+-shot")
+
 PAPER_ORDER = ("top", "random", "bottom", "whole")
 
 
@@ -52,11 +54,21 @@ def read_arms(splits: Any, limit: int | None = None, template: Template = DEFAUL
                 f"A split cannot be named {name!r}.",
                 expected="letters, digits, dots, dashes: it becomes a folder's name",
             )
-    if BASE in named:
-        raise DataError(f"A split is named {BASE!r}.", expected="another name; base is the untouched model")
+        if is_untouched(name):
+            raise DataError(f"A split is named {name!r}.", expected="another name; base is the untouched model")
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     names = sorted(named, key=lambda name: (rank.get(name, len(rank)), name))
     return [make_arm(name, read(named[name]).examples(), limit, template) for name in names]
+
+
+def few_shot_name(count: int) -> str:
+    """What the untouched model is called when it is asked after so many solved examples."""
+    return f"{BASE}-{count}-shot"
+
+
+def is_untouched(arm: str) -> bool:
+    """Whether this row of a comparison is the untouched model, zero-shot or few-shot."""
+    return arm == BASE or _FEW_SHOT.fullmatch(arm) is not None
 
 
 def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:

@@ -14,7 +14,17 @@ METHODS = ("lora", "full", "qlora")
 
 @dataclass(frozen=True, slots=True)
 class FinetuneConfig:
-    """How an arm is finetuned. The same for every arm of a comparison."""
+    """How an arm is finetuned. The same for every arm of a comparison.
+
+    `learning_rate` and `weight_decay` are AdamW's; `lora_rank` and `lora_alpha` those of the adapters on all linear
+    layers. Training takes `epochs` passes over the arm at most, or `max_steps` optimizer steps of `batch_size`
+    examples; `held_out` is the share of the arm that does not train but decides when to stop: after `patience` epochs
+    without a better one. `method` is `lora`, `full` or `qlora`. Raises SettingError for a value out of range.
+
+    Examples:
+        >>> FinetuneConfig(batch_size=32, epochs=2).steps(examples=1000)
+        58
+    """
 
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -17,8 +16,9 @@ from curate.prompts import Template
 from curate.records import Example
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting, first_fitting, out_of_memory
-from curate.validation.methods import trainable
-from curate.validation.processes import processes
+from curate.validation.loggers import logging_to
+from curate.validation.methods import collect, is_sharded, trainable
+from curate.validation.processes import is_first, processes
 from curate.validation.training import Trained, train, training_items
 
 
@@ -29,7 +29,6 @@ class Finetuned:
     loaded: LoadedModel
     model: Any
     trained: Trained
-    fitting: Fitting
 
 
 @contextmanager
@@ -43,13 +42,17 @@ def finetuned(
     fitting: Fitting | None = None,
     report_to: str = "none",
     say: Callable[[str], None] = lambda line: None,
+    remember: Callable[[Fitting], None] = lambda fitting: None,
+    logs: Path | None = None,
 ) -> Iterator[Finetuned]:
     """Finetune on the examples; inside the `with` the model is finetuned, afterwards it is the base again.
 
     A share `held_out` of the examples decides when to stop: after each epoch the share of held-out answers whose
     every token is the model's first choice is measured, the best weights are kept, and training ends after
     `patience` epochs without better ones. With a folder for `checkpoints`, a stopped training goes on from the
-    last one. When memory runs out it starts again with less at a time, the batch staying what it is.
+    last one. When memory runs out it goes on from there with less at a time, the batch staying what it is, and
+    `remember` is told with what. Of several processes each can only end then: the others wait for it in vain.
+    The logger `report_to` writes to the folder `logs`, if it writes files, and names its run after its last two parts.
     """
     from transformers import set_seed
 
@@ -57,19 +60,23 @@ def finetuned(
         folder = checkpoints or Path(temporary.enter_context(TemporaryDirectory(prefix="curate-")))
         fitting = fitting or first_fitting(config.batch_size, processes())
         before = _first_logits(loaded, examples[0], template)
+        device, sharded = loaded.device, is_sharded(loaded, config)
         while True:
             set_seed(seed)
             undo = ExitStack()
             model = undo.enter_context(trainable(loaded, config))
             with undo:
                 try:
-                    trained = _train(model, loaded, examples, config, template, fitting, seed, folder, report_to)
+                    trained = _train(model, loaded, examples, config, template, fitting, seed, folder, report_to, logs)
                 except RuntimeError as error:
-                    fitting = _smaller(fitting, error, folder, say)
+                    fitting = _smaller(fitting, error, remember, say)
                     continue
                 model.eval()
-                _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
-                yield Finetuned(loaded, model, trained, fitting)
+                if sharded:
+                    collect(loaded, model, device)
+                if is_first():
+                    _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
+                yield Finetuned(loaded, model, trained)
                 return
 
 
@@ -90,12 +97,14 @@ def _train(
     seed: int,
     folder: Path,
     report_to: str,
+    logs: Path | None,
 ) -> Trained:
     part, held_out = split_held_out(examples, config.held_out_rows(len(examples)), seed)
     items = training_items(loaded, part, template)
     held_out_items = training_items(loaded, held_out, template) if held_out else []
     try:
-        return train(model, loaded, items, held_out_items, config, fitting, seed, folder.resolve(), report_to)
+        with logging_to(report_to, logs):
+            return train(model, loaded, items, held_out_items, config, fitting, seed, folder.resolve(), report_to, logs)
     except OSError as error:
         raise OutputError(
             f"A checkpoint cannot be written to {folder}: {error.strerror or error}.",
@@ -104,15 +113,23 @@ def _train(
         ) from error
 
 
-def _smaller(fitting: Fitting, error: RuntimeError, folder: Path, say: Callable[[str], None]) -> Fitting:
+def _smaller(
+    fitting: Fitting, error: RuntimeError, remember: Callable[[Fitting], None], say: Callable[[str], None]
+) -> Fitting:
     """What to try next when memory ran out; any other error goes on."""
     import torch
 
-    if not out_of_memory(error) or processes() > 1:
+    if not out_of_memory(error):
         raise error
     smaller = fitting.smaller()
+    remember(smaller)
+    if processes() > 1:
+        raise ModelError(
+            f"Memory ran out with {fitting} on each process.",
+            expected=f"room for them; the next attempt takes {smaller}",
+            try_next="the same command again, or torchrun --max-restarts 3, which does so by itself",
+        ) from error
     say(f"memory ran out with {fitting}; trying {smaller}")
-    rmtree(folder, ignore_errors=True)  # checkpoints count steps in parts of another size
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return smaller

@@ -10,6 +10,7 @@ from curate.lm.load import LoadedModel
 from curate.prompts import Template
 from curate.records import Example
 from curate.selection import random_rows
+from curate.validation.arms import is_untouched
 from curate.validation.attention import attention_maps, has_attention, subject_attention
 from curate.validation.subjects import SubjectPrompt, subject_prompts
 
@@ -82,7 +83,7 @@ def contrast(arms: Sequence[str]) -> tuple[str, str] | None:
     """The two finetuned arms a reader compares first: top and bottom, or the first two; None if there are not two."""
     if "top" in arms and "bottom" in arms:
         return "top", "bottom"
-    finetuned = [arm for arm in arms if arm != "base"]
+    finetuned = [arm for arm in arms if not is_untouched(arm)]
     return (finetuned[0], finetuned[1]) if len(finetuned) > 1 else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +12,30 @@ from typing import Any
 from curate.datasets.write import whole_folder
 from curate.lm.load import LoadedModel
 from curate.validation.config import FinetuneConfig
+from curate.validation.processes import is_first, processes
 
 
 @contextmanager
 def trainable(loaded: LoadedModel, config: FinetuneConfig) -> Iterator[Any]:
     """Gives what Trainer trains: the model itself, or adapters in it; afterwards the model is the base again."""
-    with _all_weights(loaded) if config.method == "full" else _adapters(loaded, config) as model:
+    if config.method != "full":
+        making = _adapters(loaded, config)
+    elif is_sharded(loaded, config):
+        making = _copy_of_all_weights(loaded)
+    else:
+        making = _all_weights(loaded)
+    with making as model:
         try:
             yield model
         finally:
             if loaded.model.is_activation_checkpointing:
                 loaded.model.activation_checkpointing_disable()
             loaded.model.eval()
+
+
+def is_sharded(loaded: LoadedModel, config: FinetuneConfig) -> bool:
+    """Whether the weights that train are shared out among GPUs (FSDP): all of them, and several processes to do so."""
+    return config.method == "full" and processes() > 1 and loaded.device.type != "cpu"
 
 
 @contextmanager
@@ -67,6 +80,40 @@ def _all_weights(loaded: LoadedModel) -> Iterator[Any]:
             loaded.model.load_state_dict(before)
         for name, weight in loaded.model.named_parameters():
             weight.requires_grad_(learned[name])
+
+
+@contextmanager
+def _copy_of_all_weights(loaded: LoadedModel) -> Iterator[Any]:
+    """A copy to be shared out among the GPUs; meanwhile the model waits in main memory."""
+    import torch
+
+    device, model = loaded.device, _untyped(loaded.model)
+    model.to("cpu")
+    before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()} if is_first() else {}
+    training = copy.deepcopy(loaded.model)
+    training.requires_grad_(True)
+    try:
+        yield training
+    finally:
+        if is_first():
+            with torch.no_grad():
+                model.load_state_dict(before)
+        model.to(device)
+
+
+def _untyped(model: Any) -> Any:
+    """For `to`, which transformers' types take for a function without `self`."""
+    return model
+
+
+def collect(loaded: LoadedModel, model: Any, device: Any) -> None:
+    """Put together what a copy shared out among GPUs has learned, in the model of the first process, on its device."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if is_first():
+        _untyped(loaded.model).load_state_dict(weights)
+        _untyped(loaded.model).to(device)
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from curate.validation.arms import BASE, Arm
+from curate.validation.arms import Arm, is_untouched
 from curate.validation.bootstrap import cluster_codes
 from curate.validation.breakdown import accuracy_rows, curve_groups, quintile_groups, relation_groups
 from curate.validation.compare import Difference, accuracy, compare_arms, standard_error, verdict
+from curate.validation.gap import gap_change
+from curate.validation.looking import contrast
 from curate.validation.running import Run
 from curate.validation.testset import TestSet
 from curate.validation.tune import Trial
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Validation:
-    """The outcome: every prediction of every arm and seed, and what follows from them."""
+    """The outcome: every prediction of every arm and seed, and what follows from them.
+
+    `.summary()` is what stands in summary.json, `["verdict"]` its one sentence; `.arm_rows()` the accuracies,
+    `.differences` every pair of arms with its interval, `.warnings()` what to read before the numbers.
+    """
 
     test: TestSet
     arms: Sequence[Arm]
@@ -35,8 +41,8 @@ class Validation:
 
     @property
     def names(self) -> list[str]:
-        """base, then the arms in their order."""
-        return [BASE, *(arm.name for arm in self.arms)]
+        """The untouched model, then the arms in their order."""
+        return list(dict.fromkeys(run.arm for run in self.runs))
 
     def correct(self, arm: str) -> NDArray[np.float64]:
         """1.0 where the arm's answer was right: (S, N), seeds by test examples."""
@@ -50,8 +56,8 @@ class Validation:
 
     def arm_rows(self) -> list[dict[str, Any]]:
         """One row an arm: sizes, accuracy with its standard error over seeds, exact match, F1."""
-        sizes = {BASE: 0} | {arm.name: len(arm.examples) for arm in self.arms}
-        return [self._arm_row(name, sizes[name]) for name in self.names]
+        sizes = {arm.name: len(arm.examples) for arm in self.arms}
+        return [self._arm_row(name, sizes.get(name, 0)) for name in self.names]
 
     def _arm_row(self, name: str, n_train: int) -> dict[str, Any]:
         runs = self.of(name)
@@ -74,8 +80,8 @@ class Validation:
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """Every pair of arms, the earlier one minus the later one; base is last."""
-        names = [*self.names[1:], BASE]
+        """Every pair of arms, the earlier one minus the later one; the untouched model is last."""
+        names = sorted(self.names, key=is_untouched)
         pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
         return compare_arms({name: self.correct(name) for name in names}, pairs, self.clusters)
 
@@ -91,19 +97,33 @@ class Validation:
         rows = iter(accuracy_rows(correct, [g for found in groups.values() for g in found], self.clusters))
         return {name: [next(rows) for _ in range(len(found) * len(correct))] for name, found in groups.items()}
 
+    @cached_property
+    def gap(self) -> dict[str, Any] | None:
+        """Whether the first arm of the `contrast` is further ahead on all test questions than on the popular ones."""
+        pair = contrast(self.names)
+        if pair is None:
+            return None
+        return gap_change({name: self.correct(name) for name in pair}, pair, self.test.percentiles, self.clusters)
+
     def training_rows(self) -> list[dict[str, Any]]:
         """How each arm and seed trained: step, epoch, training loss, held-out accuracy and loss."""
         return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training]
 
+    def task_rows(self) -> list[dict[str, Any]]:
+        """Every metric of every lm-eval task, for every arm and seed."""
+        return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.tasks]
+
     def summary(self) -> dict[str, Any]:
         """What goes into summary.json."""
         return {
-            "verdict": verdict(self.differences, self.names[1]) if len(self.names) > 1 else "No arm.",
+            "verdict": verdict(self.differences, self.arms[0].name) if self.arms else "No arm.",
             "arms": self.arm_rows(),
             "differences": [asdict(d) for d in self.differences],
             "warnings": self.warnings(),
             **self.parts,
+            "gap": self.gap,
             "training": self.training_rows(),
+            "lm_eval": self.task_rows(),
             "popularity": self.popularity,
             "attention": self.attention,
             "leakage": dict(self.leakage),

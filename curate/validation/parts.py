@@ -13,7 +13,9 @@ from typing import Any
 from curate.datasets.write import whole_file
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
-from curate.validation.processes import by_first, is_first
+from curate.validation.config import FinetuneConfig
+from curate.validation.fitting import Fitting, first_fitting
+from curate.validation.processes import by_first, is_first, processes
 
 PARTS = ".parts"
 """Where a run keeps what every arm and seed answered, and the checkpoints of the one that trains."""
@@ -56,3 +58,17 @@ class Parts:
         if is_first():
             rmtree(self.checkpoints(key), ignore_errors=True)
         return row
+
+    def fitting(self, config: FinetuneConfig) -> Fitting:
+        """How a batch fitted into memory when it last did not; at first, all of it at once."""
+        path = self._fitting_path(config)
+        first = first_fitting(config.batch_size, processes())
+        return Fitting(**json.loads(path.read_text())) if path.is_file() else first
+
+    def remember_fitting(self, config: FinetuneConfig, fitting: Fitting) -> None:
+        """Where the next finetuning begins, also that of another process or command."""
+        with whole_file(self._fitting_path(config)) as temporary:
+            temporary.write_text(json.dumps(asdict(fitting)))
+
+    def _fitting_path(self, config: FinetuneConfig) -> Path:
+        return self.folder / PARTS / f"fitting-{config.method}-{config.batch_size}-of-{processes()}.json"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
-from curate.validation.arms import BASE, Arm, fingerprint_examples
+from curate.shots import Shots
+from curate.validation.arms import BASE, Arm, few_shot_name, fingerprint_examples
 from curate.validation.config import FinetuneConfig
 from curate.validation.evaluate import Prediction, evaluate
 from curate.validation.finetune import Finetuned, finetuned
-from curate.validation.fitting import Fitting
+from curate.validation.harness import Harness
 from curate.validation.looking import Probe
 from curate.validation.methods import save_adapter
 from curate.validation.parts import Parts, Row
@@ -30,7 +31,10 @@ TUNING_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Run:
-    """What one arm answered with one seed, the settings it was finetuned with, and how training went."""
+    """What one arm answered with one seed, the settings it was finetuned with, and how training went.
+
+    `tasks` are the metrics of the lm-eval tasks it was asked besides.
+    """
 
     arm: str
     seed: int
@@ -40,11 +44,16 @@ class Run:
     training: Sequence[Mapping[str, float | None]] = ()
     config: FinetuneConfig | None = None
     attention: Mapping[str, Any] | None = None
+    tasks: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
 class Runner:
-    """A model and a test set, and the arms it is finetuned on; every finished part is kept in `folder`."""
+    """A model and a test set, and the arms it is finetuned on; every finished part is kept in `folder`.
+
+    With `shots` the untouched model is asked a second time, after solved examples; with a `harness` it and every arm
+    are asked the tasks of lm-eval besides.
+    """
 
     loaded: LoadedModel
     test: TestSet
@@ -55,8 +64,9 @@ class Runner:
     tune: str = "off"
     report_to: str = "none"
     say: Progress = lambda line: None
+    shots: Shots | None = None
+    harness: Harness | None = None
     trials: list[Trial] = field(default_factory=list)
-    _fitting: dict[str, Fitting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.folder, self.loaded, self.template)
@@ -64,24 +74,30 @@ class Runner:
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[Run]:
         """The base model, then the arms seed by seed, each with its own tuned setting."""
-        yield self._base()
+        yield self._untouched(BASE, self._tasks_key(), self._base)
+        if self.shots is not None:
+            yield self._untouched(few_shot_name(self.shots.count), [self.shots.fingerprint()], self._few_shot)
         settings = {arm.name: self._tuned(arm) for arm in arms}
         for seed in seeds:
             for arm in arms:
                 yield self._arm(arm, settings[arm.name], seed)
 
-    def _base(self) -> Run:
-        key = self.parts.key(self.evaluated)
+    def _untouched(self, name: str, key_parts: Sequence[Any], ask: Callable[[str], Run]) -> Run:
+        key = self.parts.key(self.evaluated, *key_parts)
         kept = self.parts.kept(key)
         if kept is None:
-            self.say(f"base: {len(self.test.examples)} questions")
-            kept = self.parts.keep(
-                key, lambda: asdict(Run(BASE, 0, self._ask(), attention=self.probe.look(self.loaded)))
-            )
+            self.say(f"{name}: {len(self.test.examples)} questions")
+            kept = self.parts.keep(key, lambda: asdict(ask(name)))
         return _read(kept)
 
+    def _base(self, name: str) -> Run:
+        return Run(name, 0, self._ask(), attention=self.probe.look(self.loaded), tasks=self._ask_tasks())
+
+    def _few_shot(self, name: str) -> Run:
+        return Run(name, 0, evaluate(self.loaded, self.test.examples, self.template, self.shots))
+
     def _arm(self, arm: Arm, config: FinetuneConfig, seed: int) -> Run:
-        key = self.parts.key(self.evaluated, arm.name, arm.fingerprint(), config.as_dict(), seed)
+        key = self.parts.key(self.evaluated, arm.name, arm.fingerprint(), config.as_dict(), seed, *self._tasks_key())
         kept = self.parts.kept(key)
         if kept is not None:
             self.say(f"{arm.name}, seed {seed}: done earlier")
@@ -106,10 +122,17 @@ class Runner:
             trained.rows,
             config,
             self.probe.look(self.loaded),
+            self._ask_tasks(),
         )
 
     def _ask(self) -> list[Prediction]:
         return evaluate(self.loaded, self.test.examples, self.template)
+
+    def _ask_tasks(self) -> Sequence[Mapping[str, Any]]:
+        return self.harness.ask(self.loaded) if self.harness else ()
+
+    def _tasks_key(self) -> list[Any]:
+        return [self.harness.fingerprint()] if self.harness else []
 
     def _tuned(self, arm: Arm) -> FinetuneConfig:
         """The setting of the grid that did best on the arm's own held-out part; the earlier one among equals."""
@@ -135,22 +158,21 @@ class Runner:
             row = {"steps": trained.steps, "accuracy": trained.validation_accuracy, "loss": trained.held_out_loss}
             return self.parts.keep(key, lambda: row)
 
-    @contextmanager
-    def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> Iterator[Finetuned]:
+    def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Finetuned]:
         """The memory that one arm was found to need is where the next one begins."""
-        with finetuned(
+        return finetuned(
             self.loaded,
             arm.examples,
             config,
             self.template,
             seed,
             self.parts.checkpoints(key),
-            self._fitting.get(config.method),
+            self.parts.fitting(config),
             self.report_to,
             self.say,
-        ) as result:
-            self._fitting[config.method] = result.fitting
-            yield result
+            lambda fitting: self.parts.remember_fitting(config, fitting),
+            self.folder / "logs" / arm.name / (f"trial-{key}" if seed == TUNING_SEED else f"seed-{seed}"),
+        )
 
 
 def _read(kept: Row) -> Run:

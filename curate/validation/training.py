@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from curate.records import Example
 from curate.shots import solution
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting
+from curate.validation.loggers import run_name
+from curate.validation.processes import processes
 
 if TYPE_CHECKING:
     import torch
@@ -82,20 +84,25 @@ def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
 
 
 class LengthGrouped:
-    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches."""
+    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches.
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    With a `blank`, the index of an item without labels, the last batch is filled up with it: several processes share
+    out whole batches only, and accelerate would fill theirs with examples that have been in the epoch already.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, blank: int | None = None) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
+        self.filling = [] if blank is None else [blank] * (-len(lengths) % batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Trainer, also after a resume, so that the order is that of a run that never stopped."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + len(self.filling)
 
     def __iter__(self) -> Iterator[int]:
         shuffler = random.Random(f"{self.seed}/{self.epoch}")
@@ -108,7 +115,7 @@ class LengthGrouped:
             batches += [together[i : i + self.batch_size] for i in range(0, len(together), self.batch_size)]
         last = batches.pop() if len(batches[-1]) < self.batch_size else []
         shuffler.shuffle(batches)
-        yield from (index for batch in [*batches, last] for index in batch)
+        yield from (index for batch in [*batches, last, self.filling] for index in batch)
 
 
 def answer_nats(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tuple[Any, Any, Any]:
@@ -139,9 +146,10 @@ def train(
     seed: int,
     checkpoints: Path,
     report_to: str = "none",
+    logs: Path | None = None,
 ) -> Trained:
-    """Train `model` (the loaded one, or an adapter on it); goes on from the last checkpoint in the folder if any."""
-    trainer = _trainer(model, loaded, items, held_out, config, fitting, seed, checkpoints, report_to)
+    """Train `model`: the loaded one, an adapter on it, or a copy of it; goes on from the last checkpoint, if any."""
+    trainer = _trainer(model, loaded, items, held_out, config, fitting, seed, checkpoints, report_to, logs)
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     rows = training_rows(trainer.state.log_history)
     kept = trainer.state.best_global_step
@@ -177,18 +185,22 @@ def _trainer(
     seed: int,
     checkpoints: Path,
     report_to: str,
+    logs: Path | None,
 ) -> Any:
     from transformers import EarlyStoppingCallback, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
 
     pad = loaded.tokenizer.pad_token_id or 0
     stopping = bool(held_out)
-    cuda = loaded.device.type == "cuda"
+    sharded = not hasattr(model, "peft_config") and model is not loaded.model
+    cuda = sharded or loaded.device.type == "cuda"
+    fsdp = {"fsdp_config": {"version": 2, "activation_checkpointing": fitting.checkpointing}, "fsdp": True}
+    sharding: dict[str, Any] = fsdp if sharded else {}
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=fitting.micro_batch,
         gradient_accumulation_steps=fitting.accumulation,
-        activation_checkpointing=fitting.checkpointing,
+        activation_checkpointing=fitting.checkpointing and not sharded,
         per_device_eval_batch_size=4 * fitting.micro_batch,
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
@@ -205,23 +217,29 @@ def _trainer(
         metric_for_best_model="merit" if stopping else None,
         logging_strategy="epoch",
         report_to=[] if report_to == "none" else [report_to],
+        run_name=run_name(logs),
         disable_tqdm=True,
-        use_cpu=loaded.device.type == "cpu",
+        use_cpu=loaded.device.type == "cpu" and not sharded,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         label_names=["labels"],
+        ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
+        **sharding,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # or Trainer spreads one process over all GPUs it sees
+    blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
     trainer = _trainer_class()(
         model=model,
         args=arguments,
         data_collator=lambda chosen: collate(chosen, pad),
-        train_dataset=list(items),
+        train_dataset=[*items, blank],
         eval_dataset=list(held_out) if stopping else None,
         compute_metrics=_held_out_metrics,
         callbacks=[_saving_callback(), *([EarlyStoppingCallback(config.patience)] if stopping else [])],
     )
-    trainer.head_of = loaded
-    trainer.sampler = LengthGrouped([len(item["input_ids"]) for item in items], config.batch_size, seed)
+    trainer.head_of = replace(loaded, model=model) if sharded else loaded
+    lengths = [len(item["input_ids"]) for item in items]
+    trainer.sampler = LengthGrouped(lengths, config.batch_size, seed, len(items) if processes() > 1 else None)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -241,6 +259,16 @@ def _trainer_class() -> Any:
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return self.sampler
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            if not model.training:  # Trainer sets every module's mode in every step, which small models feel
+                model.train()
+            loss = self.compute_loss(model, self._prepare_inputs(inputs), num_items_in_batch=num_items_in_batch)
+            self.accelerator.backward(loss)
+            return loss.detach()
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0  # nobody asks, and counting the model's parameters in every step takes a tenth of it
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -9,20 +9,26 @@ from typing import Any
 
 from curate.datasets.read import QATable, read
 from curate.datasets.write import check_writable
+from curate.engines.settings import EngineOptions
 from curate.errors import DataError, OutputError
 from curate.lm.load import load_model
 from curate.prompts import Template, default_template, find_template
-from curate.validation.arms import read_arms
+from curate.shots import Shots
+from curate.validation.arms import Arm, read_arms
 from curate.validation.config import FinetuneConfig
+from curate.validation.harness import find_tasks
 from curate.validation.looking import EXAMPLES, attention_rows, attention_summary, make_probe
 from curate.validation.outcome import Validation
 from curate.validation.parts import PARTS
 from curate.validation.popularity import popularity_of
-from curate.validation.processes import is_first
+from curate.validation.processes import is_first, join
 from curate.validation.results import write_run
 from curate.validation.running import Progress, Runner
 from curate.validation.testset import count_leakage, make_test_set
 from curate.validation.tune import grid
+
+BEYOND = ("engine", "ray_address", "workers", "cpus", "progress", "part", "finetuning")
+"""Arguments of `validate` that a worker is not given: where the run is done, and what `config` has by then."""
 
 BOOTSTRAP = (
     "95% percentile intervals of 10,000 paired resamples of test examples, those of one subject together, with "
@@ -46,7 +52,14 @@ def validate(
     device: str = "auto",
     revision: str | None = None,
     report_to: str = "none",
+    base_shots: int = 0,
+    lm_eval: Sequence[str] = (),
     progress: Progress | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
+    workers: str | int | None = None,
+    cpus: int = 1,
+    part: Any = None,
     **finetuning: Any,
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
@@ -56,12 +69,23 @@ def validate(
     tested once a seed; `finetuning` are fields of FinetuneConfig (`learning_rate=1e-3`). `limit` takes a seeded
     sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`) each arm gets the
     setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
-    `report_to` is a logger that Trainer knows. Writes the run folder `output`; the same call resumes a stopped one.
+    `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
+    examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
+    every arm are asked besides. `engine="ray"` makes every arm and seed a task of a Ray cluster (docs/scaling.md);
+    `part` is for its workers. Writes the run folder `output`; the same call resumes a stopped one.
+    Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
+    SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """
+    given = {name: value for name, value in locals().items() if name not in BEYOND}
     folder = Path(output)
     check_run_folder(folder)
     setting = replace(config or FinetuneConfig(), **finetuning)
     grid(tune, setting)  # refuses what cannot be tuned before any work
+    engines = EngineOptions(engine, ray_address, workers, cpus)
+    if engines.engine == "ray":
+        from curate.validation.on_ray import validate_on_ray
+
+        return validate_on_ray(given | {"config": setting}, engines, progress or (lambda line: None))
     data = read(eval)
     form = template_for(data, template)
     arms = read_arms(splits, limit, form)
@@ -69,11 +93,17 @@ def validate(
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seed_list:
         raise DataError("No seed was given.", expected="at least one", try_next="--seeds 3")
+    shots = shots_from(arms, base_shots, form)
+    harness = find_tasks(lm_eval, limit)
+    join(device)
     loaded = load_model(
         model, best_dtype(dtype, device, setting.method), device, revision, quantized=setting.method == "qlora"
     )
     probe = make_probe(loaded, test.examples, form)
-    runner = Runner(loaded, test, probe, form, setting, folder, tune, report_to, progress or (lambda line: None))
+    say = progress or (lambda line: None)
+    runner = Runner(loaded, test, probe, form, setting, folder, tune, report_to, say, shots, harness)
+    if part is not None:
+        return part.make(runner, arms)
     runs = list(runner.run(arms, seed_list))
     settings = {
         "model": dict(loaded.fingerprint()),
@@ -82,6 +112,8 @@ def validate(
         "template": asdict(form),
         "seeds": seed_list,
         "limit": limit,
+        "base_shots": shots.fingerprint() if shots else None,
+        "lm_eval": harness.fingerprint() if harness else None,
         "eval": {"name": data.source.name, "sha256": data.source.fingerprint, "rows": len(data)},
         "popularity": test.popularity,
         "bootstrap": BOOTSTRAP,
@@ -99,6 +131,12 @@ def validate(
 def template_for(data: QATable, name: str | None) -> Template:
     """The template of that name; else `mmlu` where the test set has choices, and `qa` where it has none."""
     return find_template(name or default_template(data.columns))
+
+
+def shots_from(arms: Sequence[Arm], count: int, template: Template) -> Shots | None:
+    """Solved examples of a question's relation from the whole training set, or the first arm; None for 0 of them."""
+    pool = {arm.name: arm for arm in arms}.get("whole", arms[0])
+    return Shots(template, pool.examples, count) if count else None
 
 
 def best_dtype(dtype: str, device: str, method: str) -> str:
@@ -133,6 +171,7 @@ def plan(
     limit: int | None,
     tune: str = "off",
     template: str | None = None,
+    base_shots: int = 0,
 ) -> dict[str, Any]:
     """What `validate` would do, and how much of it, without loading a model."""
     data = read(eval)
@@ -146,7 +185,7 @@ def plan(
         ],
         "finetunings": len(arms) * seeds,
         "trials": len(arms) * settings if settings > 1 else 0,
-        "answers": len(test.examples) * (1 + len(arms) * seeds),
+        "answers": len(test.examples) * (1 + (base_shots > 0) + len(arms) * seeds),
         "popularity": test.popularity,
         "template": form.name,
     }

@@ -136,6 +136,11 @@ def test_scoring_a_scored_file_again_adds_to_it(
 
 WRONG = {
     "missing file": ("score nowhere.tsv --by column:x -o o.parquet", "no file, folder or dataset 'nowhere.tsv'"),
+    "a misspelt column": ("score films.jsonl --by column:veiws -o o.parquet", "Try: the column views"),
+    "a misspelt column of a role": (
+        "score films.jsonl --by column:views --question-column qestion -o o.parquet",
+        "Try: --question-column question",
+    ),
     "no such column": ("score films.jsonl --by column:pop -o o.parquet", "no column 'pop'"),
     "a score column of text": ("score films.jsonl --by column:subject -o o.parquet", "'Alien'"),
     "nothing can be scored": ("score films.jsonl --by column:nothing -o o.parquet", "could be scored: missing 6"),

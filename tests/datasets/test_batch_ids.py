@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curate.datasets.answers import answer_text, parse_answers
@@ -16,13 +15,13 @@ from curate.datasets.batch_ids import (
     cell_texts,
     check_key_column,
     content_hashes,
-    find_repeats,
     hex_ids,
     joined_answers,
     number_ids,
 )
 from curate.datasets.columns import Columns
 from curate.datasets.ids import ANSWER_END, content_id, number_repeats
+from curate.datasets.repeats import Repeats
 from curate.errors import ColumnError
 
 TEXTS = st.text(max_size=6) | st.sampled_from(
@@ -58,6 +57,7 @@ def test_an_answer_that_is_no_unicode_still_has_an_id() -> None:
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, st.none() | TEXTS), min_size=1, max_size=8))
+@example([("Which?", "a|b", None), ("Which?", "P(A|B)", None), ("Which?", "|", None)])
 def test_ids_of_a_table_are_those_of_its_examples(rows: list[tuple[str, str, str | None]]) -> None:
     questions, answers, subjects = (list(column) for column in zip(*rows, strict=True))
     batch = pa.table({"q": questions, "a": answers, "s": pa.array(subjects, pa.string())})
@@ -65,12 +65,18 @@ def test_ids_of_a_table_are_those_of_its_examples(rows: list[tuple[str, str, str
     assert made == [content_id(answer_text(q), parse_answers(a), answer_text(s) or None) for q, a, s in rows]
 
 
-@given(st.lists(st.integers(0, 5), max_size=30))
-def test_repeats_are_numbered_as_they_come(hashes: list[int]) -> None:
-    rows, occurrences = find_repeats(np.array(hashes, dtype=np.uint64))
-    ids = pa.array([str(h) for h in hashes], pa.string())
-    assert number_ids(ids, rows.tolist(), occurrences.tolist()).to_pylist() == number_repeats(map(str, hashes))
-    assert len(rows) == sum(Counter(hashes).values()) - len(set(hashes))
+# The first bits decide what is looked up, so some hashes share them and are not equal.
+HASHES = st.sampled_from([0, 1, 2, 2**62, 2**62 + 1, 2**64 - 1])
+
+
+@given(st.lists(st.lists(HASHES, min_size=1, max_size=8), max_size=6))
+def test_repeats_are_numbered_as_they_come_in_whatever_batches(batches: list[list[int]]) -> None:
+    repeats = Repeats(sum(map(len, batches)))
+    ids = []
+    for batch in batches:
+        numbers = repeats.add(np.array(batch, dtype=np.uint64))
+        ids += number_ids(pa.array([str(h) for h in batch], pa.string()), *numbers).to_pylist()
+    assert ids == number_repeats(str(h) for batch in batches for h in batch)
 
 
 @pytest.mark.parametrize("values", [["a", "a"], ["a", ""], ["a", None], [1, 1], [1.5, 1.5], [True, True]])

@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import curate
@@ -85,6 +85,7 @@ def test_a_format_that_there_is_not_is_refused_before_any_work(curate: RUN) -> N
 
 
 @settings(max_examples=40)
+@example([("\x00", "0")], "csv")
 @given(PAIRS, st.sampled_from(["jsonl", "csv", "parquet"]))
 def test_any_text_survives_every_kind_of_file(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]], to: str

@@ -146,6 +146,13 @@ def test_a_model_that_is_nowhere_is_not_replaced_by_another() -> None:
         load_model("no-such-owner/no-such-model")
 
 
+def test_a_misspelt_folder_is_told_of_the_model_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=f"Try: --model {tmp_path / 'model'}, if"):
+        load_model(tmp_path / "modle")
+
+
 # fmt: off
 FORTY = [
     31.77616, 34.62611, 32.54908, 44.44449, 34.66070, 19.33538, 68.11450, 27.41146, 10.79625, 83.92377,

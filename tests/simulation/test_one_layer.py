@@ -188,7 +188,7 @@ def test_salient_facts_raise_attention_and_faint_ones_lower_it() -> None:
         model = zero_weights(1, vocabulary(world))
         model.values[0, known.answers, known.subjects] = strength
         chosen = replace(OneLayerSettings(), finetuning_steps=200)
-        rows, _ = finetune(model, world, {"arm": np.arange(10)}, np.arange(10, 20), chosen, silent)
+        rows, _ = finetune(model, world, {"arm": np.arange(10)}, np.arange(10, 20), chosen)
         attention.append(rows[-1]["subject_attention"])
     assert attention[0] > 0.8
     assert attention[1] < 0.2
@@ -248,9 +248,9 @@ def test_the_claim_of_appendix_c_1_at_the_default_settings() -> None:
     world = make_facts(chosen.subjects, chosen.relations, chosen.answers, 1.0, chosen.answer_alpha, rng)
     parts = partition(chosen.subjects, chosen.finetuning_subjects, 0, rng)
     arms = make_arms(parts.finetuning, chosen.share, rng)
-    ((_, model, _),) = pretrain(world, chosen, rng, silent)
+    ((_, model, _),) = pretrain(world, chosen, rng)
     two = {arm: arms[arm] for arm in ("top", "bottom")}
-    rows, right = finetune(model, world, two, parts.evaluation, chosen, silent)
+    rows, right = finetune(model, world, two, parts.evaluation, chosen)
     watched = {(row["arm"], row["step"]): row for row in rows}
     attention = {key: row["subject_attention"] for key, row in watched.items()}
     assert attention["top", 300] > 0.75
@@ -259,7 +259,3 @@ def test_the_claim_of_appendix_c_1_at_the_default_settings() -> None:
     assert watched["bottom", 300]["accuracy"] < watched["bottom", 20]["accuracy"] - 0.3
     assert right["top"].mean() > right["bottom"].mean() + 0.2
     assert watched["bottom", 300]["salience"] == watched["bottom", 0]["salience"]
-
-
-def silent(name: str, done: int, total: int) -> None:
-    """No progress."""

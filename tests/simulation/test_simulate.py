@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curate.errors import SettingError
 from curate.simulation.running import simulate
 
 Curate = Callable[..., Any]
@@ -29,6 +30,7 @@ SETTINGS = {
 TINY = [
     *("--subjects", 30, "--relations", 3, "--answers", 4, "--width", 16, "--heads", 2, "--steps", 10),
     *("--batch-size", 64, "--finetuning-subjects", 8, "--validation-subjects", 8, "--finetuning-steps", 10),
+    *("--processes", 1),
 ]
 
 
@@ -63,22 +65,33 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
 
     honest, ran = Synthetic.run, []
 
-    def stops_at_the_third(self: Synthetic, point: Any, seed: int, progress: Any) -> Any:
+    def stops_at_the_third(self: Synthetic, point: Any, seed: int) -> Any:
         ran.append(seed)
         if len(ran) == 3:
             raise KeyboardInterrupt
-        return honest(self, point, seed, progress)
+        return honest(self, point, seed)
 
-    whole = simulate("facts", tmp_path / "whole", seeds=3, **SETTINGS)
+    whole = simulate("facts", tmp_path / "whole", seeds=3, processes=2, **SETTINGS)
     monkeypatch.setattr(Synthetic, "run", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        simulate("facts", tmp_path / "stopped", seeds=3, **SETTINGS)
+        simulate("facts", tmp_path / "stopped", seeds=3, processes=1, **SETTINGS)
     assert not (tmp_path / "stopped" / "manifest.json").exists()
-    stopped = simulate("facts", tmp_path / "stopped", seeds=3, **SETTINGS)
+    stopped = simulate("facts", tmp_path / "stopped", seeds=3, processes=1, **SETTINGS)
     assert ran == [0, 1, 2, 2], "two of the three runs were kept"
     assert stopped.summary == whole.summary
     for name in ("results.parquet", "summary.json", "report.html", "figures/accuracy-by-popularity.png"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        same = (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert same, f"{name} depends on where the run stopped, or on the number of processes"
+
+
+def test_what_goes_wrong_in_a_process_is_raised_here(tmp_path: Path) -> None:
+    from curate.simulation.parts import part_of
+    from curate.simulation.processes import make_in_processes
+    from curate.simulation.synthetic import FACTS
+
+    parts = [part_of("no such experiment", FACTS.settings(full=False), seed, tmp_path) for seed in (0, 1)]
+    with pytest.raises(SettingError, match="no such experiment"):
+        list(make_in_processes(parts, 1))
 
 
 def test_a_checkpoint_is_the_same_as_a_pretraining_that_ends_there(tmp_path: Path) -> None:
@@ -101,6 +114,9 @@ WRONG = {
     "no subjects left to test on": ("simulate facts -o out --subjects 50", "leave none to test on"),
     "heads that do not divide": ("simulate facts -o out --heads 5", "cannot be split into 5 heads"),
     "no steps": ("simulate facts -o out --steps 0", "--steps 0 is out of range"),
+    "a value twice": ("simulate steps -o out --steps 10,10", "--steps has a value twice"),
+    "an infinite number": ("simulate zipf -o out --alpha inf", "--alpha inf is out of range"),
+    "a place off the map": ("simulate map -o out --subjects 160", "The map goes to --finetuning-subjects 140"),
     "a word for a number": ("simulate zipf -o out --alpha steep", "--alpha steep is not a number"),
     "a share above 1": ("simulate facts -o out --share 1.5", "--share 1.5 is out of range"),
     "somebody else's folder": ("simulate facts -o .", "did not make"),

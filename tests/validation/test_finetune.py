@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 
 from curate.errors import ModelError, SettingError
-from curate.lm.greedy import greedy_answers
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
@@ -154,55 +154,64 @@ def test_when_memory_runs_out_the_batch_stays_and_its_parts_shrink() -> None:
     ]
 
 
-def test_running_out_of_memory_once_is_survived(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
+    """From now on the first training runs out of memory at that step; gives the steps that were trained."""
     import torch
 
-    from curate.validation import finetune
+    from curate.validation import training
 
-    real, calls = finetune.train, []
+    real, steps = training.answer_nats, []
 
-    def short_of_memory(*arguments: Any, **named: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == 1:
+    def answer_nats(model: Any, *arguments: Any) -> Any:
+        steps.append(len(steps) + 1)
+        if len(steps) == step:
             raise torch.OutOfMemoryError("out of memory")
-        return real(*arguments, **named)
+        return real(model, *arguments)
 
-    monkeypatch.setattr(finetune, "train", short_of_memory)
+    monkeypatch.setattr(training, "answer_nats", answer_nats)
+    return steps
+
+
+def test_running_out_of_memory_is_survived_and_remembered(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After two epochs of two steps each: the third goes on from their checkpoint."""
+    steps = short_of_memory(monkeypatch, step=5)
     said: list[str] = []
-    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0, say=said.append) as result:
-        assert result.fitting == Fitting(4, checkpointing=True)
+    remembered: list[Fitting] = []
+    config = replace(CONFIG, epochs=4, max_steps=None)
+    with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, tmp_path, say=said.append, remember=remembered.append) as one:
+        assert one.trained.steps == 8
     assert said == [
         "memory ran out with 1 × 4 examples a step; trying 1 × 4 examples a step, activations computed again"
     ]
+    assert remembered == [Fitting(4, checkpointing=True)]
+    assert len(steps) == 4 + 1 + 4
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "mistral", "gemma", "mamba"])
-def test_answers_are_the_first_line_of_what_generate_says_one_prompt_at_a_time(
-    kind: str, tiny_model: Callable[[str], Path]
+def test_of_several_processes_none_goes_on_alone_when_memory_runs_out(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = load_model(tiny_model(kind), device="cpu")
-    prompts = [DEFAULT.render_prompt(e.question + " And why is that so?" * i) for i, e in enumerate(EXAMPLES)]
-    together = greedy_answers(loaded, prompts)
-    for prompt, said in zip(prompts, together, strict=True):
-        batch = loaded.tokenizer([prompt], return_tensors="pt", return_token_type_ids=False)
-        output = loaded.model.generate(**batch, max_new_tokens=10, do_sample=False, pad_token_id=0)
-        whole = loaded.tokenizer.decode(output[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert said == whole.split("\n")[0]
+    from curate.validation import finetune
+
+    short_of_memory(monkeypatch, step=1)
+    monkeypatch.setattr(finetune, "processes", lambda: 2)
+    remembered: list[Fitting] = []
+    with (
+        pytest.raises(ModelError, match="the next attempt takes 1 × 2 examples a step, activations computed again"),
+        finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, 0, remember=remembered.append),
+    ):
+        pass
+    assert remembered == [Fitting(2, checkpointing=True)]
 
 
-def test_greedy_answers_do_not_depend_on_what_else_is_asked(loaded: LoadedModel) -> None:
-    prompts = [DEFAULT.render_prompt(e.question + " And why is that so?" * i) for i, e in enumerate(EXAMPLES[:3])]
-    together = greedy_answers(loaded, [*prompts, prompts[0]])
-    assert together == [greedy_answers(loaded, [p])[0] for p in [*prompts, prompts[0]]]
-    assert greedy_answers(loaded, prompts, token_budget=1) == together[:3]
-
-
-def test_an_answer_is_ten_times_the_most_likely_next_token(loaded: LoadedModel) -> None:
-    import torch
-
-    prompt = "Question: Who?\nAnswer:"
-    ids = loaded.tokenizer(prompt)["input_ids"]
-    said: list[int] = []
-    for _ in range(10):
-        said.append(int(loaded.model(torch.tensor([ids + said])).logits[0, -1].argmax()))
-    assert greedy_answers(loaded, [prompt]) == [loaded.tokenizer.decode(said, skip_special_tokens=True)]
+def test_a_logger_writes_where_it_is_told_and_its_files_stay(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "mine")
+    config = replace(CONFIG, max_steps=2)
+    logs = tmp_path / "logs" / "top" / "seed-0"
+    with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, tmp_path / "parts", report_to="tensorboard", logs=logs):
+        assert list(logs.glob("events*")) and not list((tmp_path / "parts").glob("**/events*"))
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == "mine"

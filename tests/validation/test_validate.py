@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.errors import DataError
+from curate.errors import DataError, OutputError
 from curate.validation.config import FinetuneConfig
 from curate.validation.outcome import Validation
 
@@ -88,7 +90,7 @@ def test_accuracies_and_curves_follow_from_the_predictions(run: tuple[Path, Vali
     summary = json.loads((folder / "summary.json").read_text())
     for arm in summary["arms"]:
         marks = [row["correct"] for row in by_arm[arm["arm"]]]
-        assert arm["accuracy"] == pytest.approx(sum(marks) / len(marks))
+        assert arm["accuracy"] == sum(marks) / len(marks)
         assert len(marks) == arm["n_eval"] * arm["seeds"]
     for point in pq.read_table(folder / "curves.parquet").to_pylist():
         marks = [
@@ -96,7 +98,7 @@ def test_accuracies_and_curves_follow_from_the_predictions(run: tuple[Path, Vali
             for row in by_arm[point["arm"]]
             if row["seed"] == point["seed"] and row["popularity_percentile"] < point["top_percent"]
         ]
-        assert (point["n"], point["accuracy"]) == (len(marks), pytest.approx(sum(marks) / len(marks)))
+        assert (point["n"], point["accuracy"]) == (len(marks), sum(marks) / len(marks))
 
 
 def test_intervals_follow_from_the_predictions(run: tuple[Path, Validation]) -> None:
@@ -202,3 +204,35 @@ def test_arms_may_be_held_in_memory(
 def test_a_split_of_one_example_is_too_small(films: list[dict[str, Any]], stories: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'one' has 1 example"):
         curate.validate({"one": films[:1]}, eval=films, model=stories, output=tmp_path / "run")
+
+
+def test_a_full_disk_is_told_and_loses_nothing(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for what the untouched model answered, not for what the arm did."""
+    said: list[str] = []
+
+    def run() -> Validation:
+        config = FinetuneConfig(learning_rate=1e-2, max_steps=2, batch_size=4)
+        model = tiny_model("llama")
+        return curate.validate(
+            {"films": films}, eval=films, model=model, output=tmp_path, seeds=1, config=config, progress=said.append
+        )
+
+    calls: list[int] = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("curate.datasets.write.os.fsync", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            run()
+    assert len(list((tmp_path / ".parts").glob("*.json"))) == 1
+    assert list((tmp_path / ".parts").glob("*/checkpoint-*")), "its training is kept too"
+    assert not list(tmp_path.rglob("*.tmp"))
+    said.clear()
+    assert len(run().runs) == 2
+    assert not any(line.startswith("base:") for line in said)

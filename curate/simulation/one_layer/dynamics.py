@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from curate.simulation.experiment import Progress, Row
+from curate.simulation.experiment import Row
 from curate.simulation.facts import Facts, draw_statements
 from curate.simulation.one_layer.model import (
     OneLayer,
@@ -36,19 +36,16 @@ EPOCH_RATE = 1e-4  # small enough that the theorem's constant is close to its li
 
 
 def pretrain(
-    facts: Facts, settings: OneLayerSettings, rng: np.random.Generator, progress: Progress
+    facts: Facts, settings: OneLayerSettings, rng: np.random.Generator
 ) -> Iterator[tuple[int, OneLayer, NDArray[np.int64]]]:
     """The model after each number of `settings.steps`, fewest first, and how often it had seen each fact, (S, R)."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     model = random_weights(1, vocabulary(facts), INITIAL_STD, generator, torch.float32)
     counts = np.zeros(facts.answers.shape, dtype=np.int64)
-    last = max(settings.steps)
-    for step in range(1, last + 1):
+    for step in range(1, max(settings.steps) + 1):
         subjects, relations, answers = draw_statements(facts, settings.batch_size, rng)
         np.add.at(counts, (subjects, relations), 1)
         sgd_step(model, pairs(facts, facts.statements(subjects, relations), answers), settings.learning_rate)
-        if step % 20 == 0 or step == last:
-            progress("pretraining steps", step, last)
         if step in settings.steps:
             yield step, model, counts.copy()
 
@@ -72,7 +69,6 @@ def finetune(
     arms: Mapping[str, NDArray[np.int64]],
     tested: NDArray[np.int64],
     settings: OneLayerSettings,
-    progress: Progress,
 ) -> tuple[list[Row], dict[str, NDArray[np.bool_]]]:
     """Every arm step by step on the questions of the tested subjects, and which it answers at the end, (S, R).
 
@@ -87,7 +83,6 @@ def finetune(
         for step in range(settings.finetuning_steps + 1):
             if step in watched_steps(settings.finetuning_steps):
                 rows += _watch(models, facts, testing, together, step)
-                progress(f"finetuning {', '.join(together)}", step, settings.finetuning_steps)
             if step < settings.finetuning_steps:
                 sgd_step(models, training, settings.finetuning_learning_rate)
         for arm, answered in zip(together, is_right(models, testing).numpy(), strict=True):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from curate.errors import SettingError
-from curate.simulation.experiment import Progress, Shown, Tables
+from curate.simulation.experiment import Shown, Tables
 from curate.simulation.settings import Settings, check_at_least
 
 WORLDS = 20  # random worlds a seed for every theorem
@@ -52,7 +52,7 @@ class OneLayerExperiment:
     title: str = "Why does finetuning on unpopular facts suppress facts that stay stored?"
 
     def settings(self, full: bool) -> OneLayerSettings:
-        """The default settings; with `full` a larger world after pretraining of several lengths."""
+        """The default settings; with `full` after pretraining of several lengths."""
         settings = OneLayerSettings()
         return replace(settings, steps=(250, 350, 500, 700, 1000, 2000)) if full else settings
 
@@ -60,7 +60,7 @@ class OneLayerExperiment:
         """One world and one pretraining for every alpha; the steps are checkpoints of the same pretraining."""
         return [replace(settings, alpha=(alpha,)) for alpha in settings.alpha]
 
-    def run(self, point: OneLayerSettings, seed: int, progress: Progress) -> Tables:
+    def run(self, point: OneLayerSettings, seed: int) -> Tables:
         """Check the theorems; pretrain, and at every checkpoint finetune and watch all arms."""
         import numpy as np
 
@@ -73,13 +73,10 @@ class OneLayerExperiment:
             salience_by_count,
             stored,
         )
-        from curate.simulation.synthetic import top_rows
+        from curate.simulation.variants import top_rows
 
         tables: Tables = {"results": [], "dynamics": [], "pretraining": [], "salience": [], "theorems": []}
-        for done, theorem in enumerate(THEOREMS):
-            progress("theorems", done, len(THEOREMS))
-            tables["theorems"].append(asdict(theorem.check(WORLDS, seed)))
-        progress("theorems", len(THEOREMS), len(THEOREMS))
+        tables["theorems"] += [asdict(theorem.check(WORLDS, seed)) for theorem in THEOREMS]
 
         rng = np.random.default_rng(seed)
         (alpha,) = point.alpha
@@ -87,11 +84,11 @@ class OneLayerExperiment:
         parts = partition(point.subjects, point.finetuning_subjects, 0, rng)
         arms = make_arms(parts.finetuning, point.share, rng)
         tables["salience"] += [{"alpha": alpha, "steps": None, **row} for row in salience_after_epoch(facts, rng)]
-        for steps, model, counts in pretrain(facts, point, rng, progress):
+        for steps, model, counts in pretrain(facts, point, rng):
             setting = {"alpha": alpha, "steps": steps}
             tables["pretraining"].append({**setting, **stored(model, facts, parts.evaluation)})
             tables["salience"] += [{**setting, **row} for row in salience_by_count(facts, model, counts)]
-            watched, right = finetune(model, facts, arms, parts.evaluation, point, progress)
+            watched, right = finetune(model, facts, arms, parts.evaluation, point)
             tables["dynamics"] += [{**setting, **row} for row in watched]
             for arm, answered in right.items():
                 size = {"n_train": len(arms[arm]) * facts.relations}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.agreement import rank_correlation
+from curate.report.figures import label
 from curate.simulation.experiment import Row, Shown, Tables
 from curate.simulation.synthetic_summary import ARMS, gaps, mean_interval, points, settings_of
 
@@ -36,8 +37,10 @@ def verdict(theorems: Sequence[Mapping[str, Any]], setting: Mapping[str, Any]) -
 
 
 def shown(summary: Mapping[str, Any]) -> list[Shown]:
-    """The theorems, the arms of every setting, and the gaps."""
-    return [_theorem_table(summary["theorems"]), _arm_table(summary["settings"]), _gap_table(summary["settings"])]
+    """The theorems, the arms of every setting, the gaps, and what is stored."""
+    settings = summary["settings"]
+    tables = [_theorem_table(summary["theorems"]), _arm_table(settings), _gap_table(settings)]
+    return [*tables, _stored_table(settings), _salience_table(summary["salience"])]
 
 
 def watched(dynamics: Sequence[Row], arm: str, column: str, **setting: Any) -> dict[int, list[float]]:
@@ -126,39 +129,79 @@ def _theorem_table(theorems: Sequence[Mapping[str, Any]]) -> Shown:
 
 
 def _arm_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
+    named, front = _steps(settings)
     return Shown(
-        f"Finetuning on questions, tested on unseen subjects, mean of {settings[0]['seeds']} seeds",
-        [
-            *("steps", "memorised %", "arm", "attention 0", f"step {EARLY}", "end", "salience"),
-            *("best %", "at step", "end %", "of relation %"),
-        ],
+        f"Attention to the subject (Att) and accuracy (%) on unseen subjects by finetuning step, "
+        f"mean of {settings[0]['seeds']} seeds",
+        [*named, "arm", "Att at 0", f"at {EARLY}", "at end", "best %", "at step", "end %", "among %"],
         [
             [
-                f"{setting['steps']:,}",
-                f"{100 * setting['memorisation']['mean']:.1f}",
-                f"FT-{name.capitalize()}",
+                *begin,
+                label(name),
                 f"{arm['attention_start']:.3f}",
                 f"{arm['attention_early']:.3f}",
                 f"{arm['attention_end']:.3f}",
-                f"{arm['salience_end']:.3f}",
                 f"{100 * arm['accuracy_best']:.1f}",
                 str(arm["best_step"]),
                 f"{100 * arm['accuracy_end']:.1f}",
                 f"{100 * arm['accuracy_among_end']:.1f}",
             ]
-            for setting in settings
+            for begin, setting in zip(front, settings, strict=True)
             for name, arm in setting["arms"].items()
         ],
     )
 
 
 def _gap_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
-    names = list(settings[0]["gaps"])
+    named, front = _steps(settings)
     return Shown(
-        "Differences at the end in points, 95% interval over seeds",
-        ["steps", *names],
+        "FT-Top minus the others at the end in points, 95% interval over seeds",
+        [*named, *(f"− {label(arm)}" for arm in ARMS[1:])],
         [
-            [f"{s['steps']:,}", *(f"{100 * s['gaps'][n]['mean']:+.1f} ({points(s['gaps'][n])})" for n in names)]
-            for s in settings
+            [*begin, *(f"{100 * gap['mean']:+.1f} ({points(gap)})" for gap in s["gaps"].values())]
+            for begin, s in zip(front, settings, strict=True)
+        ],
+    )
+
+
+def _stored_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
+    named, front = _steps(settings)
+    headers = ("answered as (s, r), %", "by the subject alone, %", "salience before", "after FT-Bottom")
+    return Shown(
+        "What is stored about the test subjects",
+        [*named, *headers],
+        [
+            [
+                *begin,
+                f"{100 * s['memorisation']['mean']:.1f} ({points(s['memorisation'], signed=False)})",
+                f"{100 * s['answerable']['mean']:.1f}",
+                f"{s['arms']['bottom']['salience_start']:.3f}",
+                f"{s['arms']['bottom']['salience_end']:.3f}",
+            ]
+            for begin, s in zip(front, settings, strict=True)
+        ],
+    )
+
+
+def _steps(settings: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """A column of pretraining steps, header and cells, where there are several; else none."""
+    if len(settings) == 1:
+        return [], [[]]
+    return ["steps"], [[f"{setting['steps']:,}"] for setting in settings]
+
+
+def _salience_table(found: Mapping[str, Any]) -> Shown:
+    return Shown(
+        "Salience against the number of times a fact was seen",
+        ["training", "rank correlation", "facts", "below n c1 eps", "salience / bound, mean"],
+        [
+            [
+                "one epoch from zero",
+                f"{found['epoch_rank_correlation']:.2f}",
+                f"{found['bound_cases']:,}",
+                f"{found['bound_violations']:,}",
+                f"{found['salience_over_bound']:.2f}",
+            ],
+            ["pretraining", f"{found['pretraining_rank_correlation']:.2f}", "", "", ""],
         ],
     )

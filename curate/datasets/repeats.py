@@ -1,0 +1,56 @@
+"""Which rows repeat an earlier one, told batch by batch while the rows stream by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Repeats:
+    """Counts how often each content hash has come, over all batches; 16 to 24 bytes of memory a row.
+
+    A table of one byte for the first bits of a hash tells which few of a batch may have come before; only those are
+    looked up among the hashes of the earlier batches.
+    """
+
+    def __init__(self, rows: int) -> None:
+        import numpy as np
+
+        bits = max(8, (8 * rows).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._met = np.zeros(1 << bits, dtype=bool)
+        self._earlier: list[NDArray[np.uint64]] = []
+        self._counts: dict[int, int] = {}
+
+    def add(self, hashes: NDArray[np.uint64]) -> tuple[list[int], list[int]]:
+        """The rows of the next batch whose hash has come before, and which occurrence each is: 2, 3, …"""
+        import numpy as np
+
+        ordered = np.sort(hashes)
+        slots = hashes >> self._shift
+        suspects = np.unique(hashes[self._met[slots]])
+        repeated = np.concatenate([ordered[1:][ordered[1:] == ordered[:-1]], *self._among_earlier(suspects)])
+        self._met[slots] = True
+        rows, occurrences = [], []
+        for row in np.flatnonzero(np.isin(hashes, repeated)).tolist() if len(repeated) else ():
+            count = self._counts[int(hashes[row])] = self._counts.get(int(hashes[row]), 0) + 1
+            if count > 1:
+                rows.append(row)
+                occurrences.append(count)
+        self._earlier.append(ordered)
+        return rows, occurrences
+
+    def _among_earlier(self, suspects: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
+        """The suspects that came in an earlier batch; those that came once are counted now."""
+        import numpy as np
+
+        found = []
+        for batch in self._earlier:
+            place = np.minimum(np.searchsorted(batch, suspects), len(batch) - 1)
+            found.append(suspects[batch[place] == suspects])
+            for value in found[-1].tolist():
+                self._counts.setdefault(value, 1)
+        return found

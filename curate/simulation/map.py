@@ -1,0 +1,180 @@
+"""The experiment `map`: what drives the gap, one factor at a time around the defaults of `facts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from curate.errors import SettingError
+from curate.simulation.experiment import Row, Shown, Tables
+from curate.simulation.settings import Settings, option
+from curate.simulation.synthetic import FACTS, SyntheticSettings
+
+MIDDLE = "middle"
+EXPOSURES_KEPT = "relations, exposures kept"
+
+MULTIPLES: Mapping[str, tuple[float, ...]] = {
+    "steps": (0.6, 2, 4),
+    "relations": (0.25, 0.5, 2),
+    EXPOSURES_KEPT: (0.25, 0.5, 2),
+    "answers": (0.5, 2),
+    "width": (0.5, 2),
+    "layers": (2, 4),
+    "finetuning_subjects": (0.25, 0.5, 1.4),
+    "share": (0.5, 1.75, 2.5),
+    "finetuning_learning_rate": (0.1, 0.3, 3, 10),
+    "finetuning_steps": (0.25, 0.5, 2, 4),
+}
+"""What the default of a factor is multiplied by; with more relations and exposures kept, steps are too."""
+
+EXPONENTS: Mapping[str, tuple[float, ...]] = {"alpha": (0.0, 0.5, 1.5), "answer_alpha": (0.0, 2.0)}
+"""Zipf exponents, tried as they are."""
+
+FACTORS = (*EXPONENTS, *MULTIPLES)
+
+AFTER_PRETRAINING = ("steps", "finetuning_subjects", "share", "finetuning_learning_rate", "finetuning_steps")
+"""Settings that may differ between variants of one pretraining."""
+
+
+@dataclass(frozen=True)
+class MapSettings(SyntheticSettings):
+    """The settings in the middle of the map."""
+
+    def check(self) -> None:
+        """Raise SettingError if the settings cannot be, or are several."""
+        super().check()
+        for name in ("alpha", "steps"):
+            if len(getattr(self, name)) > 1:
+                raise SettingError(
+                    f"{option(name)} has several values: map varies one factor at a time around a single setting.",
+                    expected="one number",
+                    try_next=f"curate simulate {'zipf' if name == 'alpha' else name} sweeps {option(name)}",
+                )
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place on the map: a factor, its value there, and the settings it makes."""
+
+    factor: str
+    value: float
+    settings: SyntheticSettings
+
+
+@dataclass(frozen=True)
+class Region(Settings):
+    """The places of the map that share a pretraining; one run."""
+
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Map:
+    """Follows the `Experiment` protocol."""
+
+    name: str = "map"
+    title: str = "What drives the gap between FT-Top and FT-Bottom?"
+
+    def settings(self, full: bool) -> MapSettings:
+        """The settings in the middle: those of `facts`."""
+        return MapSettings(**vars(FACTS.settings(full)))
+
+    def points(self, settings: SyntheticSettings) -> list[Region]:
+        """The places of the map, put together by what is pretrained."""
+        regions: dict[SyntheticSettings, list[Place]] = {}
+        for place in places(SyntheticSettings(**vars(settings))):
+            _check(place)
+            same = {name: getattr(FACTS.default, name) for name in AFTER_PRETRAINING}
+            regions.setdefault(replace(place.settings, **same), []).append(place)
+        return [Region(tuple(together)) for together in regions.values()]
+
+    def run(self, point: Region, seed: int) -> Tables:
+        """Pretrain, and finetune and test all arms at every place of the region.
+
+        The rows of the middle are given for every factor, with its value there, so that each factor has a whole line.
+        """
+        from curate.simulation.variants import Variant, run_variants
+
+        variants = [Variant(p.settings, {"factor": p.factor, "value": p.value}) for p in point.places]
+        tables = run_variants(variants, seed)
+        return {name: list(_whole_lines(rows, point.places)) for name, rows in tables.items()}
+
+    def summarise(self, tables: Tables) -> dict[str, Any]:
+        """The gap at every place, how far it is from that of the default, and how it moves with every factor."""
+        from curate.simulation.map_summary import summarise
+
+        return {"experiment": self.name, **summarise(tables)}
+
+    def shown(self, summary: Mapping[str, Any]) -> list[Shown]:
+        """The summary as tables for a person."""
+        from curate.simulation.map_summary import shown
+
+        return shown(summary)
+
+    def figures(self, tables: Tables) -> dict[str, bytes]:
+        """The gap by factor, and against memorisation."""
+        from curate.report.map_figures import map_figures
+
+        return map_figures(self.summarise(tables))
+
+
+def places(middle: SyntheticSettings) -> list[Place]:
+    """The middle of the map, then every factor's values around it, each once: a multiple may round to another."""
+    around = [place for place in _around(middle) if place.settings != middle]
+    return list(dict.fromkeys([Place(MIDDLE, 0.0, middle), *around]))
+
+
+def _around(middle: SyntheticSettings) -> Iterator[Place]:
+    for factor, exponents in EXPONENTS.items():
+        for exponent in exponents:
+            yield Place(factor, exponent, replace(middle, **{factor: _like(getattr(middle, factor), exponent)}))
+    for factor, multiples in MULTIPLES.items():
+        names = ("relations", "steps") if factor == EXPOSURES_KEPT else (factor,)
+        for multiple in multiples:
+            changed = {name: _times(getattr(middle, name), multiple) for name in names}
+            settings = replace(middle, **changed)
+            yield Place(factor, value_of(settings, factor), settings)
+
+
+def _check(place: Place) -> None:
+    try:
+        place.settings.check()
+    except SettingError as error:
+        if place.factor == MIDDLE:
+            raise
+        raise SettingError(
+            f"The map goes to {option(place.factor)} {place.value:g}. {error.found}",
+            expected=error.expected,
+            try_next=error.try_next,
+        ) from None
+
+
+def value_of(settings: SyntheticSettings, factor: str) -> float:
+    """The value of a factor in some settings."""
+    value = getattr(settings, "relations" if factor == EXPOSURES_KEPT else factor)
+    return float(value[0] if isinstance(value, tuple) else value)
+
+
+def _whole_lines(rows: list[Row], places: tuple[Place, ...]) -> Iterator[Row]:
+    for row in rows:
+        if row["factor"] == MIDDLE:
+            middle = next(place.settings for place in places if place.factor == MIDDLE)
+            for factor in FACTORS:
+                yield {**row, "factor": factor, "value": value_of(middle, factor), "middle": True}
+        else:
+            yield {**row, "middle": False}
+
+
+def _times(value: Any, multiple: float) -> Any:
+    """A setting multiplied: counts are rounded and at least 1, tuples stay tuples."""
+    if isinstance(value, tuple):
+        return tuple(_times(each, multiple) for each in value)
+    return max(1, round(value * multiple)) if isinstance(value, int) else round(value * multiple, 10)
+
+
+def _like(value: Any, number: float) -> Any:
+    return (number,) if isinstance(value, tuple) else number
+
+
+MAP = Map()

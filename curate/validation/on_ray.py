@@ -1,0 +1,140 @@
+"""`curate validate --engine ray`: trials, arms and seeds as tasks of a Ray cluster, each with a device of its own.
+
+Every task is a part of the run and leaves it in the run's folder, which all nodes must see; when all are there, one
+more task reads them and writes the run, as the same command does where the parts were made one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.datasets.read import read
+from curate.engines.placing import absolute, resources_of
+from curate.engines.session import ray_session
+from curate.engines.settings import EngineOptions
+from curate.errors import EngineError
+from curate.prompts import TEMPLATES
+from curate.selecting import Selection
+from curate.validation.arms import Arm, read_arms
+from curate.validation.outcome import Validation
+from curate.validation.parts import PARTS
+from curate.validation.running import Runner
+from curate.validation.tune import grid
+
+RETRIES = 3
+"""Times that a task whose worker died is begun again; it goes on from its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A trial of one setting on an arm, an arm with a seed, or the untouched model (no arm)."""
+
+    arm: str | None = None
+    seed: int | None = None
+    trial: int | None = None
+
+    def __str__(self) -> str:
+        if self.arm is None:
+            return "base"
+        return f"{self.arm}, seed {self.seed}" if self.trial is None else f"{self.arm}, trial {self.trial + 1}"
+
+    def make(self, runner: Runner, arms: Sequence[Arm]) -> None:
+        """Do it, unless it is there already."""
+        if self.arm is None:
+            list(runner.run([], []))
+            return
+        arm = next(arm for arm in arms if arm.name == self.arm)
+        if self.trial is not None:
+            settings = grid(runner.tune, runner.config)
+            runner._trial(arm, settings[self.trial], self.trial + 1, len(settings))
+        elif self.seed is not None:
+            runner._arm(arm, runner._tuned(arm), self.seed)
+
+
+def validate_on_ray(arguments: Mapping[str, Any], engine: EngineOptions, say: Callable[[str], None]) -> Validation:
+    """What `validate` gives for these arguments, on a cluster."""
+    given = dict(arguments)
+    given["splits"], given["eval"] = _carried(given["splits"]), _carried(given["eval"])
+    given["model"] = absolute(given["model"])
+    given["lm_eval"] = [absolute(task) for task in given["lm_eval"]]
+    if given["template"] is not None and given["template"] not in TEMPLATES:
+        given["template"] = absolute(given["template"])
+    given["output"] = str(Path(given["output"]).resolve())
+    trials, runs = _parts(given)
+    (Path(given["output"]) / PARTS).mkdir(parents=True, exist_ok=True)
+    with ray_session(engine.ray_address) as ray:
+        given["device"], resources = resources_of(given["device"], engine.cpus, ray.cluster_resources())
+        task = ray.remote(_work).options(max_retries=RETRIES, **resources)
+        most = engine.bounds[1] if engine.bounds else len(trials) + len(runs)
+        for parts in (trials, runs):
+            _do(ray, task, parts, given, most, engine.cpus, say)
+        result: Validation = _got(ray, task.remote(given, None, engine.cpus))
+        return result
+
+
+def _work(arguments: dict[str, Any], part: Part | None, cpus: int) -> Validation | None:
+    """On a worker: one part, or all that is left."""
+    import torch
+
+    from curate.validation.validate import validate
+
+    torch.set_num_threads(cpus)
+    return validate(**arguments, part=part)
+
+
+def _parts(given: Mapping[str, Any]) -> tuple[list[Part], list[Part]]:
+    """The trials, which come first, then everything else."""
+    from curate.validation.validate import template_for
+
+    arms = read_arms(given["splits"], given["limit"], template_for(read(given["eval"]), given["template"]))
+    settings = len(grid(given["tune"], given["config"]))
+    seeds = range(given["seeds"]) if isinstance(given["seeds"], int) else given["seeds"]
+    trials = [Part(arm.name, trial=n) for arm in arms for n in range(settings) if settings > 1]
+    return trials, [Part(), *(Part(arm.name, seed) for seed in seeds for arm in arms)]
+
+
+def _do(
+    ray: Any, task: Any, parts: Iterable[Part], given: Any, most: int, cpus: int, say: Callable[[str], None]
+) -> None:
+    """All parts, `most` at a time."""
+    waiting = deque(parts)
+    running: dict[Any, Part] = {}
+    arguments = ray.put(given)
+    while waiting or running:
+        while waiting and len(running) < most:
+            part = waiting.popleft()
+            running[task.remote(arguments, part, cpus)] = part
+        done, _ = ray.wait(list(running), num_returns=1)
+        for reference in done:
+            part = running.pop(reference)
+            _got(ray, reference)
+            say(f"{part}: done")
+
+
+def _got(ray: Any, reference: Any) -> Any:
+    """What a task gave; its error as it was raised."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, Exception) else error from None
+    except ray.exceptions.RayError as error:
+        raise EngineError(
+            f"A worker died {RETRIES + 1} times over one task: {str(error).strip().splitlines()[0]}",
+            expected="workers that stay alive, with room for the model and its training",
+            try_next="fewer workers a node (--cpus), a smaller --batch-size; the same command goes on from here",
+        ) from error
+
+
+def _carried(data: Any) -> Any:
+    """The data as a worker can have it: paths that mean the same in any folder, tables instead of open files."""
+    if isinstance(data, (list, tuple)):
+        return [absolute(item) for item in data]
+    if isinstance(data, Selection):
+        return {name: data.table(name) for name in data}
+    if isinstance(data, Mapping):
+        return {name: _carried(item) for name, item in data.items()}
+    return absolute(data)

@@ -1,0 +1,98 @@
+"""Greedy answers are those of one prompt at a time, whatever is batched, padded or shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from curate.errors import ModelError
+from curate.lm import greedy
+from curate.lm.forward import Cache
+from curate.lm.greedy import greedy_answers
+from curate.lm.load import LoadedModel, load_model
+from curate.prompts import DEFAULT
+
+QUESTIONS = [f"What is the colour of {name}?" for name in ("Ann", "Bob", "Cy", "Dee", "Eve", "Flo")]
+
+
+@pytest.fixture
+def loaded(tiny_model: Callable[[str], Path]) -> LoadedModel:
+    return load_model(tiny_model("llama"), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "mistral", "gemma", "mamba"])
+def test_answers_are_the_first_line_of_what_generate_says_one_prompt_at_a_time(
+    kind: str, tiny_model: Callable[[str], Path]
+) -> None:
+    loaded = load_model(tiny_model(kind), device="cpu")
+    prompts = [DEFAULT.render_prompt(question + " And why is that so?" * i) for i, question in enumerate(QUESTIONS)]
+    together = greedy_answers(loaded, prompts)
+    for prompt, said in zip(prompts, together, strict=True):
+        batch = loaded.tokenizer([prompt], return_tensors="pt", return_token_type_ids=False)
+        output = loaded.model.generate(**batch, max_new_tokens=10, do_sample=False, pad_token_id=0)
+        whole = loaded.tokenizer.decode(output[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert said == whole.split("\n")[0]
+
+
+def test_greedy_answers_do_not_depend_on_what_else_is_asked(loaded: LoadedModel) -> None:
+    prompts = [DEFAULT.render_prompt(question + " And why is that so?" * i) for i, question in enumerate(QUESTIONS[:3])]
+    together = greedy_answers(loaded, [*prompts, prompts[0]])
+    assert together == [greedy_answers(loaded, [p])[0] for p in [*prompts, prompts[0]]]
+    assert greedy_answers(loaded, prompts, token_budget=1) == together[:3]
+
+
+def test_an_answer_is_ten_times_the_most_likely_next_token(loaded: LoadedModel) -> None:
+    import torch
+
+    prompt = "Question: Who?\nAnswer:"
+    ids = loaded.tokenizer(prompt)["input_ids"]
+    said: list[int] = []
+    for _ in range(10):
+        said.append(int(loaded.model(torch.tensor([ids + said])).logits[0, -1].argmax()))
+    assert greedy_answers(loaded, [prompt]) == [loaded.tokenizer.decode(said, skip_special_tokens=True)]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "mistral", "gemma", "mamba"])
+def test_a_beginning_that_prompts_share_changes_no_answer(
+    kind: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mistral's window here is shorter than the prompts, so nothing may be shared; Mamba has nothing to share."""
+    loaded = load_model(tiny_model(kind), device="cpu")
+    solved = "Question: Who directed Alien?\nAnswer: Ridley Scott\n\n"
+    prompts = [solved * (1 + i % 2) + DEFAULT.render_prompt(q + " And why?" * (i % 3)) for i, q in enumerate(QUESTIONS)]
+    alone = [greedy_answers(loaded, [prompt])[0] for prompt in prompts]
+    monkeypatch.setattr("curate.lm.batching.LEAST_SAVED", 16)
+    shared: list[int] = []
+
+    def cache_of(loaded: LoadedModel, ids: Sequence[int]) -> Cache:
+        shared.append(len(ids))
+        return real(loaded, ids)
+
+    real = greedy.cache_of
+    monkeypatch.setattr(greedy, "cache_of", cache_of)
+    assert greedy_answers(loaded, prompts) == alone
+    assert bool(shared) == (kind not in ("mistral", "gemma", "mamba"))
+
+
+def test_when_memory_runs_out_the_batch_is_halved(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    real, sizes = greedy._with_cache, []
+
+    def short_of_memory(loaded: LoadedModel, prompts: list[list[int]], *rest: object) -> list[list[int]]:
+        sizes.append(len(prompts))
+        if len(prompts) > room:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(loaded, prompts, *rest)  # type: ignore[arg-type]
+
+    prompts = [DEFAULT.render_prompt(question) for question in QUESTIONS]
+    expected = greedy_answers(loaded, prompts)
+    monkeypatch.setattr(greedy, "_with_cache", short_of_memory)
+    room = 2
+    assert greedy_answers(loaded, prompts, token_budget=300) == expected
+    assert max(sizes) > 2 >= sizes[-1]
+    room = 0
+    with pytest.raises(ModelError, match="One example alone does not fit"):
+        greedy_answers(loaded, prompts)

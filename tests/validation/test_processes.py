@@ -1,0 +1,107 @@
+"""Two processes, as torchrun starts them, train together and end with the numbers of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from curate.errors import ModelError, SettingError
+from curate.validation.fitting import first_fitting
+from curate.validation.processes import join
+from curate.validation.training import LengthGrouped
+
+# With batches of 4, 19 examples train and the last batch of an epoch has 3 of them.
+QUESTIONS = [
+    {"question": f"What is the colour of number {n}?", "answer": ["red", "blue", "green"][n % 3]} for n in range(21)
+]
+
+
+def start(arguments: list[str], count: int = 2) -> list[subprocess.Popen[str]]:
+    """The same Python command in several processes, with the variables that torchrun sets."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def test_two_processes_end_with_the_numbers_of_one(
+    curate: Callable[..., Any], tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for name, rows in {"arm": QUESTIONS, "test": QUESTIONS[:9]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = f"arm.jsonl --eval test.jsonl --model {tiny_model('llama')} --seeds 1 --epochs 2 --batch-size 4"
+    options += " --device cpu"
+    running = start(["-m", "curate", "validate", *options.split(), "-o", "two"])
+    assert curate("validate", *options.split(), "-o", "one").exit_code == 0
+    said = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert "Finetuning on arm" in said[0][0]
+    assert said[1] == ("", ""), "only the first process speaks"
+
+    one, two = (json.loads(Path(run, "summary.json").read_text()) for run in ("one", "two"))
+    assert [row["step"] for row in two["training"]] == [5, 10]
+    for alone, together in zip(one["training"], two["training"], strict=True):
+        assert together.pop("arm") == alone.pop("arm")
+        assert together == pytest.approx(alone, rel=1e-4)
+    assert pq.read_table("two/predictions.parquet") == pq.read_table("one/predictions.parquet")
+
+
+def test_what_fails_in_the_first_process_ends_the_others(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent("""
+        from curate.validation.processes import by_first, join
+
+        join("cpu")
+        assert by_first(lambda: 3) == 3
+        by_first(lambda: 1 / 0)
+        """)
+    )
+    running = start([str(tmp_path / "script.py")])
+    said = [process.communicate(timeout=60) for process in running]
+    assert [process.returncode for process in running] == [1, 1]
+    assert "ZeroDivisionError" in said[0][1]
+    assert said[1] == ("", "")
+
+
+def test_the_last_batch_is_filled_up_so_that_no_example_counts_twice() -> None:
+    alone = list(LengthGrouped([5] * 10, 4, seed=1))
+    shared = LengthGrouped([5] * 10, 4, seed=1, blank=10)
+    assert list(shared) == [*alone, 10, 10]
+    assert len(shared) == 12
+
+
+def test_a_batch_is_shared_equally_or_not_at_all() -> None:
+    assert first_fitting(16, processes=4).micro_batch == 4
+    with pytest.raises(ModelError, match="--batch-size 15"):
+        first_fitting(16, processes=3)
+
+
+def test_processes_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(SettingError, match="4 processes cannot run"):
+        join("auto")
+    with pytest.raises(SettingError, match="CUDA_VISIBLE_DEVICES=1"):
+        join("cuda:1")
