@@ -35,6 +35,10 @@ python "$here/make.py" "$popqa" --views s_pop --temperature 0.5 --cards --statem
 recipe popqa "$world" questions/all.parquet column:s_pop by-s_pop $halves
 recipe popqa "$world" questions/all.parquet column:s_pop stratified $halves --set selection.stratify_by=relation
 
+world=$work/popqa-sentences
+python "$here/make.py" "$popqa" --views s_pop --temperature 0.5 --statements 96000 -o "$world"
+recipe popqa "$world" questions/all.parquet column:s_pop stratified $halves --set selection.stratify_by=relation
+
 world=$work/entityquestions
 python "$here/make.py" "$entities" --statements 192000 -o "$world"
 python "$here/choose.py" "$world/questions/train.parquet" views "$world/model" "$work/choose-entityquestions"
@@ -46,10 +50,15 @@ recipe entity-questions "$world" questions column:views by-views --set validatio
 recipe entity-questions "$world" questions loss by-loss $halves --set validation.by=views
 recipe entity-questions "$world" questions column:stated by-stated $halves --set validation.by=views
 
+world=$work/entityquestions-seed-1
+python "$here/make.py" "$entities" --statements 96000 --seed 1 -o "$world"
+recipe entity-questions "$world" questions column:views by-views $halves --set validation.by=views
+
 for world in entityquestions entityquestions-short; do
     curate score "$work/$world/questions/train.parquet" --by column:views --by column:stated --by loss \
         --model "$work/$world/model" -o "$work/$world/scored.parquet"
 done
 
-python "$here/results.py" docs/results/popqa-world.md "$work/popqa" "$work/popqa-short"
-python "$here/results.py" docs/results/entityquestions-world.md "$work/entityquestions" "$work/entityquestions-short"
+python "$here/results.py" docs/results/popqa-world.md "$work/popqa" "$work/popqa-short" "$work/popqa-sentences"
+python "$here/results.py" docs/results/entityquestions-world.md "$work/entityquestions" \
+    "$work/entityquestions-short" "$work/entityquestions-seed-1"
