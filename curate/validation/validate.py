@@ -17,6 +17,7 @@ from curate.shots import Shots
 from curate.validation.arms import Arm, read_arms
 from curate.validation.config import FinetuneConfig
 from curate.validation.harness import find_tasks
+from curate.validation.loggers import check_logger
 from curate.validation.looking import EXAMPLES, attention_rows, attention_summary, make_probe
 from curate.validation.outcome import Validation
 from curate.validation.parts import PARTS
@@ -86,6 +87,7 @@ def validate(
         from curate.validation.on_ray import validate_on_ray
 
         return validate_on_ray(given | {"config": setting}, engines, progress or (lambda line: None))
+    check_logger(report_to)
     data = read(eval)
     form = template_for(data, template)
     arms = read_arms(splits, limit, form)
