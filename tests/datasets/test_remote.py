@@ -72,5 +72,5 @@ def test_the_fingerprint_changes_with_the_files(storage: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_told_by_its_url() -> None:
-    with pytest.raises(DataError, match="^memory:/+bucket/none.parquet cannot be read"):
+    with pytest.raises(DataError, match=r"^memory:/+bucket/none.parquet cannot be read"):
         open_rows("memory://bucket/none.parquet")
