@@ -59,7 +59,7 @@ def prepare(
         EstimatorOptions,
         settings,
         template=settings.get("template") or default_template(rows.roles),
-        pageviews=_made_of(PageviewOptions, settings),
+        pageviews=_made_of(PageviewOptions, _hashable(settings)),
         input_columns=tuple(rows.schema.names),
     )
     return ScoringJob(rows, specs, options, engine, shard)
@@ -72,5 +72,9 @@ def _engine_for(data: Any) -> str:
 def _made_of(kind: type[Any], settings: Mapping[str, Any], **decided: Any) -> Any:
     """A dataclass of options whose fields are those settings that have its names."""
     given = {f.name: settings[f.name] for f in fields(kind) if settings.get(f.name) is not None}
-    listed = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return kind(**{**given, **listed, **decided})
+    return kind(**{**given, **decided})
+
+
+def _hashable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with lists as tuples; not for data, which may be a list of rows."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -18,6 +18,9 @@ STANDARD_INPUT = "standard input"
 BLOCK = 8 << 20
 """Bytes that Arrow parses at once."""
 
+BEGINNING = 1 << 20
+"""Bytes that tell what the types of a file are likely to be."""
+
 
 def read_json(content: bytes, where: PurePath | str) -> pa.Table:
     """A table from a JSON array of objects, from `{"data": [...]}`, or from one object a line.
@@ -71,18 +74,42 @@ def table_of_lines(source: Callable[[], Any]) -> pa.Table | None:
     `source` gives a path or an open file, from the start each time it is called. The lists must hold no null.
     """
     import pyarrow as pa
-    import pyarrow.json as pa_json
 
-    options = pa_json.ReadOptions(block_size=BLOCK)
     try:
-        table = pa_json.read_json(source(), options)
-        plain = pa.schema([field.with_type(without_dates(field.type)) for field in table.schema])
+        table = _as_it_begins(source) or _read_lines(source)
+        plain = _plain_schema(table.schema)
         if plain != table.schema:
-            table = pa_json.read_json(source(), options, pa_json.ParseOptions(explicit_schema=plain))
+            table = _read_lines(source, plain)
         table.validate(full=True)  # texts that are not UTF-8
     except pa.ArrowException:
         return None
     return None if any(map(_may_differ, table.columns)) else table
+
+
+def _read_lines(source: Callable[[], Any], schema: pa.Schema | None = None) -> pa.Table:
+    import pyarrow.json as pa_json
+
+    parsing = pa_json.ParseOptions(explicit_schema=schema)
+    return pa_json.read_json(source(), pa_json.ReadOptions(block_size=BLOCK), parsing)
+
+
+def _as_it_begins(source: Callable[[], Any]) -> pa.Table | None:
+    """The table if all lines go with the types of the first ones, which saves Arrow time and a third of the memory."""
+    import pyarrow as pa
+    import pyarrow.json as pa_json
+
+    try:
+        with pa_json.open_json(source(), pa_json.ReadOptions(block_size=BEGINNING)) as reader:
+            schema = _plain_schema(reader.schema)
+        return None if "null" in str(schema.types) else _read_lines(source, schema)
+    except pa.ArrowException:
+        return None
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([field.with_type(without_dates(field.type)) for field in schema])
 
 
 def without_dates(kind: pa.DataType) -> pa.DataType:

@@ -26,7 +26,7 @@ def read_ray_dataset(data: Any) -> pa.Table:
         tables = [ray.get(block) for block in data.to_arrow_refs()]
     finally:
         context.execution_options.preserve_order = before
-    return pa.concat_tables([table for table in tables if table.num_columns], promote_options="permissive")
+    return pa.concat_tables([pa.table({}), *(t for t in tables if t.num_columns)], promote_options="permissive")
 
 
 def to_ray_dataset(table: pa.Table) -> Any:

@@ -51,8 +51,9 @@ class RemoteFile:
     path: str
 
     def open(self) -> Any:
-        """For reading parts of it, each of them asked for alone."""
-        return self.filesystem.open(self.path, "rb", cache_type="none")
+        """For reading parts of it, each of them asked for alone; DataError if it is not there."""
+        with _reached(str(self.filesystem.unstrip_protocol(self.path))):
+            return self.filesystem.open(self.path, "rb", cache_type="none")
 
     def version(self) -> str:
         """Changes whenever the content does: made of what the storage says of the file (size, time, ETag)."""

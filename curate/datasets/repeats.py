@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Repeats:
     """Counts how often each content hash has come, over all batches; 16 to 24 bytes of memory a row.
 
-    A table of one byte for the first bits of a hash tells which few of a batch may have come before; only those are
-    looked up among the hashes of the earlier batches.
+    A table of one bit for the first and the last bits of a hash tells which few of a batch may have come before; only
+    those are looked up among the hashes of the earlier batches.
     """
 
     def __init__(self, rows: int) -> None:
@@ -21,7 +21,7 @@ class Repeats:
 
         bits = max(8, (8 * rows).bit_length())
         self._shift = np.uint64(64 - bits)
-        self._met = np.zeros(1 << bits, dtype=bool)
+        self._met = np.zeros(1 << bits, dtype=np.uint8)
         self._earlier: list[NDArray[np.uint64]] = []
         self._counts: dict[int, int] = {}
 
@@ -30,10 +30,11 @@ class Repeats:
         import numpy as np
 
         ordered = np.sort(hashes)
-        slots = hashes >> self._shift
-        suspects = np.unique(hashes[self._met[slots]])
+        slots = ordered >> self._shift  # ascending, so that memory is walked through in order
+        bits = np.left_shift(np.uint8(1), (ordered & np.uint64(7)).astype(np.uint8))
+        suspects = np.unique(ordered[(self._met[slots] & bits) != 0])
         repeated = np.concatenate([ordered[1:][ordered[1:] == ordered[:-1]], *self._among_earlier(suspects)])
-        self._met[slots] = True
+        np.bitwise_or.at(self._met, slots, bits)
         rows, occurrences = [], []
         for row in np.flatnonzero(np.isin(hashes, repeated)).tolist() if len(repeated) else ():
             count = self._counts[int(hashes[row])] = self._counts.get(int(hashes[row]), 0) + 1

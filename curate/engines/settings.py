@@ -28,6 +28,7 @@ class EngineOptions:
         if self.cpus < 1:
             raise SettingError(f"--cpus is {self.cpus}.", expected="at least one processor a worker")
         given = {"--ray-address": self.ray_address, "--workers": self.workers}
+        given |= {"--cpus": self.cpus if self.cpus > 1 else None}
         unused = next((name for name, value in given.items() if value is not None), None)
         if self.engine != "ray" and unused:
             raise SettingError(

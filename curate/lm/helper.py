@@ -7,11 +7,14 @@ import pickle
 import signal
 import sys
 
-from curate.errors import ModelError
+from curate.errors import CurateError
 
 
 def main() -> None:
-    """Reads (arguments of load_model, threads), then (pairs, token budget) again and again; writes lists of losses."""
+    """Reads (arguments of load_model, threads), then (pairs, token budget) again and again.
+
+    Writes a list of losses each time, or what went wrong.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its owner's to answer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get among the answers
@@ -32,8 +35,10 @@ def main() -> None:
         try:
             loaded = loaded or load_model(**arguments)
             result: object = answer_losses(loaded, pairs, token_budget)
-        except ModelError as error:
+        except CurateError as error:
             result = error
+        except Exception as error:  # of any class, which may not be one that can be sent
+            result = RuntimeError(f"{type(error).__name__}: {error}")
         try:
             pickle.dump(result, answers)
             answers.flush()

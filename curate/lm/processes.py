@@ -31,15 +31,13 @@ class Helper:
         """Have it compute these losses meanwhile."""
         self._send((list(pairs), token_budget))
 
-    def answer(self) -> list[AnswerLoss]:
-        """The losses it was last asked for; ModelError if it could not."""
+    def answer(self) -> list[AnswerLoss] | Exception:
+        """The losses it was last asked for, or what went wrong there; ModelError if it has ended."""
         try:
-            result = pickle.load(self.process.stdout)  # type: ignore[arg-type]
+            result: list[AnswerLoss] | Exception = pickle.load(self.process.stdout)  # type: ignore[arg-type]
         except (EOFError, pickle.UnpicklingError) as error:
             raise self._ended() from error
-        if isinstance(result, ModelError):
-            raise result
-        return list(result)
+        return result
 
     def _send(self, what: Any) -> None:
         try:
@@ -110,10 +108,18 @@ def spread_losses(
     for helper, part in zip(helpers, others, strict=True):
         helper.ask(part, token_budget)
     count = len(helpers) + 1
-    mine = answer_losses(loaded, own, token_budget, lambda share, tokens: report(share, count * tokens))
+    try:
+        mine = answer_losses(loaded, own, token_budget, lambda share, tokens: report(share, count * tokens))
+    except Exception:
+        for helper in helpers:
+            helper.answer()  # which the next question must not get
+        raise
     losses = dict(zip(own, mine, strict=True))
-    for helper, part in zip(helpers, others, strict=True):
-        losses.update(zip(part, helper.answer(), strict=True))
+    answers = [helper.answer() for helper in helpers]  # all of them, before one is raised
+    for part, answer in zip(others, answers, strict=True):
+        if isinstance(answer, Exception):
+            raise answer
+        losses.update(zip(part, answer, strict=True))
     return [losses[pair] for pair in pairs]
 
 

@@ -164,6 +164,8 @@ def check(recipe: Recipe, said: Callable[[str], str]) -> None:
     """RecipeError for what cannot be meant although each of its keys could; `said` tells where a section stands."""
     estimators, selection = recipe.estimators, recipe.selection
     names = score_names(recipe)
+    if not names:
+        raise RecipeError(f"{said('estimators.by')}: estimators.by names no estimator.", "column:NAME, loss, pageviews")
     for name in selection.by:
         if name not in names:
             raise RecipeError(f"{said('selection.by')}: there will be no score {name!r}.", ", ".join(names))

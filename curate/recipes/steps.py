@@ -41,8 +41,9 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / STEPS
         self.done: dict[str, dict[str, str]] = {}
-        with suppress(OSError, ValueError):  # without it, or if it is damaged, nothing is done
-            self.done = json.loads(self.path.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # without it, or if it is damaged, nothing is done
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            self.done = {name: {key: kept[name][key] for key in ("made_from", "output")} for name in kept}
 
     def has(self, step: Step) -> bool:
         """Whether what the step makes is there, made from the same, and untouched since."""

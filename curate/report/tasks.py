@@ -31,7 +31,10 @@ def task_table(rows: Rows, arms: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _over_seeds(rows: Rows) -> tuple[float, float | None]:
-    from statistics import mean, stdev
+    import numpy as np
 
-    values = [row["value"] for row in rows]
-    return mean(values), stdev(values) / len(values) ** 0.5 if len(values) > 1 else rows[0]["stderr"]
+    values = [float(row["value"]) for row in rows]  # an infinite perplexity is the text "inf" in summary.json
+    if len(values) == 1:
+        return values[0], None if rows[0]["stderr"] is None else float(rows[0]["stderr"])
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5

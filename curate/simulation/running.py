@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.datasets.write import check_writable
-from curate.errors import OutputError, SettingError
+from curate.errors import OutputError
+from curate.seeds import as_seeds
 from curate.simulation.experiment import Experiment, Progress, Tables
 from curate.simulation.parts import PARTS, make_parts, part_of
 from curate.simulation.registry import find_experiment
@@ -73,14 +74,6 @@ def plan(experiment: str, seeds: int | Sequence[int], full: bool, **settings: An
         "seeds": seed_list,
         "runs": len(found.points(chosen)) * len(seed_list),
     }
-
-
-def as_seeds(seeds: int | Sequence[int]) -> list[int]:
-    """The seeds 0, 1, 2, … for a number of them, or those given."""
-    listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not listed:
-        raise SettingError(f"No seeds: {seeds}.", expected="at least one", try_next="--seeds 5")
-    return listed
 
 
 def check_simulation_folder(folder: Path) -> None:

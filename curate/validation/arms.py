@@ -97,10 +97,10 @@ def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
 
 
 def fingerprint_examples(examples: Sequence[Example]) -> str:
-    """A hash of ids, questions, answers and choices, in order."""
+    """A hash of all of them, in order: a template may name subject and relation, and both are looked at."""
     digest = hashlib.sha256()
-    for example in examples:
-        content = (example.id, example.question, example.answers, example.choices)
+    for e in examples:
+        content = (e.id, e.question, e.answers, e.choices, e.subject, e.relation)
         digest.update(repr(content).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
 

@@ -8,7 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from curate.errors import SettingError
+
 TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
+
+
+def check_logger(report_to: str) -> None:
+    """SettingError now, before anything is trained, for a logger that Trainer does not know or that is not here."""
+    if report_to == "none":
+        return
+    from transformers.integrations import get_available_reporting_integrations
+
+    there = get_available_reporting_integrations()
+    if report_to not in there:
+        raise SettingError(
+            f"There is no logger {report_to!r} here.",
+            expected=f"--report-to with one of: {', '.join(['none', *there])}",
+            try_next=f"pip install {report_to}, if it is one that Trainer knows: tensorboard, wandb, trackio",
+        )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from curate.engines.session import ray_session
 from curate.engines.settings import EngineOptions
 from curate.errors import EngineError
 from curate.prompts import TEMPLATES
+from curate.seeds import as_seeds
 from curate.selecting import Selection
 from curate.validation.arms import Arm, read_arms
 from curate.validation.outcome import Validation
@@ -92,9 +93,8 @@ def _parts(given: Mapping[str, Any]) -> tuple[list[Part], list[Part]]:
 
     arms = read_arms(given["splits"], given["limit"], template_for(read(given["eval"]), given["template"]))
     settings = len(grid(given["tune"], given["config"]))
-    seeds = range(given["seeds"]) if isinstance(given["seeds"], int) else given["seeds"]
     trials = [Part(arm.name, trial=n) for arm in arms for n in range(settings) if settings > 1]
-    return trials, [Part(), *(Part(arm.name, seed) for seed in seeds for arm in arms)]
+    return trials, [Part(), *(Part(arm.name, seed) for seed in as_seeds(given["seeds"]) for arm in arms)]
 
 
 def _do(

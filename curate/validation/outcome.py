@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -141,6 +142,9 @@ class Validation:
         for arm in self.arms:
             if arm.unusable:
                 warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
+        for run in self.runs:
+            if any(not math.isfinite(row["held_out_loss"] or 0.0) for row in run.training):
+                warnings.append(f"Training on {run.arm} with seed {run.seed} diverged; try a lower --learning-rate.")
         if self.test.unusable:
             warnings.append(f"{self.test.unusable} test examples have no question or no answer.")
         if self.test.popularity is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -140,7 +141,8 @@ class Runner:
         if len(settings) == 1:
             return settings[0]
         rows = [self._trial(arm, config, n, len(settings)) for n, config in enumerate(settings, start=1)]
-        best = max(range(len(rows)), key=lambda n: (rows[n]["accuracy"], -rows[n]["loss"], -n))
+        # A loss of NaN, where training diverged, is the worst there is.
+        best = max(range(len(rows)), key=lambda n: (rows[n]["accuracy"], -min(math.inf, rows[n]["loss"]), -n))
         self.trials += [
             Trial(arm.name, TUNING_SEED, config, row["steps"], row["accuracy"], n == best)
             for n, (config, row) in enumerate(zip(settings, rows, strict=True))

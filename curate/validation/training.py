@@ -317,9 +317,10 @@ def _saving_callback() -> Any:
 def _held_out_metrics(predicted: Any) -> dict[str, float]:
     """`accuracy`, the share of examples whose every answer token is the first choice; and `merit`, by which steps
     are compared: the accuracy, and among equal ones the lower loss, without which a small held-out part on which
-    nothing is right yet would stop training at once.
+    nothing is right yet would stop training at once. Training that diverged has a merit too: Trainer keeps no step
+    whose merit is NaN.
     """
     right, nats = predicted.predictions
     accuracy = float(right.mean())
     loss = float(nats.sum() / predicted.label_ids.sum())
-    return {"accuracy": accuracy, "answer_loss": loss, "merit": accuracy - 1e-6 * min(loss, 100.0)}
+    return {"accuracy": accuracy, "answer_loss": loss, "merit": accuracy - 1e-6 * min(100.0, loss)}  # 100 for NaN

@@ -10,13 +10,15 @@ from typing import Any
 from curate.datasets.read import QATable, read
 from curate.datasets.write import check_writable
 from curate.engines.settings import EngineOptions
-from curate.errors import DataError, OutputError
+from curate.errors import OutputError
 from curate.lm.load import load_model
 from curate.prompts import Template, default_template, find_template
+from curate.seeds import as_seeds
 from curate.shots import Shots
 from curate.validation.arms import Arm, read_arms
 from curate.validation.config import FinetuneConfig
 from curate.validation.harness import find_tasks
+from curate.validation.loggers import check_logger
 from curate.validation.looking import EXAMPLES, attention_rows, attention_summary, make_probe
 from curate.validation.outcome import Validation
 from curate.validation.parts import PARTS
@@ -81,18 +83,17 @@ def validate(
     check_run_folder(folder)
     setting = replace(config or FinetuneConfig(), **finetuning)
     grid(tune, setting)  # refuses what cannot be tuned before any work
+    seed_list = as_seeds(seeds)
     engines = EngineOptions(engine, ray_address, workers, cpus)
     if engines.engine == "ray":
         from curate.validation.on_ray import validate_on_ray
 
         return validate_on_ray(given | {"config": setting}, engines, progress or (lambda line: None))
+    check_logger(report_to)
     data = read(eval)
     form = template_for(data, template)
     arms = read_arms(splits, limit, form)
     test = make_test_set(data, by, limit, form)
-    seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not seed_list:
-        raise DataError("No seed was given.", expected="at least one", try_next="--seeds 3")
     shots = shots_from(arms, base_shots, form)
     harness = find_tasks(lm_eval, limit)
     join(device)

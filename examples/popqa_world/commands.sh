@@ -24,13 +24,20 @@ python "$here/choose.py" "$world/questions/all.parquet" s_pop "$world/model" "$w
 python "$here/choose.py" "$world/questions/all.parquet" s_pop "$world/model" "$work/choose-controlled" --controlled
 recipe popqa "$world" questions/all.parquet column:s_pop by-s_pop
 recipe popqa "$world" questions/all.parquet loss by-loss $halves
+recipe popqa "$world" questions/all.parquet column:stated by-stated $halves
 recipe popqa-controlled "$world" questions/all.parquet column:s_pop controlled-by-s_pop
+recipe popqa-controlled "$world" questions/all.parquet loss controlled-by-loss
 curate score "$world/questions/all.parquet" --by column:s_pop --by column:stated --by loss --model "$world/model" \
     -o "$world/scored.parquet"
 
 world=$work/popqa-short
 python "$here/make.py" "$popqa" --views s_pop --temperature 0.5 --cards --statements 96000 -o "$world"
 recipe popqa "$world" questions/all.parquet column:s_pop by-s_pop $halves
+recipe popqa "$world" questions/all.parquet column:s_pop stratified $halves --set selection.stratify_by=relation
+
+world=$work/popqa-sentences
+python "$here/make.py" "$popqa" --views s_pop --temperature 0.5 --statements 96000 -o "$world"
+recipe popqa "$world" questions/all.parquet column:s_pop stratified $halves --set selection.stratify_by=relation
 
 world=$work/entityquestions
 python "$here/make.py" "$entities" --statements 192000 -o "$world"
@@ -41,11 +48,17 @@ world=$work/entityquestions-short
 python "$here/make.py" "$entities" --statements 96000 -o "$world"
 recipe entity-questions "$world" questions column:views by-views --set validation.by=views
 recipe entity-questions "$world" questions loss by-loss $halves --set validation.by=views
+recipe entity-questions "$world" questions column:stated by-stated $halves --set validation.by=views
+
+world=$work/entityquestions-seed-1
+python "$here/make.py" "$entities" --statements 96000 --seed 1 -o "$world"
+recipe entity-questions "$world" questions column:views by-views $halves --set validation.by=views
 
 for world in entityquestions entityquestions-short; do
     curate score "$work/$world/questions/train.parquet" --by column:views --by column:stated --by loss \
         --model "$work/$world/model" -o "$work/$world/scored.parquet"
 done
 
-python "$here/results.py" docs/results/popqa-world.md "$work/popqa" "$work/popqa-short"
-python "$here/results.py" docs/results/entityquestions-world.md "$work/entityquestions" "$work/entityquestions-short"
+python "$here/results.py" docs/results/popqa-world.md "$work/popqa" "$work/popqa-short" "$work/popqa-sentences"
+python "$here/results.py" docs/results/entityquestions-world.md "$work/entityquestions" \
+    "$work/entityquestions-short" "$work/entityquestions-seed-1"

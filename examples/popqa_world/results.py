@@ -29,8 +29,6 @@ from popqa_world.tables import (
 import curate
 from curate.agreement import rank_correlation
 
-FIGURES = ("curves", "attention")
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
@@ -79,20 +77,22 @@ def fill(page: str, tables: dict[str, str]) -> str:
     )
 
 
-def copy_figures(work: Path, folder: Path) -> None:
-    """The figures of every run, named after it."""
+def copy_figures(work: Path, page: str, folder: Path) -> None:
+    """The figures of the runs of a world that the page shows, named after world and run."""
     folder.mkdir(exist_ok=True)
     for path in work.glob("*/run/figures/*.png"):
-        if path.stem in FIGURES:
-            shutil.copyfile(path, folder / f"{work.name}-{path.parents[2].name}-{path.name}")
+        name = f"{work.name}-{path.parents[2].name}-{path.name}"
+        if f"figures/{name}" in page:
+            shutil.copyfile(path, folder / name)
 
 
 def main() -> None:
     page, *worlds = map(Path, sys.argv[1:])
     tables = {name: text for work in worlds for name, text in tables_of(work).items()}
-    page.write_text(fill(page.read_text(), tables))
+    filled = fill(page.read_text(), tables)
+    page.write_text(filled)
     for work in worlds:
-        copy_figures(work, page.parent / "figures")
+        copy_figures(work, filled, page.parent / "figures")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def memory_table(record: Record) -> str:
     header = ["tenth, most viewed first", *map(str, range(1, 11)), "all"]
     shares = [*measured["memorised_by_decile"], measured["memorised"]]
     rows = [
-        ["times stated (median)", *[f"{n:g}" for n in record["stated_by_decile"]], ""],
+        ["times stated, sorted (median)", *[f"{n:g}" for n in record["stated_by_decile"]], ""],
         ["memorised", *[f"{share:.0%}" for share in shares]],
     ]
     return table(header, rows)

@@ -35,15 +35,29 @@ def test_what_it_reads_is_what_the_careful_reader_reads(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any]
 ) -> None:
     content = "\n".join(map(json.dumps, rows)).encode()
-    fast, careful = read_both(content, tmp_path_factory.getbasetemp() / "rows.jsonl")
-    if fast is not None:
-        assert repr(fast.to_pylist()) == repr(careful.to_pylist())
+    for beginning in (40, 1 << 20):  # the types of the first lines, or of all, are what is tried first
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("curate.datasets.jsonfile.BEGINNING", beginning)
+            fast, careful = read_both(content, tmp_path_factory.getbasetemp() / "rows.jsonl")
+        if fast is not None:
+            assert repr(fast.to_pylist()) == repr(careful.to_pylist())
 
 
 def test_plain_rows_are_read_fast_and_texts_stay_texts(tmp_path: Path) -> None:
     content = '{"q": "2020-01-01", "n": 1, "l": ["12:00"]}\n\n{"q": "é\\n", "n": null, "l": []}\n'.encode()
     fast, careful = read_both(content, tmp_path / "rows.jsonl")
     assert fast == careful
+
+
+@pytest.mark.parametrize("late", ['{"a": 0.5}', '{"a": 2, "b": "2020-01-01"}', '{"b": {"x": [1]}, "a": null}'])
+def test_lines_unlike_the_first_ones_are_read_fast_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    monkeypatch.setattr("curate.datasets.jsonfile.BEGINNING", 20)
+    fast, careful = read_both(('{"a": 1}\n' * 9 + late + "\n").encode(), tmp_path / "rows.jsonl")
+    assert fast is not None
+    assert fast.schema == careful.schema
+    assert repr(fast.to_pylist()) == repr(careful.to_pylist())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from fsspec.implementations.memory import MemoryFile
 
 import curate
 from curate.datasets.rows import open_rows
+from curate.errors import DataError
 
 URL = "memory://bucket/scored"
 ROWS = 4000
@@ -68,3 +69,8 @@ def test_the_fingerprint_changes_with_the_files(storage: Path) -> None:
     assert open_rows(URL).fingerprint == before
     fsspec.filesystem("memory").pipe(f"{URL}/1.parquet", (storage / "0.parquet").read_bytes())
     assert open_rows(URL).fingerprint != before
+
+
+def test_a_file_that_is_not_there_is_told_by_its_url() -> None:
+    with pytest.raises(DataError, match=r"^memory:/+bucket/none.parquet cannot be read"):
+        open_rows("memory://bucket/none.parquet")

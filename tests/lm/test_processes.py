@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import ModelError, SettingError
-from curate.lm.answer_loss import answer_losses
+from curate.lm import processes
+from curate.lm.answer_loss import AnswerLoss, answer_losses
 from curate.lm.load import load_model
 from curate.lm.processes import Helper, choose_devices, share_out, spread_losses, start_helpers
 
@@ -40,9 +41,28 @@ def test_two_processes_give_the_numbers_of_one_as_often_as_asked(helper: Helper,
 def test_what_is_wrong_in_a_helper_is_said_as_if_it_were_here(tmp_path: Path) -> None:
     (helper,) = start_helpers(["cpu"], model=tmp_path)
     helper.ask(PAIRS, None)
-    with pytest.raises(ModelError, match="has no config") as error:
-        helper.answer()
-    assert error.value.expected is not None
+    error = helper.answer()
+    assert isinstance(error, ModelError)
+    assert "has no config" in error.found
+    assert error.expected is not None
+
+
+def test_after_an_error_here_or_there_the_next_question_gets_its_own_answer(
+    helper: Helper, tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(tiny_model("llama"), device="cpu")
+
+    def ask(pairs: Any) -> list[AnswerLoss]:
+        return spread_losses(loaded, [helper], pairs, None, lambda share, tokens: None)
+
+    monkeypatch.setattr(processes, "answer_losses", lambda *arguments: [][0])
+    with pytest.raises(IndexError):
+        ask(PAIRS[:2])
+    monkeypatch.setattr(processes, "answer_losses", answer_losses)
+    with pytest.raises(RuntimeError, match="TypeError: "):
+        ask([*PAIRS[:2], (PAIRS[-1][0], ("no text",))])  # sorted last, so that it goes to the helper
+    expected = answer_losses(loaded, PAIRS[4:6])
+    assert [loss.nats for loss in ask(PAIRS[4:6])] == pytest.approx([loss.nats for loss in expected], rel=1e-5)
 
 
 def test_a_helper_that_was_killed_is_an_error_not_a_wait(helper: Helper) -> None:

@@ -57,6 +57,11 @@ def test_an_empty_section_has_its_defaults(tmp_path: Path) -> None:
     assert changed.finetuning == FinetuneConfig(epochs=2)
 
 
+def test_a_recipe_names_an_estimator(tmp_path: Path) -> None:
+    text = GOOD.replace("[column:views]", "[]")
+    assert "mine.yaml line 8: estimators.by names no estimator" in refused(tmp_path, text)
+
+
 def test_a_recipe_in_python_has_no_lines() -> None:
     with pytest.raises(RecipeError, match=r"^the recipe: selections is not"):
         resolve({"model": {"name": "m"}, "selections": {}})

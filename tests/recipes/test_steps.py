@@ -19,6 +19,7 @@ from curate.errors import DataError
 from curate.recipes.preparing import prepare
 from curate.recipes.run import overrides, plan, resolve
 from curate.recipes.sources import origins
+from curate.recipes.steps import Ledger
 from tests.recipes.made import popqa
 
 STEPS = ["data train", "score", "select", "validate"]
@@ -95,6 +96,12 @@ def test_what_was_damaged_is_made_again_and_what_follows_is_kept(here: Path) -> 
     library.run("mine.yaml", "out", progress=said.append)
     assert [line.partition(":")[0] for line in said if "done earlier" in line] == ["data train", "select", "validate"]
     assert bytes_of(here) == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"score": 1}', '{"score": {"output": "1"}}'])
+def test_a_damaged_ledger_means_that_nothing_is_done(text: str, tmp_path: Path) -> None:
+    (tmp_path / "steps.json").write_text(text)
+    assert Ledger(tmp_path).done == {}
 
 
 def test_the_resolved_recipe_runs_again_to_the_same_result(here: Path, folder: Path, tmp_path: Path) -> None:

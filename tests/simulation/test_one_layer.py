@@ -43,6 +43,7 @@ from curate.simulation.one_layer.salience import (
 from curate.simulation.one_layer.theorems import fact_counts, limiting_constant, salience_constant
 from curate.simulation.one_layer.training import one_epoch, sgd_step
 from curate.simulation.one_layer.world import questions, statements, vocabulary
+from curate.simulation.registry import find_experiment
 
 INSIDE = [theorem for theorem in THEOREMS if theorem.assumptions_met]
 OUTSIDE = [theorem for theorem in THEOREMS if not theorem.assumptions_met]
@@ -226,6 +227,9 @@ def test_the_command_leaves_theorems_dynamics_and_figures(
     assert [setting["steps"] for setting in summary["settings"]] == [40, 80]
     for setting in summary["settings"]:
         assert setting["arms"]["bottom"]["salience_end"] == setting["arms"]["bottom"]["salience_start"]
+    gaps = next(table for table in find_experiment("one-layer").shown(summary) if "minus" in table.title)
+    place = gaps.headers.index("− FT-Bottom")  # also of a summary that a file gives back in alphabetical order
+    assert gaps.rows[0][place].startswith(f"{100 * summary['settings'][0]['gaps']['top - bottom']['mean']:+.1f}")
     rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
     assert {row["arm"] for row in rows} == {"top", "bottom", "random", "whole"}
     assert {"experiment", "seed", "alpha", "steps", "top_percent", "accuracy"} <= set(rows[0])

@@ -7,11 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
+from curate.records import Example
+from curate.validation.arms import fingerprint_examples
 
 QUESTIONS = [
     {"question": f"What is the colour of number {n}?", "answer": ["red", "blue", "green"][n % 3]} for n in range(24)
@@ -52,3 +56,9 @@ def test_a_run_killed_in_the_middle_of_an_arm_ends_with_the_same_numbers(whole: 
     assert predictions(folder / "killed") == predictions(folder / "whole")
     assert (folder / "killed/summary.json").read_bytes() == (folder / "whole/summary.json").read_bytes()
     assert not list(folder.glob("killed/.parts/*/")), "checkpoints of finished arms are dropped"
+
+
+def test_what_a_template_may_name_is_part_of_the_key_of_what_is_kept() -> None:
+    example = Example("1", "In what city was he born?", ("Paris",), subject="Zola", relation="birthplace")
+    others = [replace(example, relation="place"), replace(example, subject="Manet"), example]
+    assert [fingerprint_examples([e]) == fingerprint_examples([example]) for e in others] == [False, False, True]

@@ -10,6 +10,7 @@ import pytest
 
 import curate
 from curate.errors import SettingError
+from curate.validation import tune
 from curate.validation.config import FinetuneConfig
 from curate.validation.tune import grid
 
@@ -62,3 +63,20 @@ def test_every_arm_is_tuned_alike_and_trained_with_what_did_best(
     said.clear()
     run()
     assert not any("trial" in line for line in said), "trials are kept"
+
+
+def test_a_setting_with_which_training_diverges_is_not_taken_and_is_told(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "LEARNING_RATES", (1e38, 1e-3))
+    model, output = tiny_model("llama"), tmp_path / "run"
+    config = replace(CONFIG, max_steps=1)
+    tried = curate.validate(
+        {"a": films[:5]}, eval=films[:2], model=model, output=output, seeds=1, config=config, tune="quick"
+    )
+    assert [(t.config.learning_rate, t.chosen) for t in tried.trials] == [(1e38, False), (1e-3, True)]
+    base, arm = tried.runs
+    diverged = replace(tried, runs=[base, replace(arm, training=[{"held_out_loss": float("nan")}])])
+    assert set(diverged.warnings()) - set(tried.warnings()) == {
+        "Training on a with seed 0 diverged; try a lower --learning-rate."
+    }

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.errors import DataError, OutputError
+from curate.errors import DataError, OutputError, SettingError
 from curate.validation.config import FinetuneConfig
 from curate.validation.outcome import Validation
 
@@ -236,3 +236,10 @@ def test_a_full_disk_is_told_and_loses_nothing(
     said.clear()
     assert len(run().runs) == 2
     assert not any(line.startswith("base:") for line in said)
+
+
+def test_a_logger_that_is_not_here_is_told_before_anything_is_trained(
+    films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match="no logger 'tensorbored' here"):
+        curate.validate({"a": films}, eval=films, model="none", output=tmp_path / "run", report_to="tensorbored")

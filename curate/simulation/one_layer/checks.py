@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,12 +72,6 @@ class Theorem:
             outcomes.numel(),
             int((~outcomes).sum()),
         )
-
-
-def check_theorems(worlds: int = 100, seed: int = 0) -> Iterable[Check]:
-    """All of `THEOREMS`, one after the other."""
-    for theorem in THEOREMS:
-        yield theorem.check(worlds, seed)
 
 
 def small_world(rng: np.random.Generator) -> Facts:

@@ -147,7 +147,7 @@ def _arm_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
                 f"{100 * arm['accuracy_among_end']:.1f}",
             ]
             for begin, setting in zip(front, settings, strict=True)
-            for name, arm in setting["arms"].items()
+            for name, arm in ((name, setting["arms"][name]) for name in ARMS)
         ],
     )
 
@@ -158,7 +158,10 @@ def _gap_table(settings: Sequence[Mapping[str, Any]]) -> Shown:
         "FT-Top minus the others at the end in points, 95% interval over seeds",
         [*named, *(f"− {label(arm)}" for arm in ARMS[1:])],
         [
-            [*begin, *(f"{100 * gap['mean']:+.1f} ({points(gap)})" for gap in s["gaps"].values())]
+            [
+                *begin,
+                *(f"{100 * gap['mean']:+.1f} ({points(gap)})" for gap in (s["gaps"][f"top - {a}"] for a in ARMS[1:])),
+            ]
             for begin, s in zip(front, settings, strict=True)
         ],
     )
