@@ -113,6 +113,12 @@ def named_splits(splits: Any) -> Mapping[str, Any]:
         return splits
     if hasattr(splits, "splits") and hasattr(splits, "table"):  # a Selection
         return {name: splits.table(name) for name in splits}
+    if not isinstance(splits, (list, tuple)) or not all(isinstance(item, (str, Path)) for item in splits):
+        raise DataError(
+            f"A {type(splits).__name__} of data does not say what its arms are called.",
+            expected="a folder of splits, files, a mapping of name to data, or what curate.select returned",
+            try_next='validate({"top": data, …}, …)',
+        )
     files = [path for item in splits for path in _files(str(item))]
     stems = [path.name.removesuffix("".join(path.suffixes)) for path in files]
     return dict(zip(number_repeats(stems), files, strict=True))

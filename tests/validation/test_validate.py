@@ -201,6 +201,12 @@ def test_arms_may_be_held_in_memory(
     )
 
 
+def test_data_without_a_name_is_no_arm(films: list[dict[str, Any]], tmp_path: Path) -> None:
+    for splits in (films, pd.DataFrame(films), [pd.DataFrame(films)]):
+        with pytest.raises(DataError, match="what its arms are called"):
+            curate.validate(splits, eval=films, model="not asked for", output=tmp_path / "run")
+
+
 def test_a_split_of_one_example_is_too_small(films: list[dict[str, Any]], stories: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'one' has 1 example"):
         curate.validate({"one": films[:1]}, eval=films, model=stories, output=tmp_path / "run")
