@@ -22,7 +22,10 @@ S = TypeVar("S", bound=Settings)
 
 
 def with_options(settings: S, options: Mapping[str, Any], experiment: str) -> S:
-    """The settings with the given options in place of the defaults; None means not given."""
+    """The settings with the given options in place of the defaults; None means not given.
+
+    Where several values may be swept, one stands for itself: `steps=500`, or `steps=[500, 1000]`.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     known = [field.name for field in fields(settings)]
     for name in given:
@@ -31,6 +34,9 @@ def with_options(settings: S, options: Mapping[str, Any], experiment: str) -> S:
                 f"The experiment {experiment} has no setting {option(name)}.",
                 expected=", ".join(option(name) for name in known),
             )
+        if isinstance(getattr(settings, name), tuple):
+            value = given[name]
+            given[name] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     changed = replace(settings, **given)
     changed.check()
     return changed

@@ -12,6 +12,8 @@ import pytest
 
 from curate.errors import SettingError
 from curate.simulation.running import simulate
+from curate.simulation.settings import with_options
+from curate.simulation.synthetic import FACTS
 
 Curate = Callable[..., Any]
 
@@ -143,3 +145,8 @@ def test_the_report_escapes_its_text() -> None:
     page = simulation_page("<b>title", "a < b", [Shown("<i>", ["<u>"], [["<s>"]])], {"a": b"png"}, MANIFEST)
     for text in ("<b>", "a < b", "<i>", "<u>", "<s>", "<q>"):
         assert text not in page
+
+
+def test_one_value_of_a_sweep_needs_no_list() -> None:
+    for steps in (500, [500], (500,)):
+        assert with_options(FACTS.settings(False), {"steps": steps}, "facts").steps == (500,)
