@@ -37,6 +37,13 @@ def test_a_person_reads_the_mix_and_the_rows_in_common(curate: Curate, scored: P
     assert "mix of answers" in shown
 
 
+def test_a_cut_among_rows_without_a_score_says_so(curate: Curate, scored: Path) -> None:
+    rows = json.loads(curate("show", scored, "--json").stdout)["rows"]
+    shown = curate("select", scored, "--top", rows, "--missing", "lowest", "-o", "all.parquet").stdout
+    assert "no score" in shown
+    assert "nan" not in shown
+
+
 def test_a_held_out_set_and_a_test_set_are_no_arms(curate: Curate, scored: Path, tmp_path: Path) -> None:
     from curate.validation.arms import read_arms
 
