@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from curate.cli.console import DryRun, Json, Output, Quiet, command, make_table
+from curate.datasets.card import score_text
 
 
 @command
@@ -133,16 +133,13 @@ def _tables(summary: dict[str, Any], explanation: dict[str, Any]) -> list[Any]:
     return tables
 
 
-def _score(score: float) -> str:
-    return "no score" if math.isnan(score) else f"{score:.6g}"  # with --missing lowest the cut may fall among them
-
-
 def _split_table(summary: dict[str, Any]) -> Any:
     rows = []
     for split in summary["splits"]:
         cut = split["cut"] or {"score": None, "ties": None, "ties_kept": None}
-        score = None if cut["score"] is None else _score(cut["score"])
-        rows.append([split["split"], split["asked"], split["rows"], score, cut["ties"], cut["ties_kept"]])
+        rows.append(
+            [split["split"], split["asked"], split["rows"], score_text(cut["score"]), cut["ties"], cut["ties_kept"]]
+        )
     return make_table(None, ["split", "asked", "rows", "score at the cut", "rows with it", "of them kept"], rows)
 
 

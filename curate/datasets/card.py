@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +78,15 @@ def _made(data: ScoredRows, format: str) -> str:
 
 def _row(split: Mapping[str, Any]) -> str:
     cut = split["cut"]
-    score = None if cut is None else cut["score"]
-    edge = "| |" if cut is None else f"| {_number(score)} | {cut['ties']} ({cut['ties_kept']})"
+    edge = "| |" if cut is None else f"| {score_text(cut['score'])} | {cut['ties']} ({cut['ties_kept']})"
     return f"| {split['split']} | {split['asked']} | {split['rows']} | {split['use']} {edge} |"
 
 
-def _number(score: float | None) -> str:
-    return "" if score is None else f"{score:.6g}"
+def score_text(score: float | None) -> str:
+    """The score at a cut as people read it; NaN where `--missing lowest` cuts among rows without one."""
+    if score is None:
+        return ""
+    return "no score" if math.isnan(score) else f"{score:.6g}"
 
 
 def _overlap(pairs: Any) -> str:
