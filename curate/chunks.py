@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from curate import __version__
 from curate.datasets.write import whole_file
 from curate.estimators.base import EagerEstimator, Estimator, PreparedEstimator, ReportingEstimator
 from curate.isolating import count_failed, scores_apart
@@ -112,8 +113,9 @@ def _kept(part: Path | None) -> list[Score] | None:
 
 
 def chunk_key(estimator: Estimator, chunk: Sequence[Example]) -> str:
-    """The same only for the same numbers: of the estimator with all its settings, and all of the examples."""
-    digest = hashlib.sha256(json.dumps(estimator.fingerprint(), sort_keys=True, default=str).encode())
+    """The same only for the same numbers: of curate's version, the estimator's settings, and all of the examples."""
+    made_by = [__version__, estimator.fingerprint()]
+    digest = hashlib.sha256(json.dumps(made_by, sort_keys=True, default=str).encode())
     for example in chunk:
         digest.update(repr(_content(example)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,6 +22,9 @@ from curate.recipes.steps import Say, Step, content_of
 
 SCORED_PER_ARM = 10
 """With a limit, so many times as many examples are scored, so that a small part of them can still be an arm."""
+
+MAY_BE_FILES = ("model", "template", "shots_from", "views_from", "lm_eval")
+"""Settings that may name a file or folder."""
 
 Meter = Callable[[], AbstractContextManager[Progress | None]]
 """Opens a display of how far scoring is."""
@@ -117,7 +120,7 @@ class Work:
             made_from=lambda: {
                 "data": content_of(data),
                 "by": by,
-                "options": {key: _content(value) for key, value in options.items()},
+                "options": _contents(options),
             },
             work=work,
             command=command_line("score", data, options={"by": by} | options | {"output": output}),
@@ -183,7 +186,7 @@ class Work:
                 "test": content_of(self.test_set),
                 "model": self.model_content,
                 "finetuning": asdict(recipe.finetuning),
-                "options": {key: _content(value) for key, value in options.items()},
+                "options": _contents(options),
             },
             work=work,
             command=command_line("validate", self.splits, options={"eval": self.test_set, "model": self.model} | shown),
@@ -220,6 +223,11 @@ class Work:
                 "report": f"{self.run.name}/report.html",
             },
         }
+
+
+def _contents(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they matter; a folder that happens to be called like the value of another one is none of them."""
+    return {name: _content(value) if name in MAY_BE_FILES else value for name, value in options.items()}
 
 
 def _content(value: Any) -> Any:

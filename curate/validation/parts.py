@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from curate import __version__
 from curate.datasets.write import whole_file
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
@@ -32,8 +33,8 @@ class Parts:
     template: Template
 
     def key(self, *content: Any) -> str:
-        """A hash of the model, the template and `content`."""
-        whole = [dict(self.loaded.fingerprint()), asdict(self.template), *content]
+        """A hash of curate's version, the model, the template and `content`."""
+        whole = [__version__, dict(self.loaded.fingerprint()), asdict(self.template), *content]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
     def checkpoints(self, key: str) -> Path:
