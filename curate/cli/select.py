@@ -9,6 +9,7 @@ import typer
 
 from curate.cli.console import DryRun, Json, Output, Quiet, command, make_table
 from curate.datasets.card import score_text
+from curate.errors import SettingError
 
 
 @command
@@ -98,6 +99,8 @@ def select(
     from curate.selecting import select as run
 
     given = {name: value for name, value in locals().items() if name in OPTIONS}
+    if public and push_to_hub is None:
+        raise SettingError("--public without --push-to-hub does nothing.", try_next="--push-to-hub OWNER/NAME --public")
     out = Output(json, quiet)
     if push_to_hub is not None:
         check_push(push_to_hub, output)

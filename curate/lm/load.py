@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 DTYPES = ("float32", "bfloat16", "float16")
 
+SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json")
+"""Files of a folder by which transformers knows the kind of a tokenizer."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -92,15 +95,26 @@ def load_model(
 
 
 def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model alone, without its weights; ModelError as for `load_model`."""
+    """The tokenizer of a model alone, without its weights; ModelError as for `load_model`.
+
+    A folder that holds no more than GPT-2's two files, vocabulary and merges, is such a tokenizer.
+    """
     _, transformers = _libraries()
-    _check_place(str(model))
+    kind = transformers.GPT2Tokenizer if _is_gpt2(Path(model).expanduser()) else transformers.AutoTokenizer
+    if kind is transformers.AutoTokenizer:
+        _check_place(str(model))
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(model), revision=revision)
+        tokenizer = kind.from_pretrained(str(model), revision=revision)
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _refused(str(model), error) from error
     _check_tokenizer(tokenizer, str(model))
     return tokenizer
+
+
+def _is_gpt2(folder: Path) -> bool:
+    """Whether a folder has the vocabulary and merges of byte-level BPE and nothing that says whose they are."""
+    said = any((folder / name).is_file() for name in SAYS_WHAT_IT_IS)
+    return not said and all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -146,7 +160,7 @@ def _check_place(name: str) -> None:
     """ModelError for what is neither the name of a Hub model nor a folder with a tokenizer that says what it is."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not any((folder / file).is_file() for file in ("config.json", "tokenizer.json", "tokenizer_config.json")):
+        if not any((folder / name).is_file() for name in SAYS_WHAT_IT_IS):
             raise _no_model(name, "the folder has no config.json and no tokenizer.json")
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")

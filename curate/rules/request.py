@@ -122,6 +122,11 @@ def with_holdout_key(request: Request, keys: Sequence[str], scores: Sequence[str
 def _check(request: Request) -> None:
     _one_of("missing", request.missing, MISSING)
     _one_of("order", request.order, ORDERS)
+    repeated = next((name for name in request.by if request.by.count(name) > 1), None)
+    if repeated is not None:
+        raise SelectionError(
+            f"--by {repeated} is given twice.", expected="each score once", try_next=f"--by {repeated}"
+        )
     if not request.asks_for_splits() and not request.filters():
         raise SelectionError(
             "Nothing was asked for.", try_next="--top 0.3, --bottom 0.3, --random 0.3, --band 30:70 or --whole"

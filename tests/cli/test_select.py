@@ -121,6 +121,8 @@ def test_compare_shows_files_side_by_side(curate: Curate, scored: Path) -> None:
         ("select scored.parquet --budget-tokens 9 --tokenizer . -o o.parquet", "no config.json and no tokenizer.json"),
         ("select scored.parquet --top .5 --by column:fame -o o.parquet", "no column 'fame'"),
         ("select films.jsonl --top .5 --by column:fame -o o.parquet", "no column 'fame'"),
+        ("select scored.parquet --top .5 --by views --by views -o o.parquet", "--by views is given twice"),
+        ("select scored.parquet --top .5 --public -o o.parquet", "--public without --push-to-hub"),
         ("select scored.parquet --top .5 --by views --by fame -o o.parquet", "no score named 'fame'"),
         ("validate scored.parquet --eval films.jsonl --model m -o films.jsonl --dry-run", "films.jsonl is a file"),
         ("show scored.parquet films.jsonl", "2 files were named"),

@@ -13,7 +13,7 @@ import curate
 from curate.errors import ModelError
 from curate.estimators.reductions import score_of_loss
 from curate.lm.answer_loss import AnswerLoss, Encoded, answer_losses, batches, encode, fit
-from curate.lm.load import LoadedModel, load_model
+from curate.lm.load import LoadedModel, load_model, load_tokenizer
 
 PAIRS = [
     ("Question: What is the capital of France?\nAnswer:", " Paris"),
@@ -192,6 +192,11 @@ def test_the_real_gpt2_tokenizer_puts_no_token_first_and_the_space_in_the_answer
     for (prompt, completion), loss in zip(PAIRS, answer_losses(gpt2_tokenizer, PAIRS), strict=True):
         nats, tokens = by_hand(gpt2_tokenizer, prompt, completion)
         assert (loss.tokens, loss.nats) == (tokens, pytest.approx(nats, abs=1e-4 * tokens))
+
+
+def test_the_two_files_of_gpt2_are_a_tokenizer(shared: Path) -> None:
+    tokenizer = load_tokenizer(shared / "models" / "tokenizer-gpt2")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("Question: Paris")["input_ids"]) == ["Question", ":", "ĠParis"]
 
 
 def test_pickle_weights_are_read_only_when_allowed(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
