@@ -59,13 +59,15 @@ def leave() -> None:
     if processes() > 1:
         import torch
 
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def by_first(work: Callable[[], T]) -> T:
     """The result of `work`, done by the first process and handed to the others, which wait for it.
 
-    An error in it is raised by the first process; the others end without a word of their own.
+    An error in it is raised by the first process; the others end without a word of their own. All part before that:
+    threads that still listen to a process that has ended abort this one.
     """
     if processes() == 1:
         return work()
@@ -77,6 +79,8 @@ def by_first(work: Callable[[], T]) -> T:
             outcome = [(work(),)]
     finally:
         torch.distributed.broadcast_object_list(outcome, src=0)
+        if outcome[0] is None:
+            leave()
     if outcome[0] is None:
         raise SystemExit(1)
     return outcome[0][0]
