@@ -47,7 +47,7 @@ def run(
     Example: curate run popqa-controlled --data popQA.tsv --limit 40 --seeds 1 --set validation.tune=off -o try/
     """
     from curate.errors import SettingError
-    from curate.recipes.library import recipe_text
+    from curate.recipes.catalogue import recipe_text
 
     out = Output(json, quiet)
     if list_ or recipe is None:
@@ -66,7 +66,7 @@ def run(
 
 
 def _list(out: Output) -> None:
-    from curate.recipes.library import descriptions
+    from curate.recipes.catalogue import descriptions
 
     found = descriptions()
     rows = [[name, about] for name, about in found.items()]

@@ -12,7 +12,7 @@ from typing import Any
 from curate import __version__
 from curate.datasets.write import check_writable, write_json, write_text
 from curate.errors import CurateError, SettingError
-from curate.recipes.library import recipe_text
+from curate.recipes.catalogue import recipe_text
 from curate.recipes.recipe import Recipe, check, with_names
 from curate.recipes.sources import pinned
 from curate.recipes.steps import STEPS, Ledger, Say, check_folder

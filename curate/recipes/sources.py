@@ -11,7 +11,7 @@ from curate.datasets.hub import is_hub_id
 from curate.datasets.remote import is_url
 from curate.datasets.sources import SUFFIXES, data_suffix, file_fingerprint, find_files
 from curate.errors import DataError
-from curate.recipes.library import BUNDLED, local_path
+from curate.recipes.catalogue import BUNDLED, local_path
 from curate.recipes.recipe import Recipe
 
 ALIASES = {"validation": ("val", "valid", "dev"), "val": ("validation",), "dev": ("validation", "val")}

@@ -13,8 +13,8 @@ from typing import Any
 
 from curate import __version__
 from curate.chunks import Progress
+from curate.recipes.catalogue import local_path
 from curate.recipes.commands import changed, command_line
-from curate.recipes.library import local_path
 from curate.recipes.preparing import prepare
 from curate.recipes.recipe import Recipe
 from curate.recipes.sources import Origin, origins

@@ -12,7 +12,7 @@ import pytest
 
 from curate.datasets.sources import find_files
 from curate.demo import CONFIG, ESTIMATORS
-from curate.recipes.library import names, recipe_text
+from curate.recipes.catalogue import names, recipe_text
 from curate.recipes.run import overrides, resolve
 from curate.recipes.sources import origins
 from curate.recipes.steps import Ledger
