@@ -45,9 +45,9 @@ def _hash_array(array: Any) -> NDArray[np.uint64]:
     import numpy as np
     import pyarrow as pa
 
-    array = array.cast(pa.large_string())
+    array = array.cast(pa.large_binary())
     if array.null_count:
-        array = array.fill_null("")
+        array = array.fill_null(b"")
     _, ends, data = array.buffers()
     offsets = np.frombuffer(ends, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     first, last = int(offsets[0]), int(offsets[-1])

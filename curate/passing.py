@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import CHUNK, Chunks, Progress, score_in_chunks
-from curate.datasets.batch_ids import check_key_column, content_hashes, hex_ids, number_ids
+from curate.datasets.batch_ids import check_key_column, content_hashes, number_ids
 from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_read, values_of
-from curate.datasets.ids import ID_COLUMN
+from curate.datasets.ids import ID_COLUMN, hex_ids
 from curate.datasets.read import QATable, check_answers
 from curate.datasets.repeats import Repeats
 from curate.datasets.rows import ScoredRows
