@@ -177,10 +177,10 @@ def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     for batch in batches:
         waiting = batch if waiting is None else pa.concat_tables([waiting, batch])
         while waiting.num_rows >= rows:
-            yield waiting.slice(0, rows)
+            yield waiting.slice(0, rows).combine_chunks()
             waiting = waiting.slice(rows)
     if waiting is not None and waiting.num_rows:
-        yield waiting
+        yield waiting.combine_chunks()
 
 
 def _arrays(estimator: Estimator, scores: Sequence[Score]) -> list[pa.Array]:
