@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from curate.errors import ModelError
 from curate.lm.batching import make_rows
@@ -33,8 +34,17 @@ def can_pack(loaded: LoadedModel) -> bool:
     """Whether the model keeps packed texts apart and each token in its place.
 
     No flag tells (a model may count positions by itself, or make masks of its own), so a small tree that stands on
-    a cached token is compared with its texts one by one.
+    a cached token is compared with its texts one by one, once for every model.
     """
+    if loaded.model not in _packable:
+        _packable[loaded.model] = _packs_alike(loaded)
+    return _packable[loaded.model]
+
+
+_packable: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _packs_alike(loaded: LoadedModel) -> bool:
     if not can_share(loaded) or "position_ids" not in _parameters(loaded):
         return False
     tokens = [n * loaded.model.config.get_text_config().vocab_size // 16 for n in range(1, 16)]

@@ -19,7 +19,7 @@ MAX_NEW_TOKENS = 10
 BUDGETS = {"cpu": 4096}
 """Tokens a batch, by device, those still to come included."""
 DEFAULT_BUDGET = 8192
-LEFT_TO_SHRINK = 0.75
+LEFT_TO_SHRINK = 1.0
 """Finished rows leave the batch once no more than this share of it goes on: leaving copies the cache."""
 
 

@@ -63,13 +63,15 @@ def read_packed(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning
     ends = torch.tensor([number * length + path[-1] for number, path in paths])
     logits = pack_logits(loaded, packs, ends, cache)
     width = max(len(path) for _, path in paths)
-    stem = list(range(shared))
-    index = [[*stem, *[0] * (width - len(path)), *(shared + token for token in path)] for _, path in paths]
-    where = torch.tensor([number for number, _ in paths])[:, None], torch.tensor(index)  # (B, 1), (B, T)
-    memory = [(_gathered(layer.keys, *where), _gathered(layer.values, *where)) for layer in cache.layers]
+    index = torch.arange(shared + width).repeat(len(paths), 1)
+    for row, (_, path) in enumerate(paths):
+        index[row, -len(path) :] = torch.tensor(path) + shared
+    where = torch.tensor([number for number, _ in paths])[:, None], index  # (B, 1), (B, T)
+    for layer in cache.layers:
+        layer.keys, layer.values = _gathered(layer.keys, *where), _gathered(layer.values, *where)
     mask = _left_mask([len(path) for _, path in paths], width, shared, loaded)
     order = [places[id(row)] for pack in packs for row in pack.rows]
-    return Begun(order, logits, DynamicCache(memory), mask, mask.sum(dim=1))
+    return Begun(order, logits, cache, mask, mask.sum(dim=1))
 
 
 def next_logits(
@@ -88,8 +90,9 @@ def _left_mask(lengths: Sequence[int], width: int, shared: int, loaded: LoadedMo
     """1 for the shared beginning and the tokens of each row, 0 for the padding between: (B, shared + width)"""
     import torch
 
-    rows = [[1] * shared + [0] * (width - length) + [1] * length for length in lengths]
-    return torch.tensor(rows, device=loaded.device)
+    place = torch.arange(shared + width)
+    own = place >= shared + width - torch.tensor(lengths)[:, None]
+    return ((place < shared) | own).long().to(loaded.device)
 
 
 def _gathered(kept: torch.Tensor, pack: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
