@@ -108,8 +108,8 @@ class ScoringPass:
         """Batches and the work on each, begun so far ahead that estimators that work elsewhere have enough to do."""
         ahead = max((e.ahead for e in self.estimators if isinstance(e, EagerEstimator)), default=0)
         begun: deque[tuple[pa.Table, list[Work]]] = deque()
-        for batch in read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH)):
-            begun.append((batch, [self._begin(estimator, batch) for estimator in self.estimators]))
+        for number, batch in enumerate(read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH))):
+            begun.append((batch, [self._begin(estimator, batch, number == 0) for estimator in self.estimators]))
             if len(begun) > -(-ahead * CHUNK // BATCH):
                 yield begun.popleft()
         yield from begun
@@ -145,10 +145,10 @@ class ScoringPass:
         hashes = self._content_hashes(batch)
         return number_ids(hex_ids(hashes), *self._repeats.add(hashes))
 
-    def _begin(self, estimator: Estimator, batch: pa.Table) -> Work:
+    def _begin(self, estimator: Estimator, batch: pa.Table, first: bool) -> Work:
         if not isinstance(estimator, EagerEstimator):
             return lambda before: self._columns(estimator, batch, before)
-        chunks = Chunks(estimator, list(self.data.examples(batch, extra=estimator.columns)), self._parts)
+        chunks = Chunks(estimator, list(self.data.examples(batch, extra=estimator.columns)), self._parts, first)
         return lambda before: _arrays(estimator, chunks.scores(self._progress, before, len(self.rows)))
 
     def _columns(self, estimator: Estimator, batch: pa.Table, before: int) -> list[pa.Array]:
