@@ -48,7 +48,7 @@ class ScoringPass:
     ) -> None:
         if not estimators:
             raise EstimatorError("No estimator was named.", try_next="--by column:NAME or --by loss --model MODEL")
-        _check_names(data, estimators)
+        check_names(data, estimators)
         _check_answers(data)
         _check_ids(data)
         self.data = data
@@ -200,7 +200,8 @@ def _new_columns(estimator: Estimator) -> dict[str, str]:
     return {f"score_{estimator.name}": "float64", **evidence, f"{estimator.name}_status": "string"}
 
 
-def _check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
+def check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
+    """Raise unless every estimator has a name of its own, finds its columns, and may add those that it makes."""
     names = [estimator.name for estimator in estimators]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated:

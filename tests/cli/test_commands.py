@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -102,6 +103,25 @@ def test_a_dry_run_writes_nothing(curate: Curate, scored: Path, films_file: Path
     assert curate("score", films_file, "--by", "column:views", "-o", "x.parquet", "--dry-run").exit_code == 0
     assert curate("select", scored, "--top", "0.5", "-o", "y.parquet", "--dry-run").exit_code == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_the_plan_of_a_shard_has_its_rows_and_reads_no_row_without_need(
+    curate: Curate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"question": f"Who is {n}?", "answer": "She", "views": n, "notes": "long"} for n in range(3000)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "many.parquet")
+    plan = ("score", "many.parquet", "--by", "column:views", "-o", "shards/", "--dry-run")
+    assert json.loads(curate(*plan, "--shard", "1/3", "--json").stdout)["rows"] == 1024
+    assert "shard 3/3: 952 of 3000 examples of many.parquet" in curate(*plan, "--shard", "3/3").stdout
+    monkeypatch.setattr("curate.datasets.rows.ParquetStore._row_group", lambda *asked: pytest.fail("rows were read"))
+    monkeypatch.setattr("curate.datasets.rows.ParquetStore.columns", lambda *asked: pytest.fail("a column was read"))
+    assert curate(*plan, "--shard", "2/3").exit_code == 0
+
+
+def test_a_plan_that_cannot_be_carried_out_says_so(curate: Curate, films_file: Path) -> None:
+    run = curate("score", films_file, "--by", "column:veiws", "-o", "x.parquet", "--dry-run")
+    assert run.exit_code == 1
+    assert "Try: the column views" in run.stderr
 
 
 @pytest.mark.parametrize("what", ["films.jsonl", "scored.parquet", "splits"])
