@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curate.bins import bin_edges
 from curate.datasets.columns import Columns
 from curate.datasets.read import QATable, manifest_in, read
+from curate.datasets.sources import check_named
 from curate.errors import DataError
 from curate.prompts import TEMPLATES, Template, default_template
 from curate.selecting import SCORE_PREFIX, score_values
@@ -28,6 +29,7 @@ def describe(file: str, preset: str | None = None, split: str | None = None) -> 
 
     `preset` and `split` are those of `curate.read`.
     """
+    check_named(file)
     folder = Path(file)
     if summary := _summary_in(folder):
         return {"kind": "run" if "arms" in summary else "simulation", "file": file, **summary}

@@ -80,12 +80,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_without_a_network_it_is_said_at_once(no_network: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ModelError, match="http://127.0.0.1:9 cannot be reached") as error:
+    with pytest.raises(ModelError, match="cannot be reached") as error:
         load_model("owner/model")
     assert error.value.try_next == "the folder of a model on this machine"
-    with pytest.raises(
-        DataError, match="There is no local file 'owner/data', and http://127.0.0.1:9 cannot be reached"
-    ):
+    with pytest.raises(DataError, match=r"no local file 'owner/data', and http.* cannot be reached"):
         curate.read("owner/data")
     assert not caplog.records, "retries that are told of"
 
