@@ -105,17 +105,17 @@ def test_a_dry_run_writes_nothing(curate: Curate, scored: Path, films_file: Path
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-def test_the_plan_of_a_shard_has_its_rows_and_reads_no_row_without_need(
-    curate: Curate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [{"question": f"Who is {n}?", "answer": "She", "views": n, "notes": "long"} for n in range(3000)]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "many.parquet")
+def test_the_plan_of_a_shard_has_its_rows_and_reads_none_of_them_without_need(curate: Curate, tmp_path: Path) -> None:
+    path = tmp_path / "many.parquet"
+    rows = [{"question": f"Who is {n}?", "answer": "She", "views": n} for n in range(3000)]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=1024)
+    start = pq.read_metadata(path).row_group(2).column(0).dictionary_page_offset
+    with path.open("r+b") as damaged:
+        damaged.seek(start)
+        damaged.write(bytes(100))
     plan = ("score", "many.parquet", "--by", "column:views", "-o", "shards/", "--dry-run")
     assert json.loads(curate(*plan, "--shard", "1/3", "--json").stdout)["rows"] == 1024
     assert "shard 3/3: 952 of 3000 examples of many.parquet" in curate(*plan, "--shard", "3/3").stdout
-    monkeypatch.setattr("curate.datasets.rows.ParquetStore._row_group", lambda *asked: pytest.fail("rows were read"))
-    monkeypatch.setattr("curate.datasets.rows.ParquetStore.columns", lambda *asked: pytest.fail("a column was read"))
-    assert curate(*plan, "--shard", "2/3").exit_code == 0
 
 
 def test_a_plan_that_cannot_be_carried_out_says_so(curate: Curate, films_file: Path) -> None:
