@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import CHUNK, Chunks, Progress, score_in_chunks
-from curate.datasets.batch_ids import check_key_column, content_hashes, hex_ids, number_ids
+from curate.datasets.batch_ids import check_key_column, content_hashes, number_ids
 from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_read, values_of
-from curate.datasets.ids import ID_COLUMN
+from curate.datasets.ids import ID_COLUMN, hex_ids
 from curate.datasets.read import QATable, check_answers
 from curate.datasets.repeats import Repeats
 from curate.datasets.rows import ScoredRows
@@ -177,10 +177,10 @@ def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     for batch in batches:
         waiting = batch if waiting is None else pa.concat_tables([waiting, batch])
         while waiting.num_rows >= rows:
-            yield waiting.slice(0, rows)
+            yield waiting.slice(0, rows).combine_chunks()
             waiting = waiting.slice(rows)
     if waiting is not None and waiting.num_rows:
-        yield waiting
+        yield waiting.combine_chunks()
 
 
 def _arrays(estimator: Estimator, scores: Sequence[Score]) -> list[pa.Array]:

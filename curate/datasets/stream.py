@@ -65,7 +65,8 @@ class ParquetStream:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.concat_tables([empty_table(self._schema), *self._waiting]).replace_schema_metadata()
+        waiting = [table for table in self._waiting if table.num_rows] or [empty_table(self._schema)]
+        table = pa.concat_tables(waiting).replace_schema_metadata()
         if self._writer is None:
             self._writer = pq.ParquetWriter(
                 self._path,
