@@ -10,7 +10,7 @@ from curate.chunks import CHUNK
 from curate.cli.pageviews import plan_lookups
 from curate.datasets.fields import columns_read
 from curate.datasets.rows import ScoredRows
-from curate.estimators.registry import build
+from curate.estimators.registry import build, check_loss, read_shots
 from curate.job import ScoringJob
 from curate.passing import check_names, even_batches
 from curate.records import Example
@@ -34,7 +34,7 @@ def score_plan(job: ScoringJob, output: Path) -> tuple[dict[str, Any], list[str]
     }
     part = "" if job.shard is None else f"shard {job.shard}: {len(stretch)} of "
     lines = [f"{part}{len(rows)} examples of {rows.name}; columns {roles_line(rows)}", f"by {', '.join(job.specs)}"]
-    if "loss" in job.specs and options.model is not None:
+    if "loss" in job.specs:
         plan["loss"], line = _reading(job, stretch)
         lines.append(line)
     if "pageviews" in job.specs and not options.pageviews.views_from.startswith("column:"):
@@ -53,11 +53,11 @@ def roles_line(rows: ScoredRows) -> str:
 def _reading(job: ScoringJob, stretch: range) -> tuple[dict[str, int], str]:
     """How much text the model would read: what is there twice in a chunk is read once."""
     from curate.estimators.asking import ask
-    from curate.estimators.registry import read_shots
     from curate.lm.load import load_tokenizer
     from curate.prompts import find_template
 
     options = job.options
+    check_loss(options)
     template = find_template(options.template)
     shots = read_shots(template, options)
     tokenizer = load_tokenizer(options.model, options.revision)

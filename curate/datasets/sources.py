@@ -304,7 +304,8 @@ def _concatenate(paths: Sequence[PurePath], tables: list[pa.Table]) -> pa.Table:
 
 def _not_empty(table: pa.Table, name: object) -> pa.Table:
     if table.num_rows == 0:
-        raise DataError(f"{name} holds no examples: it has columns but no rows.", expected="at least one row")
+        why = "it has columns but no rows" if table.column_names else "there is nothing in it"
+        raise DataError(f"{name} holds no examples: {why}.", expected="at least one row")
     return table
 
 

@@ -186,7 +186,8 @@ def _check_place(name: str) -> None:
         if not any((folder / name).is_file() for name in SAYS_WHAT_IT_IS):
             raise _no_model(name, "the folder has no config.json and no tokenizer.json")
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")
+        why = "it is not a folder" if folder.exists() else "there is no such folder"
+        raise _no_model(name, why, "the folder of a model on this machine, or the name of one on the Hub")
 
 
 def _check_folder(folder: Path, allow_pickle: bool) -> None:
