@@ -108,7 +108,8 @@ class ScoringPass:
         """Batches and the work on each, begun so far ahead that estimators that work elsewhere have enough to do."""
         ahead = max((e.ahead for e in self.estimators if isinstance(e, EagerEstimator)), default=0)
         begun: deque[tuple[pa.Table, list[Work]]] = deque()
-        for number, batch in enumerate(read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH))):
+        batches = map(self._with_ids, even_batches(self.data.store.batches(rows=self.rows), BATCH))
+        for number, batch in enumerate(read_ahead(batches)):
             begun.append((batch, [self._begin(estimator, batch, number == 0) for estimator in self.estimators]))
             if len(begun) > -(-ahead * CHUNK // BATCH):
                 yield begun.popleft()
@@ -119,8 +120,6 @@ class ScoringPass:
         import pyarrow.compute as pc
 
         arrays = list(batch.columns)
-        if ID_COLUMN not in batch.column_names:
-            arrays.append(self._ids(batch))
         without = pa.array([False] * batch.num_rows)
         for estimator, finish in zip(self.estimators, work, strict=True):
             columns = finish(before)
@@ -131,6 +130,10 @@ class ScoringPass:
             arrays += columns
         self.unmeasured += pc.sum(without).as_py()
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _with_ids(self, batch: pa.Table) -> pa.Table:
+        """The next batch with its ids, which are made ahead of the scores."""
+        return batch if ID_COLUMN in batch.column_names else batch.append_column(ID_COLUMN, self._ids(batch))
 
     def _ids(self, batch: pa.Table) -> pa.Array:
         import pyarrow as pa

@@ -72,10 +72,12 @@ class Split:
 
     def summary(self) -> dict[str, Any]:
         """What goes into the manifest and into `--json`."""
+        import numpy as np
+
         return {
             "split": self.name,
             "asked": self.asked,
-            "rows": int(self.mask.sum()),
+            "rows": int(np.count_nonzero(self.mask)),
             "cut": None if self.cut is None else asdict(self.cut),
             "use": self.use,
             "order": self.order,
@@ -238,9 +240,9 @@ class _Cutter:
 
         if name not in ("top", "bottom", "budget") or self.groups is not None:
             return None
-        rows = np.flatnonzero(mask)
-        row = rows[(np.argmax if name == "bottom" else np.argmin)(self.scores[rows])]
-        return selection.cut_of(self.scores, mask, int(row), self.ranking.shown)
+        edge = (np.max if name == "bottom" else np.min)(self.scores[mask])
+        row = int(np.argmax(mask & (self.scores == edge)))
+        return selection.cut_of(self.scores, mask, row, self.ranking.shown)
 
     def _positions(self, mask: NDArray[np.bool_]) -> NDArray[np.int64] | None:
         import numpy as np
