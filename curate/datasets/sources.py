@@ -182,13 +182,17 @@ def check_named(name: str) -> None:
 
 
 def find_files(name: str) -> list[Path]:
-    """The data files that a path, a folder or a glob names, sorted; none when nothing is there."""
+    """The data files that a path, a folder or a glob names, sorted; none when nothing is there.
+
+    Of a folder without hidden ones: copies that editors keep, and what an unfinished run left.
+    """
     check_named(name)
     path = Path(name).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
         found = [p for p in sorted(path.rglob("*")) if p.is_file() and data_suffix(p) in SUFFIXES]
+        found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
         found = [p for p in found if not p.name.endswith(".manifest.json") and p.name != "manifest.json"]
         if not found:
             raise DataError(

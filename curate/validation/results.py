@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.write import whole_file, with_manifest, write_json
+from curate.datasets.write import whole_file, write_json
 from curate.validation.compare import TOP_PERCENTS, top_accuracy
 from curate.validation.looking import attention_rows, map_rows
 from curate.validation.tune import Trial
@@ -24,13 +24,13 @@ def write_run(result: Validation, folder: Path) -> None:
     from curate.report.page import write_report
 
     manifest = run_manifest(result)
-    _write_rows(prediction_rows(result), folder / "predictions.parquet", manifest, _prediction_schema())
-    _write_rows(curve_rows(result), folder / "curves.parquet", manifest, _curve_schema())
-    _write_rows(trial_rows(result), folder / "trials.parquet", manifest, _trial_schema())
+    _write_rows(prediction_rows(result), folder / "predictions.parquet", _prediction_schema())
+    _write_rows(curve_rows(result), folder / "curves.parquet", _curve_schema())
+    _write_rows(trial_rows(result), folder / "trials.parquet", _trial_schema())
     for name, rows in (("attention", attention_rows(result.runs)), ("attention_maps", map_rows(result.runs))):
         (folder / f"{name}.parquet").unlink(missing_ok=True)
         if rows:
-            _write_rows(rows, folder / f"{name}.parquet", manifest)
+            _write_rows(rows, folder / f"{name}.parquet")
     write_json(result.summary(), folder / "summary.json")
     write_report(folder, manifest)
     write_json(manifest, folder / "manifest.json")
@@ -118,15 +118,12 @@ def run_manifest(result: Validation) -> dict[str, Any]:
     }
 
 
-def _write_rows(
-    rows: list[dict[str, Any]], path: Path, manifest: dict[str, Any], schema: pa.Schema | None = None
-) -> None:
+def _write_rows(rows: list[dict[str, Any]], path: Path, schema: pa.Schema | None = None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = with_manifest(pa.Table.from_pylist(rows, schema=schema), manifest)
     with whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
 
 
 def _prediction_schema() -> pa.Schema:

@@ -124,6 +124,14 @@ def test_a_plan_that_cannot_be_carried_out_says_so(curate: Curate, films_file: P
     assert "Try: the column views" in run.stderr
 
 
+def test_an_unfinished_run_is_told_as_such(curate: Curate, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".parts").mkdir(parents=True)
+    (tmp_path / "run" / ".parts" / "1.json").write_text("{}")
+    shown = curate("show", "run")
+    assert shown.exit_code == 1
+    assert "What is made in the folder run is not finished." in shown.stderr
+
+
 @pytest.mark.parametrize("what", ["films.jsonl", "scored.parquet", "splits"])
 def test_show_tells_what_is_in_a_file(curate: Curate, scored: Path, what: str) -> None:
     curate("select", scored, "--top", "0.5", "--bottom", "0.5", "-o", "splits/")

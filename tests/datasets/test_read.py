@@ -71,6 +71,9 @@ def test_a_folder_and_a_glob_are_read_as_one_table(tmp_path: Path) -> None:
     for number, row in enumerate(ROWS):
         _write(tmp_path / f"{number}.jsonl", json.dumps(row))
     assert _pairs(tmp_path) == _pairs(str(tmp_path / "*.jsonl")) == EXPECTED
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    _write(tmp_path / ".ipynb_checkpoints" / "0-checkpoint.jsonl", json.dumps(ROWS[0]))
+    assert _pairs(tmp_path) == EXPECTED, "a hidden copy is no data"
 
 
 @pytest.mark.parametrize(

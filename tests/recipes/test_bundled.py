@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curate.datasets.read import manifest_in
 from curate.datasets.sources import find_files
 from curate.demo import CONFIG, ESTIMATORS
 from curate.recipes.catalogue import names, recipe_text
@@ -45,9 +44,7 @@ def test_every_bundled_recipe_runs_to_its_report(
     assert {arm["n_eval"] for arm in summary["arms"]} == {6}
     assert summary["verdict"] == json.loads(Path("out/summary.json").read_text())["verdict"]
     assert "<html" in Path("out", summary["files"]["report"]).read_text()
-    curves = pq.read_table("out/run/curves.parquet")
-    assert curves.num_rows > 0, "curves by popularity"
-    assert manifest_in(curves) == json.loads(Path("out/run/manifest.json").read_text())
+    assert pq.read_metadata("out/run/curves.parquet").num_rows > 0, "curves by popularity"
     CHECKS.get(name, lambda: None)()
 
 
