@@ -10,16 +10,10 @@ curate does more than its peers: exact size, seeded ties, types and manifest kep
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from fresh_process import CURATE, made, median_and_all, medians, options, run_here, take_turns, tell
 
 STRATA = 1000
 SHARE = 0.3
@@ -135,81 +129,32 @@ TASKS = {
 }
 
 
-def measure(function: str, source: Path, target: Path) -> dict[str, float]:
-    """Wall seconds, processor seconds and peak memory of one function in a process of its own, imports left out."""
-    command = [sys.executable, __file__, "--one", function, "--data", str(source), "--output", str(target)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return {**json.loads(printed), "megabytes": target.stat().st_size / 1e6}
-
-
-def peak_gb() -> float:
-    """Peak memory of this process; `ru_maxrss` would be that of the parent where the parent's is larger."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1e6
-
-
-def run_one(function: str, source: str, target: str) -> None:
-    import importlib
-
-    for module in {"curate": ["curate.selecting", "pyarrow.parquet", "pyarrow.compute", "numpy"]}.get(
-        function.split("_")[0], [function.split("_")[0]]
-    ):
-        importlib.import_module(module)
-    started, used = time.perf_counter(), time.process_time()
-    globals()[function](source, target)
-    seconds, cpu = time.perf_counter() - started, time.process_time() - used
-    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_gb": peak_gb()}))
+CONTENDERS = {function.__name__: function for functions in TASKS.values() for function in functions}
+MODULES = {"curate": ("curate.selecting", *CURATE)}
+"""What each begins with, by the first word of its name; by default the package of that name."""
 
 
 def compare(source: Path, rounds: int, tasks: list[str]) -> dict[str, Any]:
     """The median of every measurement, and curate's ratio to the faster of its peers in the same round."""
     results: dict[str, Any] = {}
     for task in tasks:
-        names = [function.__name__ for function in TASKS[task]]
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-        for number in range(rounds):
-            for name in names[number % 3 :] + names[: number % 3]:
-                target = source.with_name(f"selected-{name}.parquet")
-                runs[name].append({**measure(name, source, target), "load": os.getloadavg()[0]})
-                target.unlink()
-                print(number, name, {k: round(v, 2) for k, v in runs[name][-1].items()}, file=sys.stderr, flush=True)
-        results[task] = {
-            name: {k: statistics.median(r[k] for r in found) for k in found[0]} for name, found in runs.items()
-        }
+        runs = take_turns(__file__, [function.__name__ for function in TASKS[task]], source, rounds)
+        results[task] = medians(runs)
         for key in ("seconds", "cpu_seconds"):
             ratios = [ours[key] / min(a[key], b[key]) for ours, a, b in zip(*runs.values(), strict=True)]
-            results[task][f"ratio_{key}"] = {"median": statistics.median(ratios), "all": ratios}
+            results[task][f"ratio_{key}"] = median_and_all(ratios)
     return results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = options(__doc__)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--data", type=Path, help="the table to select from; made when it is not there")
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        return run_one(options.one, str(options.data), str(options.output))
-    source = options.data or Path(f"build/select-{options.rows}.parquet")
-    if not source.exists():
-        source.parent.mkdir(parents=True, exist_ok=True)
-        make_table(source, options.rows)
-    found = {
-        "rows": options.rows,
-        "megabytes": source.stat().st_size / 1e6,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
-        "results": compare(source, options.rounds, options.tasks),
-    }
-    text = json.dumps(found, indent=2)
-    if options.output:
-        options.output.write_text(text + "\n")
-    print(text)
-    return None
+    asked = parser.parse_args()
+    if asked.one:
+        package = asked.one.split("_")[0]
+        return run_here(CONTENDERS[asked.one], MODULES.get(package, (package,)), str(asked.data), asked.target)
+    source = made(asked.data or Path(f"build/select-{asked.rows}.parquet"), asked.rows, make_table)
+    return tell(source, asked.rows, compare(source, asked.rounds, asked.tasks), asked.output)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from curate.records import Example, Score
     from curate.scoring import score
     from curate.selecting import Selection, select
-    from curate.simulation.running import Simulation, simulate
+    from curate.simulation.results import Simulation
+    from curate.simulation.running import simulate
     from curate.validation.config import FinetuneConfig
     from curate.validation.outcome import Validation
     from curate.validation.validate import validate
@@ -33,7 +34,7 @@ _HOMES = {
     "RecipeRun": "curate.recipes.run",
     "Score": "curate.records",
     "Selection": "curate.selecting",
-    "Simulation": "curate.simulation.running",
+    "Simulation": "curate.simulation.results",
     "FinetuneConfig": "curate.validation.config",
     "merge": "curate.merging",
     "Validation": "curate.validation.outcome",

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from curate import __version__
 from curate.datasets.write import whole_file
 from curate.estimators.base import EagerEstimator, Estimator, PreparedEstimator, ReportingEstimator
-from curate.isolating import count_failed, scores_apart
+from curate.isolating import count_failed, may_fail, scores_apart
 from curate.records import Example, Score
 
 CHUNK = 1024
@@ -47,17 +47,23 @@ def score_in_chunks(
     total: int | None = None,
 ) -> list[Score]:
     """One score an example; `before` of `total` examples were scored earlier, which only the progress needs."""
-    return Chunks(estimator, examples, parts).scores(progress, before, total)
+    return Chunks(estimator, examples, parts, before == 0).scores(progress, before, total)
 
 
 class Chunks:
-    """Some examples in chunks, begun at once by an estimator that works elsewhere, else one after the other."""
+    """Some examples in chunks, begun at once by an estimator that works elsewhere, else one after the other.
 
-    def __init__(self, estimator: Estimator, examples: Sequence[Example], parts: Path | None = None) -> None:
+    `first`: whether the first of them is the first of the run; if all of its rows fail, so would the others.
+    """
+
+    def __init__(
+        self, estimator: Estimator, examples: Sequence[Example], parts: Path | None = None, first: bool = True
+    ) -> None:
         self.estimator = estimator
         self.rows = len(examples)
         self.parts = None if isinstance(estimator, PreparedEstimator) or estimator.columns else parts
-        self._chunks = [self._begun(examples[start : start + CHUNK]) for start in range(0, len(examples), CHUNK)]
+        starts = range(0, len(examples), CHUNK)
+        self._chunks = [self._begun(examples[start : start + CHUNK], first and start == 0) for start in starts]
 
     def scores(self, progress: Progress | None = None, before: int = 0, total: int | None = None) -> list[Score]:
         """One score an example, in order."""
@@ -71,12 +77,13 @@ class Chunks:
             progress(self.estimator.name, before + self.rows, total)
         return scores
 
-    def _begun(self, examples: Sequence[Example]) -> _Chunk:
+    def _begun(self, examples: Sequence[Example], first: bool) -> _Chunk:
         part = None if self.parts is None else self.parts / f"{chunk_key(self.estimator, examples)}.json"
         kept = _kept(part)
+        allowed = may_fail(len(examples), first)
         if kept is None and isinstance(self.estimator, EagerEstimator):
-            return _Chunk(examples, part, None, self.estimator.begin(examples))
-        return _Chunk(examples, part, kept, lambda: scores_apart(self.estimator.score, examples))
+            return _Chunk(examples, part, None, self.estimator.begin(examples, allowed))
+        return _Chunk(examples, part, kept, lambda: scores_apart(self.estimator.score, examples, allowed))
 
     def _finished(self, chunk: _Chunk) -> list[Score]:
         """The chunk's scores, kept for a run that goes on later; a row that failed then gets another chance."""

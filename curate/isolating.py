@@ -15,27 +15,17 @@ MOST_FAILED = 16
 ScoreThem = Callable[[Sequence[Example]], Iterable[Score]]
 
 
-def scores_apart(score: ScoreThem, examples: Sequence[Example]) -> list[Score]:
+def may_fail(rows: int, first: bool) -> int:
+    """How many rows of a chunk may fail: MOST_FAILED, but not all of the first chunk of a run."""
+    return min(MOST_FAILED, rows - 1 if first else rows)
+
+
+def scores_apart(score: ScoreThem, examples: Sequence[Example], allowed: int) -> list[Score]:
     """One score an example; what cannot be scored even alone has the status `failed`.
 
-    A CurateError is something that the user can fix, and goes through. So does any other error if more rows than
-    MOST_FAILED fail, or all of them.
+    A CurateError is something that the user can fix, and goes through. So does any other error if more than
+    `allowed` rows fail.
     """
-    try:
-        return list(score(examples))
-    except CurateError:
-        raise
-    except Exception:
-        scores: list[Score] = []
-        for half in halves(examples):
-            scores += _half_scores(score, half, MOST_FAILED - count_failed(scores))
-        if count_failed(scores) == len(scores):
-            raise
-        return scores
-
-
-def _half_scores(score: ScoreThem, examples: Sequence[Example], allowed: int) -> list[Score]:
-    """The same for a part of a chunk, of which all rows may fail if they are no more than `allowed`."""
     try:
         return list(score(examples))
     except CurateError:
@@ -45,16 +35,9 @@ def _half_scores(score: ScoreThem, examples: Sequence[Example], allowed: int) ->
             raise
         if len(examples) == 1:
             return [Score(None, FAILED)]
-        scores: list[Score] = []
-        for half in halves(examples):
-            scores += _half_scores(score, half, allowed - count_failed(scores))
-        return scores
-
-
-def halves(examples: Sequence[Example]) -> list[Sequence[Example]]:
-    """The first half and the other, which has one more if the number is odd; one example has no halves but itself."""
-    middle = len(examples) // 2
-    return [part for part in (examples[:middle], examples[middle:]) if part]
+        middle = len(examples) // 2
+        scores = scores_apart(score, examples[:middle], allowed)
+        return scores + scores_apart(score, examples[middle:], allowed - count_failed(scores))
 
 
 def count_failed(scores: Iterable[Score]) -> int:

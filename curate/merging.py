@@ -57,11 +57,13 @@ class ShardFile:
 
 
 def merge(shards: str | Path | Sequence[str | Path], output: str | Path, *, allow_unmeasured: bool = False) -> Path:
-    """Put the shards of a scored dataset together; the Python twin of `curate merge`.
+    """Put the shards of a scored dataset together; the Python twin of `curate merge`. Returns `output`.
 
-    `shards` is a folder, a glob, a file, or several of them. The file is the one that a run without shards would
-    have written, byte for byte. Raises DataError unless every shard is there exactly once and all were made of the
-    same data in the same way, and EstimatorError when no row at all has a score, unless `allow_unmeasured`.
+    `shards` is a folder, a glob, a file, or several of them. Unlike `curate.score` this always writes a file, a batch
+    at a time: who needs shards may have more rows than go into memory. `curate.read` reads it. The file is the one
+    that a run without shards would have written, byte for byte. Raises DataError unless every shard is there exactly
+    once and all were made of the same data in the same way, and EstimatorError when no row at all has a score, unless
+    `allow_unmeasured`.
     """
     target = Path(output)
     merge_files([shards] if isinstance(shards, (str, Path)) else shards, target, allow_unmeasured)

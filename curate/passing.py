@@ -48,7 +48,7 @@ class ScoringPass:
     ) -> None:
         if not estimators:
             raise EstimatorError("No estimator was named.", try_next="--by column:NAME or --by loss --model MODEL")
-        _check_names(data, estimators)
+        check_names(data, estimators)
         _check_answers(data)
         _check_ids(data)
         self.data = data
@@ -108,8 +108,9 @@ class ScoringPass:
         """Batches and the work on each, begun so far ahead that estimators that work elsewhere have enough to do."""
         ahead = max((e.ahead for e in self.estimators if isinstance(e, EagerEstimator)), default=0)
         begun: deque[tuple[pa.Table, list[Work]]] = deque()
-        for batch in read_ahead(map(self._with_ids, even_batches(self.data.store.batches(rows=self.rows), BATCH))):
-            begun.append((batch, [self._begin(estimator, batch) for estimator in self.estimators]))
+        batches = map(self._with_ids, even_batches(self.data.store.batches(rows=self.rows), BATCH))
+        for number, batch in enumerate(read_ahead(batches)):
+            begun.append((batch, [self._begin(estimator, batch, number == 0) for estimator in self.estimators]))
             if len(begun) > -(-ahead * CHUNK // BATCH):
                 yield begun.popleft()
         yield from begun
@@ -147,10 +148,10 @@ class ScoringPass:
         hashes = self._content_hashes(batch)
         return number_ids(hex_ids(hashes), *self._repeats.add(hashes))
 
-    def _begin(self, estimator: Estimator, batch: pa.Table) -> Work:
+    def _begin(self, estimator: Estimator, batch: pa.Table, first: bool) -> Work:
         if not isinstance(estimator, EagerEstimator):
             return lambda before: self._columns(estimator, batch, before)
-        chunks = Chunks(estimator, list(self.data.examples(batch, extra=estimator.columns)), self._parts)
+        chunks = Chunks(estimator, list(self.data.examples(batch, extra=estimator.columns)), self._parts, first)
         return lambda before: _arrays(estimator, chunks.scores(self._progress, before, len(self.rows)))
 
     def _columns(self, estimator: Estimator, batch: pa.Table, before: int) -> list[pa.Array]:
@@ -202,7 +203,8 @@ def _new_columns(estimator: Estimator) -> dict[str, str]:
     return {f"score_{estimator.name}": "float64", **evidence, f"{estimator.name}_status": "string"}
 
 
-def _check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
+def check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
+    """Raise unless every estimator has a name of its own, finds its columns, and may add those that it makes."""
     names = [estimator.name for estimator in estimators]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated:

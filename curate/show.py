@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curate.bins import bin_edges
 from curate.datasets.columns import Columns
 from curate.datasets.read import QATable, manifest_in, read
+from curate.datasets.sources import check_named
 from curate.errors import DataError
 from curate.prompts import TEMPLATES, Template, default_template
 from curate.selecting import SCORE_PREFIX, score_values
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 BINS = 12
 SHOWN_EXAMPLES = 3
+LEFT_UNFINISHED = (".parts", "steps.json")
+"""What a run, a simulation or a recipe has in its folder from its beginning on."""
 
 
 def describe(file: str, preset: str | None = None, split: str | None = None) -> dict[str, Any]:
@@ -28,9 +31,16 @@ def describe(file: str, preset: str | None = None, split: str | None = None) -> 
 
     `preset` and `split` are those of `curate.read`.
     """
+    check_named(file)
     folder = Path(file)
     if summary := _summary_in(folder):
         return {"kind": "run" if "arms" in summary else "simulation", "file": file, **summary}
+    if any((folder / left).exists() for left in LEFT_UNFINISHED):
+        raise DataError(
+            f"What is made in the folder {file} is not finished.",
+            expected="a folder with the summary.json of a run or a simulation",
+            try_next="the command that began it, which goes on from where it was",
+        )
     if folder.is_dir() and (manifests := sorted(folder.glob("*.manifest.json"))):
         splits = [manifest.with_name(manifest.name.removesuffix(".manifest.json")) for manifest in manifests]
         return {

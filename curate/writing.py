@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from curate.datasets.write import (
     write_json,
     write_text,
 )
-from curate.errors import SelectionError
+from curate.errors import OutputError, SelectionError
 from curate.rules.explaining import MixSample, explain
 
 if TYPE_CHECKING:
@@ -35,16 +36,36 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
+ENDING = re.compile(r"\.(?!v\d)[a-z]\w{1,8}", re.IGNORECASE)
+"""What the name of a file ends in, as `.xlsx`, and that of a folder does not: `run.v2`, `v1.2`."""
+
 
 def check_output(scored: Any, output: Path, format: str = ORIGINAL, to: str | None = None) -> None:
     """OutputError now if the file or folder could not be written later, or would replace what is read."""
     check_not_input(scored, output)
     check_format(format, file_kind(output, to))
+    kinds = frozenset(f".{kind}" for kind in ([to] if to else STREAMS))
     if data_suffix(output) in SUFFIXES:
-        check_writable(output, frozenset(f".{kind}" for kind in ([to] if to else STREAMS)))
+        check_writable(output, kinds)
+    elif ENDING.fullmatch(output.suffix) and not output.is_dir():
+        raise OutputError(
+            f"{output} would be a folder, and is called like a file.",
+            expected=f"a file that ends in {' or '.join(sorted(kinds))}, or a folder with a name that is not a file's",
+            try_next=f"-o {output.with_suffix(min(kinds, key=lambda kind: kind != '.parquet'))}",
+        )
     else:
         check_folder(output)
         check_writable(output)
+
+
+def check_fits(chosen: Selection, output: Path) -> None:
+    """SelectionError if the output is one file and there are several splits."""
+    if data_suffix(output) in SUFFIXES and len(chosen.splits) > 1:
+        raise SelectionError(
+            f"{len(chosen.splits)} splits do not fit the one file {output}: {', '.join(chosen.splits)}.",
+            expected="a folder",
+            try_next=f"-o {output.with_suffix('')}/",
+        )
 
 
 def file_kind(output: Path, to: str | None) -> str:
@@ -68,12 +89,7 @@ def write_selection(
             card = dataset_card(chosen.summary(), chosen.explanation, chosen.data, format, kind)
             write_text(card, folder / "README.md")
         return
-    if len(chosen.splits) > 1:
-        raise SelectionError(
-            f"{len(chosen.splits)} splits do not fit the one file {output}: {', '.join(chosen.splits)}.",
-            expected="a folder",
-            try_next=f"-o {output.with_suffix('')}/",
-        )
+    check_fits(chosen, output)
     _write_splits(chosen, {next(iter(chosen.splits)): output}, format, kind, progress)
 
 

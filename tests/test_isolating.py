@@ -10,7 +10,7 @@ import pytest
 
 from curate.chunks import Chunks
 from curate.errors import ModelError
-from curate.isolating import MOST_FAILED, scores_apart
+from curate.isolating import MOST_FAILED, may_fail, scores_apart
 from curate.records import Example, Score
 
 EXAMPLES = [Example(str(n), f"Who is {n}?", ("She",)) for n in range(100)]
@@ -37,7 +37,7 @@ class Touchy:
 
 @pytest.mark.parametrize("wrong", [[], [0], [99], [7, 8, 50]])
 def test_only_the_rows_at_fault_have_no_score(wrong: list[int]) -> None:
-    scores = scores_apart(Touchy(wrong).score, EXAMPLES)
+    scores = scores_apart(Touchy(wrong).score, EXAMPLES, 3)
     assert [score.value for score in scores] == [None if n in wrong else float(n) for n in range(100)]
     assert [n for n, score in enumerate(scores) if score.status == "failed"] == wrong
 
@@ -45,18 +45,27 @@ def test_only_the_rows_at_fault_have_no_score(wrong: list[int]) -> None:
 @pytest.mark.parametrize("rows", [1, MOST_FAILED, 100])
 def test_an_error_of_every_row_ends_the_run(rows: int) -> None:
     with pytest.raises(ValueError, match="no"):
-        scores_apart(Touchy(range(100)).score, EXAMPLES[:rows])
+        Chunks(Touchy(range(100)), EXAMPLES[:rows]).scores()
+
+
+def test_a_short_last_chunk_may_fail_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.chunks.CHUNK", 99)
+    assert [score.status for score in Chunks(Touchy([99]), EXAMPLES).scores()] == ["ok"] * 99 + ["failed"]
+    assert Chunks(Touchy([99]), EXAMPLES[99:], first=False).scores()[0].status == "failed", "in a later batch"
+    with pytest.raises(ValueError, match="no"):
+        Chunks(Touchy(range(99)), EXAMPLES).scores()
 
 
 def test_too_many_rows_end_the_run() -> None:
-    assert scores_apart(Touchy(range(MOST_FAILED)).score, EXAMPLES)[0].status == "failed"
+    allowed = may_fail(len(EXAMPLES), first=True)
+    assert scores_apart(Touchy(range(MOST_FAILED)).score, EXAMPLES, allowed)[0].status == "failed"
     with pytest.raises(ValueError, match="no"):
-        scores_apart(Touchy(range(MOST_FAILED + 1)).score, EXAMPLES)
+        scores_apart(Touchy(range(MOST_FAILED + 1)).score, EXAMPLES, allowed)
 
 
 def test_what_the_user_can_fix_ends_the_run() -> None:
     with pytest.raises(ModelError):
-        scores_apart(Touchy([3], ModelError).score, EXAMPLES)
+        scores_apart(Touchy([3], ModelError).score, EXAMPLES, 1)
 
 
 def test_a_chunk_with_a_failed_row_is_asked_again_by_the_next_run(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from curate.cli.console import Output, make_table
 
 if TYPE_CHECKING:
     from curate.estimators.pageviews import PageViewsEstimator
+    from curate.records import Example
 
 ViewsFrom = Annotated[
     str, typer.Option(help="For pageviews: api, a TABLE.parquet of curate views build, or column:NAME.")
@@ -63,13 +65,13 @@ def note_lookups(out: Output, estimators: Sequence[Any]) -> None:
             out.note(f"{len(stats.missing)} subjects got no answer: {shown}{more}")
 
 
-def plan(estimator: PageViewsEstimator, examples: Sequence[Any]) -> tuple[dict[str, Any], str]:
+def plan_lookups(estimator: PageViewsEstimator, examples: Iterable[Example]) -> tuple[dict[str, Any], str]:
     """What a dry run tells: the subjects, and the requests at most, as values and as a line."""
     from curate.wikipedia.mediawiki import BATCH
 
-    references = [estimator.finder.find(example) for example in examples]
-    subjects = len({reference for reference in references if reference})
-    without = sum(reference is None for reference in references)
+    found = Counter(estimator.finder.find(example) for example in examples)
+    without = found.pop(None, 0)
+    subjects = len(found)
     content: dict[str, Any] = {"subjects": subjects, "without_subject": without}
     line = f"pageviews: {subjects} subjects, {without} examples without one"
     if not estimator.source.in_bulk:

@@ -13,8 +13,6 @@ import curate.cli.pageviews as views
 from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Preset, Quiet, Split, command, make_table
 
 if TYPE_CHECKING:
-    from curate.datasets.rows import ScoredRows
-    from curate.job import ScoringJob
     from curate.scoring import Scored
 
 
@@ -93,6 +91,7 @@ def score(
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
     asked = locals()
+    from curate.cli.plan import score_plan
     from curate.job import prepare
     from curate.scoring import score_file
     from curate.sharding import find_shard
@@ -102,7 +101,8 @@ def score(
     output = engines.shard_output(output, part)
     job = prepare(dataset, by, output, part, asked)
     if dry_run:
-        _plan(out, job, output)
+        plan, lines = score_plan(job, output)
+        out.result(plan, *lines)
         return
     with job.estimators() as estimators:
         started = time.perf_counter()
@@ -116,44 +116,8 @@ def score(
         raise typer.Exit(EXIT_MISSING)
 
 
-def _plan(out: Output, job: ScoringJob, output: Path) -> None:
-    rows, options, by = job.rows, job.options, job.specs
-    table = rows.store.columns(rows.schema.names)
-    plan: dict[str, Any] = {
-        "dry_run": True,
-        "rows": len(rows),
-        "columns": rows.roles.as_dict(),
-        "estimators": by,
-        "output": str(output),
-    }
-    lines = [f"{len(rows)} examples of {rows.name}; columns {_columns(rows)}", f"by {', '.join(by)}"]
-    if "loss" in by and options.model is not None:
-        from curate.estimators.asking import ask
-        from curate.estimators.registry import read_shots
-        from curate.lm.load import load_tokenizer
-        from curate.prompts import find_template
-
-        template = find_template(options.template)
-        shots = read_shots(template, options)
-        asks = [ask(example, template, shots, options.answers) for example in rows.examples(table)]
-        texts = {prompt + completion for asked in asks for prompt, completion in asked.pairs}
-        tokens = sum(len(ids) for ids in load_tokenizer(options.model, options.revision)(list(texts))["input_ids"])
-        plan["loss"] = {"sequences": len(texts), "tokens": tokens}
-        lines.append(f"loss: {len(texts)} sequences, {tokens} tokens through {options.model}")
-    if "pageviews" in by and not options.pageviews.views_from.startswith("column:"):
-        from curate.estimators.registry import build
-
-        estimator: Any = build("pageviews", options)
-        plan["pageviews"], line = views.plan(estimator, list(rows.examples(table, extra=estimator.columns)))
-        lines.append(line)
-    out.result(plan, *lines, f"would write {output}")
-
-
-def _columns(data: ScoredRows) -> str:
-    return ", ".join(f"{role}={name}" for role, name in data.roles.as_dict().items() if name)
-
-
 def _report(out: Output, scored: Scored, output: Path, seconds: float) -> None:
+    from curate.cli.plan import roles_line
     from curate.show import read_scores, score_summaries
 
     rows = scored.rows
@@ -173,7 +137,7 @@ def _report(out: Output, scored: Scored, output: Path, seconds: float) -> None:
         [_summary_row(name, s, scored.statuses.get(name, {})) for name, s in summaries.items()],
     )
     out.result(content, table, str(output))
-    out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {_columns(scored.data)}")
+    out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {roles_line(scored.data)}")
     if rows > 0 and scored.unmeasured:
         out.note(f"{scored.unmeasured} examples have no score; the {output.name} columns *_status say why.")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from curate.cli.console import DryRun, Json, Output, Quiet, command, make_table
 from curate.datasets.card import score_text
 from curate.errors import SettingError
+
+if TYPE_CHECKING:
+    from curate.selecting import Selection
 
 
 @command
@@ -97,6 +100,7 @@ def select(
     from curate.datasets.push import check_push, push_folder
     from curate.selecting import OPTIONS
     from curate.selecting import select as run
+    from curate.writing import check_fits, check_output
 
     given = {name: value for name, value in locals().items() if name in OPTIONS}
     if public and push_to_hub is None:
@@ -104,16 +108,24 @@ def select(
     out = Output(json, quiet)
     if push_to_hub is not None:
         check_push(push_to_hub, output)
-    target = None if dry_run else output
+    if dry_run:
+        check_output(scored, output, format, to)
+        chosen = run(scored, **given)
+        check_fits(chosen, output)
+        _report(out, chosen, True, output=output)
+        return
     with out.progress() as progress:
-        chosen = run(scored, **given, output=target, format=format, to=to, progress=progress)
-    address = push_folder(output, push_to_hub, not public) if push_to_hub and not dry_run else None
+        chosen = run(scored, **given, output=output, format=format, to=to, progress=progress)
+    address = {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
+    _report(out, chosen, False, output=output, **address)
+
+
+def _report(out: Output, chosen: Selection, dry_run: bool, **places: object) -> None:
+    """Tables of what was selected, and the `places` where it is, or would be."""
     summary, explanation = chosen.summary(), chosen.explanation
-    content = {"dry_run": dry_run, "output": str(output), **summary, "explanation": explanation}
-    lines = [str(output)]
-    if address is not None:
-        content["hub"] = address
-        lines.append(address)
+    where = {name: str(place) for name, place in places.items()}
+    content = {"dry_run": dry_run, **where, **summary, "explanation": explanation}
+    lines = [f"would write {place}" if dry_run else place for place in where.values()]
     out.result(content, *_tables(summary, explanation), *lines)
     out.note(_remark(summary) + ("; nothing written" if dry_run else ""))
 

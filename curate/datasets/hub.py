@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from curate.errors import DataError
+from curate.hub import hub_problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +35,12 @@ def read_hub(name: str, split: str | None = None) -> tuple[pa.Table, str]:
 
     match = _HUB_ID.match(name)
     assert match is not None
+    if problem := hub_problem():
+        raise DataError(
+            f"There is no local file {name!r}, and {problem.rstrip('.')}.",
+            expected="a file or folder on this machine; with a network, a Hub id too",
+            try_next="ls, to see what is in this folder",
+        )
     logging.set_verbosity_error()  # what its retries have to say, our message says at the end
     try:
         table = _load(match["path"], match["config"], match["revision"], split)

@@ -35,6 +35,8 @@ def read_json(content: bytes, where: PurePath | str) -> pa.Table:
     if start == "{":
         table = _read_with_arrow(text) if _one_object_a_line(text) and not _null_in_list(text) else None
         return table_from_rows(_parse_objects(text, where), where) if table is None else table
+    if not start:
+        raise DataError(f"{where} holds nothing but blanks.", expected="an array of objects, or one object a line")
     raise DataError(
         f"{where} is not JSON: it begins with {text.lstrip()[:20]!r}.",
         expected="an array of objects, or one object a line",

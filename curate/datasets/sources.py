@@ -50,6 +50,12 @@ def open_source(data: Any, split: str | None = None) -> Source:
         return _open_named(str(data), split)
     _no_split(split, type(data).__name__)
     table, restore = _from_memory(data)
+    if not table.column_names:
+        raise DataError(
+            f"There are no examples in the {type(data).__name__}: it has no columns.",
+            expected="at least one row, with a question and its answer",
+            try_next="[{'question': 'Who wrote Emma?', 'answer': 'Jane Austen'}]",
+        )
     check_names(table, type(data).__name__)
     return Source(table, type(data).__name__, table_fingerprint(table), restore)
 
@@ -165,13 +171,28 @@ def check_names(table: pa.Table, where: object) -> None:
         )
 
 
+def check_named(name: str) -> None:
+    """DataError for an empty name, which would be that of the folder we are in."""
+    if not name.strip():
+        raise DataError(
+            f"The name of the data is empty: {name!r} (a variable that is not set?).",
+            expected="a file, a folder, a glob, a URL or a Hub id",
+            try_next="ls, to see what is in this folder",
+        )
+
+
 def find_files(name: str) -> list[Path]:
-    """The data files that a path, a folder or a glob names, sorted; none when nothing is there."""
+    """The data files that a path, a folder or a glob names, sorted; none when nothing is there.
+
+    Of a folder without hidden ones: copies that editors keep, and what an unfinished run left.
+    """
+    check_named(name)
     path = Path(name).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
         found = [p for p in sorted(path.rglob("*")) if p.is_file() and data_suffix(p) in SUFFIXES]
+        found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
         found = [p for p in found if not p.name.endswith(".manifest.json") and p.name != "manifest.json"]
         if not found:
             raise DataError(
@@ -287,7 +308,8 @@ def _concatenate(paths: Sequence[PurePath], tables: list[pa.Table]) -> pa.Table:
 
 def _not_empty(table: pa.Table, name: object) -> pa.Table:
     if table.num_rows == 0:
-        raise DataError(f"{name} holds no examples: it has columns but no rows.", expected="at least one row")
+        why = "it has columns but no rows" if table.column_names else "there is nothing in it"
+        raise DataError(f"{name} holds no examples: {why}.", expected="at least one row")
     return table
 
 
@@ -332,12 +354,14 @@ def _from_pandas(frame: Any) -> pa.Table:
 
 def _to_dataset(table: pa.Table, like: Any) -> Any:
     """A `datasets.Dataset` whose columns have the features they had before (the names of a ClassLabel, say)."""
-    from datasets import Dataset, Features
+    from datasets import Dataset, DatasetInfo, Features
 
     metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"huggingface"}
-    made = Dataset(table.replace_schema_metadata(metadata))
-    known = like.features or {}
-    return made.cast(Features({name: known.get(name, feature) for name, feature in made.features.items()}))
+    plain = table.replace_schema_metadata(metadata)
+    features = Features({**Features.from_arrow_schema(plain.schema), **(like.features or {})})
+    features = Features({name: features[name] for name in plain.column_names})
+    cast = plain.cast(features.arrow_schema.with_metadata(metadata))  # by Dataset.cast there would be a progress bar
+    return Dataset(cast, info=DatasetInfo(features=features))
 
 
 def _to_stream(table: pa.Table, like: Any) -> Any:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from curate.errors import EngineError
-from curate.isolating import FAILED, MOST_FAILED
+from curate.isolating import FAILED
 from curate.records import Example, Score
 
 MOST_DEATHS = 5
@@ -16,9 +16,10 @@ MOST_DEATHS = 5
 
 @dataclass(eq=False)
 class Chunk:
-    """A chunk and its scores, which may come in parts."""
+    """A chunk, how many of its rows may fail, and its scores, which may come in parts."""
 
     examples: Sequence[Example]
+    allowed: int
     future: Future[list[Score]] = field(default_factory=Future)
     failed: int = 0
 
@@ -64,7 +65,7 @@ class Task:
             middle = (self.start + self.stop) // 2
             return [Task(self.chunk, *part, MOST_DEATHS - 1) for part in ((self.start, middle), (middle, self.stop))]
         self.chunk.failed += 1
-        if self.chunk.failed > min(MOST_FAILED, len(self.chunk.examples) - 1):
+        if self.chunk.failed > self.chunk.allowed:
             raise EngineError(
                 f"Workers die over {self.chunk.failed} rows of one chunk: it is not the rows.",
                 expected="workers that stay alive",

@@ -15,6 +15,7 @@ from curate.engines.worker import Worker
 from curate.errors import SettingError
 from curate.estimators.base import Estimator
 from curate.estimators.registry import EstimatorOptions, build, check_spec
+from curate.isolating import may_fail
 from curate.prompts import TEMPLATES
 from curate.records import Example, Score
 
@@ -55,13 +56,13 @@ class RemoteEstimator:
         """That of the estimator on the workers."""
         return self._fingerprint
 
-    def begin(self, examples: Sequence[Example]) -> Callable[[], list[Score]]:
+    def begin(self, examples: Sequence[Example], allowed: int) -> Callable[[], list[Score]]:
         """Hand a chunk to the pool."""
-        return self._pool.submit(examples).result
+        return self._pool.submit(examples, allowed).result
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
         """One Score an example, in order."""
-        yield from self.begin(examples)()
+        yield from self.begin(examples, may_fail(len(examples), first=True))()
 
 
 @contextmanager

@@ -56,9 +56,9 @@ class Pool:
         self._thread = threading.Thread(target=self._run, name="curate-ray-pool", daemon=True)
         self._thread.start()
 
-    def submit(self, examples: Sequence[Example]) -> Future[list[Score]]:
-        """Have a chunk scored."""
-        chunk = Chunk(examples)
+    def submit(self, examples: Sequence[Example], allowed: int) -> Future[list[Score]]:
+        """Have a chunk scored of which so many rows may fail."""
+        chunk = Chunk(examples, allowed)
         self._asked = [*(future for future in self._asked if not future.done()), chunk.future]
         if self._error is not None:  # looked at after the future can be found by whoever sets it
             raise self._error
@@ -117,7 +117,7 @@ class Pool:
                 plenty = full == 0 or len(self._waiting) > len(self._hands)
                 if len(hand.tasks) == full and self._waiting and plenty:
                     task = self._waiting.popleft()
-                    hand.tasks.append((hand.actor.score.remote(task.examples), task))
+                    hand.tasks.append((hand.actor.score.remote(task.examples, task.chunk.allowed), task))
 
     def _take(self, hand: Hand, done: set[Any]) -> None:
         """What a worker has finished, in the order it did it; or that it is lost."""

@@ -40,9 +40,9 @@ class Worker:
         e = self.estimator
         return Description(e.name, tuple(e.columns), dict(e.evidence), e.fingerprint())
 
-    def score(self, examples: Sequence[Example]) -> list[Score]:
-        """One score an example; rows that fail even alone have the status `failed`."""
-        return scores_apart(self._scores, examples)
+    def score(self, examples: Sequence[Example], allowed: int) -> list[Score]:
+        """One score an example; rows that fail even alone have the status `failed`, `allowed` of them at most."""
+        return scores_apart(self._scores, examples, allowed)
 
     def _scores(self, examples: Sequence[Example]) -> Iterator[Score]:
         try:

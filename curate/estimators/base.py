@@ -56,8 +56,8 @@ class EagerEstimator(Protocol):
     ahead: int
     """Chunks to begin before the first one's scores are asked for."""
 
-    def begin(self, examples: Sequence[Example]) -> Callable[[], list[Score]]:
-        """Begin on a chunk; what is given waits for its scores, one an example."""
+    def begin(self, examples: Sequence[Example], allowed: int) -> Callable[[], list[Score]]:
+        """Begin on a chunk of which so many rows may fail; what is given waits for its scores, one an example."""
 
 
 Report = Callable[[float, int], None]

@@ -59,7 +59,8 @@ def _column(argument: str, options: EstimatorOptions) -> Estimator:
     return ColumnEstimator(argument)
 
 
-def _loss(argument: str, options: EstimatorOptions) -> Estimator:
+def check_loss(options: EstimatorOptions) -> None:
+    """EstimatorError unless the options say what `loss` needs; what it needs is not looked at yet."""
     if options.model is None:
         raise EstimatorError(
             "--by loss needs a model.",
@@ -72,6 +73,10 @@ def _loss(argument: str, options: EstimatorOptions) -> Estimator:
     ):
         if value not in known:
             raise EstimatorError(f"There is no {name} {value!r}.", expected=f"one of {', '.join(known)}")
+
+
+def _loss(argument: str, options: EstimatorOptions) -> Estimator:
+    check_loss(options)
     template = find_template(options.template)
     shots = read_shots(template, options)
     from curate.lm.load import load_model

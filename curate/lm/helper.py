@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
-import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from curate.errors import CurateError
+from curate.piping import Owner
+
+if TYPE_CHECKING:
+    from curate.lm.answer_loss import AnswerLoss
 
 
 def main() -> None:
-    """Reads (arguments of load_model, threads), then (pairs, token budget) again and again.
+    """Is asked with (arguments of load_model, threads), then with (pairs, token budget) again and again.
 
-    Writes a list of losses each time, or what went wrong.
+    Answers with a list of losses each time but the first.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its owner's to answer
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not get among the answers
-    arguments, threads = pickle.load(sys.stdin.buffer)
+    owner = Owner()
+    questions = owner.questions()
+    arguments, threads = next(questions)
 
     import torch
 
@@ -27,23 +27,14 @@ def main() -> None:
 
     torch.set_num_threads(threads)
     loaded = None
-    while True:
-        try:
-            pairs, token_budget = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            loaded = loaded or load_model(**arguments)
-            result: object = answer_losses(loaded, pairs, token_budget)
-        except CurateError as error:
-            result = error
-        except Exception as error:  # of any class, which may not be one that can be sent
-            result = RuntimeError(f"{type(error).__name__}: {error}")
-        try:
-            pickle.dump(result, answers)
-            answers.flush()
-        except BrokenPipeError:
-            os._exit(0)  # its owner is gone; an ordinary exit would complain of what it cannot write
+
+    def losses(pairs: Sequence[tuple[str, str]], token_budget: int | None) -> list[AnswerLoss]:
+        nonlocal loaded
+        loaded = loaded or load_model(**arguments)
+        return answer_losses(loaded, pairs, token_budget)
+
+    for question in questions:
+        owner.answer(losses, *question)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import ModelError
+from curate.hub import downloaded, hub_problem
 from curate.versions import versions
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 DTYPES = ("float32", "bfloat16", "float16")
+
+CHECK_NAME = "check the name; for a private model, `hf auth login` first"
 
 SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 """Files of a folder by which transformers knows the kind of a tokenizer."""
@@ -77,9 +80,9 @@ def load_model(
     _check_place(name)
     if folder.is_dir():
         _check_folder(folder, allow_pickle)
-    source = str(folder) if folder.is_dir() else name
     quantization = _four_bits(torch, dtype) if quantized else {}
-    tokenizer = load_tokenizer(source, revision)
+    source = _source(name, revision)
+    tokenizer = _load_tokenizer(source, revision, name)
     try:
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
             source,
@@ -91,7 +94,7 @@ def load_model(
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _refused(name, error) from error
     loaded.eval() if quantized else _move(loaded, device, torch)
-    return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(folder, loaded))
+    return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(name, source, loaded))
 
 
 def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -99,15 +102,35 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
 
     A folder that holds no more than GPT-2's two files, vocabulary and merges, is such a tokenizer.
     """
+    _libraries()
+    name = str(model)
+    if not _is_gpt2(Path(name).expanduser()):
+        _check_place(name)
+    return _load_tokenizer(_source(name, revision), revision, name)
+
+
+def _source(name: str, revision: str | None) -> str:
+    """The folder to load from, or the name on the Hub; where the Hub cannot be asked, what was downloaded before."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    problem = hub_problem()
+    if problem is None:
+        return name
+    copy = downloaded(name, revision=revision)
+    if copy is None:
+        raise _no_model(name, f"it is not on this machine, and {problem}", "the folder of a model on this machine")
+    return str(copy)
+
+
+def _load_tokenizer(source: str, revision: str | None, name: str) -> PreTrainedTokenizerBase:
     _, transformers = _libraries()
-    kind = transformers.GPT2Tokenizer if _is_gpt2(Path(model).expanduser()) else transformers.AutoTokenizer
-    if kind is transformers.AutoTokenizer:
-        _check_place(str(model))
+    kind = transformers.GPT2Tokenizer if _is_gpt2(Path(source).expanduser()) else transformers.AutoTokenizer
     try:
-        tokenizer = kind.from_pretrained(str(model), revision=revision)
+        tokenizer = kind.from_pretrained(source, revision=revision)
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
-        raise _refused(str(model), error) from error
-    _check_tokenizer(tokenizer, str(model))
+        raise _refused(name, error) from error
+    _check_tokenizer(tokenizer, name)
     return tokenizer
 
 
@@ -163,7 +186,8 @@ def _check_place(name: str) -> None:
         if not any((folder / name).is_file() for name in SAYS_WHAT_IT_IS):
             raise _no_model(name, "the folder has no config.json and no tokenizer.json")
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise _no_model(name, "it is not a folder" if folder.exists() else "there is no such folder")
+        why = "it is not a folder" if folder.exists() else "there is no such folder"
+        raise _no_model(name, why, "the folder of a model on this machine, or the name of one on the Hub")
 
 
 def _check_folder(folder: Path, allow_pickle: bool) -> None:
@@ -208,10 +232,11 @@ def _move(model: Any, device: str, torch: Any) -> None:
         ) from error
 
 
-def _revision(folder: Path, model: Any) -> str:
+def _revision(name: str, source: str, model: Any) -> str:
     """The commit of a Hub model; for a local folder, a hash of its weights and tokenizer."""
+    folder = Path(name).expanduser()
     if not folder.is_dir():
-        return str(getattr(model.config, "_commit_hash", None))
+        return str(getattr(model.config, "_commit_hash", None)) if source == name else Path(source).name
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".safetensors", ".bin", ".json", ".model", ".txt"):
@@ -239,20 +264,17 @@ def _refused(name: str, error: BaseException) -> ModelError:
     )
 
 
-def _no_model(name: str, why: str) -> ModelError:
-    from huggingface_hub import constants
-
-    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+def _no_model(name: str, why: str, otherwise: str = CHECK_NAME) -> ModelError:
+    """No such model; what to try is seen in the folder if the name is one or nearly one, `otherwise` if not."""
     folder = Path(name).expanduser()
-    local = folder.exists()
     beside = [str(found.parent) for found in folder.parent.glob("*/config.json")]
     meant = get_close_matches(str(folder), beside, n=1)
+    if folder.exists():
+        advice = "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
+    else:
+        advice = f"--model {meant[0]}, if that was meant" if meant else otherwise
     return ModelError(
-        f"The model {name!r} cannot be loaded: {why.rstrip('.')}{'' if local else offline}.",
+        f"The model {name!r} cannot be loaded: {why.rstrip('.')}.",
         expected="a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
-        try_next="model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
-        if local
-        else f"--model {meant[0]}, if that was meant"
-        if meant
-        else "check the name; for a private model, `hf auth login` first",
+        try_next=advice,
     )

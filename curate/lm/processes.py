@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 from curate.errors import ModelError, SettingError
 from curate.lm.answer_loss import AnswerLoss, Report, answer_losses
 from curate.lm.load import LoadedModel
+from curate.piping import PipedProcess, ProcessEndedError
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -22,44 +20,33 @@ class Helper:
     def __init__(self, arguments: Mapping[str, Any], threads: int) -> None:
         """Start to load: `arguments` are those of `load_model`."""
         self.device = arguments["device"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "curate.lm.helper"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self._send((dict(arguments), threads))
+        self.piped = PipedProcess("curate.lm.helper")
+        self._ask((dict(arguments), threads))
 
     def ask(self, pairs: Pairs, token_budget: int | None) -> None:
         """Have it compute these losses meanwhile."""
-        self._send((list(pairs), token_budget))
+        self._ask((list(pairs), token_budget))
 
     def answer(self) -> list[AnswerLoss] | Exception:
         """The losses it was last asked for, or what went wrong there; ModelError if it has ended."""
         try:
-            result: list[AnswerLoss] | Exception = pickle.load(self.process.stdout)  # type: ignore[arg-type]
-        except (EOFError, pickle.UnpicklingError) as error:
-            raise self._ended() from error
+            result: list[AnswerLoss] | Exception = self.piped.answer()
+        except ProcessEndedError as error:
+            raise self._ended(error) from error
         return result
 
-    def _send(self, what: Any) -> None:
+    def _ask(self, question: Any) -> None:
         try:
-            pickle.dump(what, self.process.stdin)  # type: ignore[arg-type]
-            self.process.stdin.flush()  # type: ignore[union-attr]
-        except OSError as error:
-            raise self._ended() from error
+            self.piped.ask(question)
+        except ProcessEndedError as error:
+            raise self._ended(error) from error
 
-    def _ended(self) -> ModelError:
+    def _ended(self, error: ProcessEndedError) -> ModelError:
         return ModelError(
-            f"The process that runs the model on {self.device} ended with exit code {self.process.wait()}.",
+            f"The process that runs the model on {self.device} ended with exit code {error.exit_code}.",
             expected="memory for the model in every process",
             try_next="--processes 1, or fewer than now",
         )
-
-    def __del__(self) -> None:
-        process = getattr(self, "process", None)
-        if process is not None:
-            process.stdin.close()
-            process.stdout.close()
-            process.kill()
-            process.wait()
 
 
 def start_helpers(devices: Sequence[str], **arguments: Any) -> list[Helper]:

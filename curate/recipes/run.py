@@ -11,7 +11,7 @@ from typing import Any
 
 from curate import __version__
 from curate.datasets.write import check_writable, write_json, write_text
-from curate.errors import CurateError, SettingError
+from curate.errors import CurateError, RecipeError, SettingError
 from curate.recipes.catalogue import recipe_text
 from curate.recipes.recipe import Recipe, check, with_names
 from curate.recipes.sources import pinned
@@ -104,8 +104,11 @@ def resolve(recipe: str | Path | Mapping[str, Any], changes: Sequence[Override] 
         text, name = json.dumps(recipe, default=str), MAPPING
     else:
         text, name = recipe_text(str(recipe))
-    read, places = parse(text, name, Recipe, changes)
-    check(read, lambda key: places.get(key) or places.get(key.partition(".")[0]) or name)
+    try:
+        read, places = parse(text, name, Recipe, changes)
+        check(read, lambda key: places.get(key) or places.get(key.partition(".")[0]) or name)
+    except RecipeError as error:
+        raise in_recipe_words(error) from error
     return pinned(with_names(read))
 
 

@@ -11,6 +11,7 @@ from curate.datasets.hub import is_hub_id
 from curate.datasets.remote import is_url
 from curate.datasets.sources import SUFFIXES, data_suffix, file_fingerprint, find_files
 from curate.errors import DataError
+from curate.hub import downloaded, hub_problem
 from curate.recipes.catalogue import BUNDLED, local_path
 from curate.recipes.recipe import Recipe
 
@@ -114,10 +115,10 @@ def _revision(name: str, kind: str, asked: str | None = None) -> str | None:
 
     None where neither knows: offline, or for a name that is none. Whoever loads it says so better.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
-    with suppress(Exception):  # the Hub's client raises many kinds
-        return str(HfApi().repo_info(name, repo_type=kind, revision=asked).sha)
-    with suppress(Exception):
-        return Path(snapshot_download(name, repo_type=kind, revision=asked, local_files_only=True)).name
-    return None
+    if hub_problem() is None:
+        with suppress(Exception):  # the Hub's client raises many kinds
+            return str(HfApi().repo_info(name, repo_type=kind, revision=asked).sha)
+    copy = downloaded(name, kind, asked)
+    return copy.name if copy else None

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curate.simulation.facts import Facts, Partition
+from curate.simulation.synthetic_settings import SyntheticSettings
 from curate.simulation.train import is_right, make_optimizer, train_step
 from curate.simulation.transformer import Transformers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from curate.simulation.synthetic import SyntheticSettings
 
 CHECKS = 10
 """How often accuracy on the validation facts is looked at."""

@@ -9,7 +9,8 @@ from typing import Any
 from curate.errors import SettingError
 from curate.simulation.experiment import Row, Shown, Tables
 from curate.simulation.settings import Settings, option
-from curate.simulation.synthetic import FACTS, SyntheticSettings
+from curate.simulation.synthetic import FACTS
+from curate.simulation.synthetic_settings import SyntheticSettings
 
 MIDDLE = "middle"
 EXPOSURES_KEPT = "relations, exposures kept"

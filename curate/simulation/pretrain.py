@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from curate.simulation.facts import Facts, draw_statements
+from curate.simulation.synthetic_settings import SyntheticSettings
 from curate.simulation.train import is_right, make_optimizer, train_step
 from curate.simulation.transformer import Shape, Transformers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from curate.simulation.synthetic import SyntheticSettings
 
 
 def pretrain(facts: Facts, settings: SyntheticSettings, rng: np.random.Generator) -> Iterator[tuple[int, Transformers]]:

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from curate.datasets.write import check_writable
 from curate.errors import OutputError
 from curate.seeds import as_seeds
-from curate.simulation.experiment import Experiment, Progress, Tables
+from curate.simulation.experiment import Progress, Tables
 from curate.simulation.parts import PARTS, make_parts, part_of
 from curate.simulation.registry import find_experiment
-from curate.simulation.settings import Settings, with_options
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
-
-    experiment: Experiment[Any]
-    settings: Settings
-    seeds: Sequence[int]
-    tables: Tables
-    summary: dict[str, Any]
+from curate.simulation.results import Simulation, write_simulation
+from curate.simulation.settings import with_options
 
 
 def simulate(
@@ -45,8 +35,6 @@ def simulate(
     otherwise. Writes the folder `output`; the same call resumes a stopped one. Raises SettingError for an experiment
     or setting there is none of, OutputError for a folder that is somebody else's.
     """
-    from curate.simulation.results import write_simulation
-
     found = find_experiment(experiment)
     chosen = with_options(found.settings(full), settings, experiment)
     seed_list = as_seeds(seeds)

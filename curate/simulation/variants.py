@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.simulation.experiment import Row, Tables
 from curate.simulation.facts import Facts, make_arms, make_facts, partition
 from curate.simulation.finetune import finetune
 from curate.simulation.pretrain import memorised, pretrain
+from curate.simulation.synthetic_settings import SyntheticSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from curate.simulation.experiment import Row, Tables
-    from curate.simulation.synthetic import SyntheticSettings
 
 TOP_PERCENTS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 

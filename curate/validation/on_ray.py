@@ -45,15 +45,8 @@ class Part:
 
     def make(self, runner: Runner, arms: Sequence[Arm]) -> None:
         """Do it, unless it is there already."""
-        if self.arm is None:
-            list(runner.run([], []))
-            return
-        arm = next(arm for arm in arms if arm.name == self.arm)
-        if self.trial is not None:
-            settings = grid(runner.tune, runner.config)
-            runner._trial(arm, settings[self.trial], self.trial + 1, len(settings))
-        elif self.seed is not None:
-            runner._arm(arm, runner._tuned(arm), self.seed)
+        arm = None if self.arm is None else next(arm for arm in arms if arm.name == self.arm)
+        runner.make(arm, self.seed, self.trial)
 
 
 def validate_on_ray(arguments: Mapping[str, Any], engine: EngineOptions, say: Callable[[str], None]) -> Validation:

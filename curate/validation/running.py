@@ -83,6 +83,16 @@ class Runner:
             for arm in arms:
                 yield self._arm(arm, settings[arm.name], seed)
 
+    def make(self, arm: Arm | None = None, seed: int | None = None, trial: int | None = None) -> None:
+        """One part of what `run` does: a trial of the grid, from 0, an arm with a seed, or what is no arm's."""
+        if arm is None:
+            list(self.run([], []))
+        elif trial is not None:
+            settings = grid(self.tune, self.config)
+            self._trial(arm, settings[trial], trial + 1, len(settings))
+        elif seed is not None:
+            self._arm(arm, self._tuned(arm), seed)
+
     def _untouched(self, name: str, key_parts: Sequence[Any], ask: Callable[[str], Run]) -> Run:
         key = self.parts.key(self.evaluated, *key_parts)
         kept = self.parts.kept(key)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -102,6 +103,33 @@ def test_a_dry_run_writes_nothing(curate: Curate, scored: Path, films_file: Path
     assert curate("score", films_file, "--by", "column:views", "-o", "x.parquet", "--dry-run").exit_code == 0
     assert curate("select", scored, "--top", "0.5", "-o", "y.parquet", "--dry-run").exit_code == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_the_plan_of_a_shard_has_its_rows_and_reads_none_of_them_without_need(curate: Curate, tmp_path: Path) -> None:
+    path = tmp_path / "many.parquet"
+    rows = [{"question": f"Who is {n}?", "answer": "She", "views": n} for n in range(3000)]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=1024)
+    start = pq.read_metadata(path).row_group(2).column(0).dictionary_page_offset
+    with path.open("r+b") as damaged:
+        damaged.seek(start)
+        damaged.write(bytes(100))
+    plan = ("score", "many.parquet", "--by", "column:views", "-o", "shards/", "--dry-run")
+    assert json.loads(curate(*plan, "--shard", "1/3", "--json").stdout)["rows"] == 1024
+    assert "shard 3/3: 952 of 3000 examples of many.parquet" in curate(*plan, "--shard", "3/3").stdout
+
+
+def test_a_plan_that_cannot_be_carried_out_says_so(curate: Curate, films_file: Path) -> None:
+    run = curate("score", films_file, "--by", "column:veiws", "-o", "x.parquet", "--dry-run")
+    assert run.exit_code == 1
+    assert "Try: the column views" in run.stderr
+
+
+def test_an_unfinished_run_is_told_as_such(curate: Curate, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".parts").mkdir(parents=True)
+    (tmp_path / "run" / ".parts" / "1.json").write_text("{}")
+    shown = curate("show", "run")
+    assert shown.exit_code == 1
+    assert "What is made in the folder run is not finished." in shown.stderr
 
 
 @pytest.mark.parametrize("what", ["films.jsonl", "scored.parquet", "splits"])

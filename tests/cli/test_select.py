@@ -125,6 +125,9 @@ def test_compare_shows_files_side_by_side(curate: Curate, scored: Path) -> None:
         ("select scored.parquet --top .5 --public -o o.parquet", "--public without --push-to-hub"),
         ("select scored.parquet --top .5 --by views --by fame -o o.parquet", "no score named 'fame'"),
         ("validate scored.parquet --eval films.jsonl --model m -o films.jsonl --dry-run", "films.jsonl is a file"),
+        ("select scored.parquet --top 0.5 -o top.xlsx", "Try: -o top.parquet"),
+        ("select scored.parquet --top 0.5 --whole -o top.parquet --dry-run", "2 splits do not fit the one file"),
+        ("select scored.parquet --top 0.5 -o scored.parquet --dry-run", "would replace the input"),
         ("show scored.parquet films.jsonl", "2 files were named"),
         ("show --compare scored.parquet", "nothing to compare"),
     ],
@@ -137,3 +140,12 @@ def test_what_cannot_be_meant_is_said_and_nothing_is_written(
     assert result.exit_code == 1, result.stdout
     assert message in result.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_may_have_a_dot_in_its_name(curate: Curate, scored: Path, tmp_path: Path) -> None:
+    (tmp_path / "made.before").mkdir()
+    for name in ("v1.2", "splits.v2", "made.before"):
+        planned = curate("select", scored, "--top", 0.5, "-o", name, "--dry-run")
+        assert f"would write {name}" in planned.stdout
+        assert curate("select", scored, "--top", 0.5, "-o", name).stdout.splitlines()[-1] == name
+        assert (tmp_path / name / "top.parquet").is_file()

@@ -71,6 +71,9 @@ def test_a_folder_and_a_glob_are_read_as_one_table(tmp_path: Path) -> None:
     for number, row in enumerate(ROWS):
         _write(tmp_path / f"{number}.jsonl", json.dumps(row))
     assert _pairs(tmp_path) == _pairs(str(tmp_path / "*.jsonl")) == EXPECTED
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    _write(tmp_path / ".ipynb_checkpoints" / "0-checkpoint.jsonl", json.dumps(ROWS[0]))
+    assert _pairs(tmp_path) == EXPECTED, "a hidden copy is no data"
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_a_column_of_mixed_types_keeps_every_value_and_null_is_null() -> None:
     assert curate.read(rows).table["answer"].null_count == 1
 
 
-def test_a_frame_comes_back_with_its_index_and_a_dataset_with_its_features() -> None:
+def test_a_frame_comes_back_with_its_index_and_a_dataset_with_its_features(capfd: pytest.CaptureFixture[str]) -> None:
     from datasets import ClassLabel, Dataset, Features, Value
 
     rows = [{"question": q, "answer": "x", "views": v, "kind": v} for v, q in enumerate("ab")]
@@ -266,12 +269,21 @@ def test_a_frame_comes_back_with_its_index_and_a_dataset_with_its_features() -> 
     features = Features({"question": text, "answer": text, "views": number, "kind": ClassLabel(names=["n", "y"])})
     scored = curate.score(Dataset.from_list(rows, features=features), "column:views")
     assert scored.features["kind"] == features["kind"]
+    assert capfd.readouterr().err == "", "a progress bar that nobody asked for"
 
 
 @pytest.mark.parametrize("data", [[1, 2], pd.DataFrame([["q", "a", 1]], columns=["question", "answer", "answer"])])
 def test_what_is_no_table_is_refused(data: object) -> None:
     with pytest.raises(DataError):
         curate.read(data)
+
+
+@pytest.mark.parametrize(("data", "found"), [([], "no examples in the list"), ("", "name of the data is empty")])
+def test_nothing_is_told_as_nothing(data: object, found: str) -> None:
+    with pytest.raises(DataError, match=found) as error:
+        curate.score(data, by="column:views")
+    assert error.value.expected
+    assert error.value.try_next
 
 
 def test_files_of_different_layouts_are_not_one_dataset(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Slow:
             os._exit(1)
         return Description("slow", (), {}, {"estimator": "slow"})
 
-    def score(self, examples: Sequence[Example]) -> list[Score]:
+    def score(self, examples: Sequence[Example], allowed: int) -> list[Score]:
         time.sleep(self.seconds)
         if any(example.id in self.trouble for example in examples):
             os._exit(1)
@@ -128,25 +128,25 @@ def test_workers_that_always_die_end_the_run(pool_of: Callable[..., Pool], monke
     monkeypatch.setattr("curate.engines.jobs.MOST_DEATHS", 1)
     monkeypatch.setattr("curate.engines.pool.MOST_FALSE_STARTS", 2)
     with pytest.raises(EngineError, match="it is not the rows"):
-        pool_of([str(n) for n in range(40)], high=1).submit(EXAMPLES[:2]).result()
+        pool_of([str(n) for n in range(40)], high=1).submit(EXAMPLES[:2], 1).result()
     with pytest.raises(EngineError, match="2 workers in a row died while they loaded the model"):
-        pool_of(["never"]).submit(EXAMPLES).result()
+        pool_of(["never"]).submit(EXAMPLES, 1).result()
 
 
 def test_an_error_of_a_worker_reaches_whoever_waits(pool_of: Callable[..., Pool]) -> None:
     pool = pool_of(["no model"])
     with pytest.raises(ModelError, match="There is no model") as error:
-        pool.submit(EXAMPLES).result()
+        pool.submit(EXAMPLES, 1).result()
     assert error.value.expected == "a model"
     with pytest.raises(ModelError):
-        pool.submit(EXAMPLES)
+        pool.submit(EXAMPLES, 1)
 
 
 def test_workers_come_with_the_work_and_go_with_it(pool_of: Callable[..., Pool]) -> None:
     pool = pool_of((), 0.1, low=1, high=2)
     assert pool.description.result().name == "slow"
     assert len(pool._hands) == 1
-    futures = [pool.submit([example]) for example in EXAMPLES[:8]]
+    futures = [pool.submit([example], 0) for example in EXAMPLES[:8]]
     assert [future.result()[0].value for future in futures] == [float(n) for n in range(8)]
     assert len(pool.actors) == 2  # type: ignore[attr-defined]
     deadline = time.monotonic() + 20

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+import curate
+from curate.errors import DataError, ModelError
+from curate.lm.load import load_model
 
 PROGRAM = """
 from curate.errors import ModelError
@@ -61,3 +66,34 @@ def test_gated_and_missing_models_are_told_apart(hub: str, tmp_path: Path) -> No
     assert "The model 'owner/gated-too' is gated" in gated_too
     assert "The model 'owner/missing' cannot be loaded" in missing
     assert "HF_HUB_OFFLINE" not in missing
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Nobody answers where the Hub should be; gives the folder of what was downloaded before."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_without_a_network_it_is_said_at_once(no_network: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModelError, match="cannot be reached") as error:
+        load_model("owner/model")
+    assert error.value.try_next == "the folder of a model on this machine"
+    with pytest.raises(DataError, match=r"no local file 'owner/data', and http.* cannot be reached"):
+        curate.read("owner/data")
+    assert not caplog.records, "retries that are told of"
+
+
+def test_without_a_network_what_was_downloaded_before_is_used(
+    no_network: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    repository = no_network / "models--owner--model"
+    shutil.copytree(tiny_model("llama"), repository / "snapshots" / ("1" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1" * 40)
+    loaded = load_model("owner/model")
+    assert (loaded.name, loaded.revision) == ("owner/model", "1" * 40)

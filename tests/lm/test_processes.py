@@ -24,7 +24,7 @@ PAIRS = [(f"Question: Where is {n}?\nAnswer:", f" {answer}") for n in range(9) f
 def helper(tiny_model: Tiny) -> Iterator[Helper]:
     (helper,) = start_helpers(["cpu"], model=tiny_model("llama"))
     yield helper
-    helper.process.kill()
+    helper.piped.stop()
 
 
 def test_two_processes_give_the_numbers_of_one_as_often_as_asked(helper: Helper, tiny_model: Tiny) -> None:
@@ -66,7 +66,7 @@ def test_after_an_error_here_or_there_the_next_question_gets_its_own_answer(
 
 
 def test_a_helper_that_was_killed_is_an_error_not_a_wait(helper: Helper) -> None:
-    helper.process.kill()
+    helper.piped.stop()
     with pytest.raises(ModelError, match="on cpu ended with exit code -9"):
         helper.ask(PAIRS, None)
         helper.answer()

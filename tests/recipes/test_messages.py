@@ -77,7 +77,7 @@ def test_a_recipe_in_python_has_no_lines() -> None:
             "  top: 0.5\n  top: 0.3",
             ("line 11: selection.top is given twice; first on mine.yaml line 10",),
         ),
-        ("top: 0.5", "top: 1.5", ("mine.yaml line 10: selection.top:", "1.5")),
+        ("top: 0.5", "top: 1.5", ("mine.yaml line 10: selection.top:", "1.5", "Try: selection.top 0.3 (in the recipe")),
         ("top: 0.5", "whole: perhaps", ("line 10: selection.whole is 'perhaps'.", "Expected: true or false")),
         ("top: 0.5", "top: [0.5]", ("line 10: selection.top holds a list", "a number")),
         ("1e-4", "fast", ("line 15: finetuning.learning_rate is 'fast'.", "Expected: a number")),

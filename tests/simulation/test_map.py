@@ -15,7 +15,8 @@ from curate.simulation import map as mapping
 from curate.simulation.experiment import Tables
 from curate.simulation.map import EXPOSURES_KEPT, MAP, MIDDLE, places
 from curate.simulation.map_summary import summarise
-from curate.simulation.synthetic import FACTS, SyntheticSettings
+from curate.simulation.synthetic import FACTS
+from curate.simulation.synthetic_settings import SyntheticSettings
 
 SMALL = replace(
     FACTS.settings(full=False),

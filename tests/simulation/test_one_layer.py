@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from curate.simulation.facts import make_arms, make_facts, partition
 from curate.simulation.one_layer.checks import THEOREMS, Theorem
 from curate.simulation.one_layer.dynamics import finetune, pretrain, watched_steps
-from curate.simulation.one_layer.experiment import OneLayerSettings
 from curate.simulation.one_layer.model import (
     OneLayer,
     Triples,
@@ -40,6 +39,7 @@ from curate.simulation.one_layer.salience import (
     salience,
     subject_relevance,
 )
+from curate.simulation.one_layer.settings import OneLayerSettings
 from curate.simulation.one_layer.theorems import fact_counts, limiting_constant, salience_constant
 from curate.simulation.one_layer.training import one_epoch, sgd_step
 from curate.simulation.one_layer.world import questions, statements, vocabulary

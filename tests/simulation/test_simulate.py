@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curate.datasets.read import manifest_in
 from curate.errors import SettingError
 from curate.simulation.running import simulate
 from curate.simulation.settings import with_options
@@ -39,7 +40,9 @@ TINY = [
 def test_facts_leaves_results_a_summary_figures_and_a_report(curate: Curate, tmp_path: Path) -> None:
     result = curate("simulate", "facts", "-o", "out", *TINY, "--seeds", 2, "--json")
     assert result.exit_code == 0, result.stderr
-    rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    table = pq.read_table(tmp_path / "out" / "results.parquet")
+    assert manifest_in(table) == json.loads((tmp_path / "out" / "manifest.json").read_text())
+    rows = table.to_pylist()
     assert {row["arm"] for row in rows} == {"top", "bottom", "random", "whole"}
     assert {row["seed"] for row in rows} == {0, 1}
     assert {"experiment", "alpha", "steps", "top_percent", "accuracy"} <= set(rows[0])

@@ -21,14 +21,13 @@ from curate.simulation.one_layer.model import (
     zero_weights,
 )
 from curate.simulation.one_layer.salience import salience
+from curate.simulation.one_layer.settings import OneLayerSettings
 from curate.simulation.one_layer.theorems import fact_counts, salience_constant
 from curate.simulation.one_layer.training import one_epoch, sgd_step
 from curate.simulation.one_layer.world import pairs, questions, rivals, side_by_side, statements, vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from curate.simulation.one_layer.experiment import OneLayerSettings
 
 INITIAL_STD = 0.001  # Appendix C.1
 EPOCH_STATEMENTS = 4000  # of the epoch of Theorem 4.6

@@ -1,0 +1,78 @@
+"""What `curate score --dry-run` tells: which rows, as what they are read, and what scoring them would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.chunks import CHUNK
+from curate.cli.pageviews import plan_lookups
+from curate.datasets.fields import columns_read
+from curate.datasets.rows import ScoredRows
+from curate.estimators.registry import build, check_loss, read_shots
+from curate.job import ScoringJob
+from curate.passing import check_names, even_batches
+from curate.records import Example
+
+
+def score_plan(job: ScoringJob, output: Path) -> tuple[dict[str, Any], list[str]]:
+    """The plan as values and as lines; no model is loaded, no server asked, and no column read without need.
+
+    Raises what the run would raise before it begins.
+    """
+    rows, options = job.rows, job.options
+    stretch = range(len(rows)) if job.shard is None else job.shard.stretch(len(rows))
+    others = {spec: build(spec, options) for spec in job.specs if spec != "loss"}
+    check_names(rows, list(others.values()))
+    plan: dict[str, Any] = {
+        "dry_run": True,
+        "rows": len(stretch),
+        "columns": rows.roles.as_dict(),
+        "estimators": job.specs,
+        "output": str(output),
+    }
+    part = "" if job.shard is None else f"shard {job.shard}: {len(stretch)} of "
+    lines = [f"{part}{len(rows)} examples of {rows.name}; columns {roles_line(rows)}", f"by {', '.join(job.specs)}"]
+    if "loss" in job.specs:
+        plan["loss"], line = _reading(job, stretch)
+        lines.append(line)
+    if "pageviews" in job.specs and not options.pageviews.views_from.startswith("column:"):
+        estimator: Any = others["pageviews"]
+        examples = (example for chunk in _chunks(rows, stretch, estimator.columns) for example in chunk)
+        plan["pageviews"], line = plan_lookups(estimator, examples)
+        lines.append(line)
+    return plan, [*lines, f"would write {output}"]
+
+
+def roles_line(rows: ScoredRows) -> str:
+    """The columns by role: `question=question, answers=possible_answers`."""
+    return ", ".join(f"{role}={name}" for role, name in rows.roles.as_dict().items() if name)
+
+
+def _reading(job: ScoringJob, stretch: range) -> tuple[dict[str, int], str]:
+    """How much text the model would read: what is there twice in a chunk is read once."""
+    from curate.estimators.asking import ask
+    from curate.lm.load import load_tokenizer
+    from curate.prompts import find_template
+
+    options = job.options
+    check_loss(options)
+    template = find_template(options.template)
+    shots = read_shots(template, options)
+    tokenizer = load_tokenizer(options.model, options.revision)
+    sequences = tokens = 0
+    for chunk in _chunks(job.rows, stretch):
+        asks = [ask(example, template, shots, options.answers) for example in chunk]
+        texts = {prompt + completion for asked in asks for prompt, completion in asked.pairs}
+        sequences += len(texts)
+        tokens += sum(map(len, tokenizer(list(texts))["input_ids"])) if texts else 0
+    counts = {"sequences": sequences, "tokens": tokens}
+    return counts, f"loss: {sequences} sequences, {tokens} tokens through {options.model}"
+
+
+def _chunks(rows: ScoredRows, stretch: range, extra: Sequence[str] = ()) -> Iterator[list[Example]]:
+    """The examples of a stretch of rows, a chunk at a time, from the columns that they need."""
+    names = columns_read([*rows.roles.fields(), *extra], rows.schema.names)
+    for batch in even_batches(rows.store.batches(names, stretch), CHUNK):
+        yield list(rows.examples(batch, extra=extra))
