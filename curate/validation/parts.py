@@ -47,7 +47,7 @@ class Parts:
         return by_first(lambda: json.loads(part.read_text()) if part.is_file() else None)
 
     def keep(self, key: str, make: Callable[[], Row]) -> Row:
-        """Make a part in the first process, write it, and drop its checkpoints."""
+        """Make a part in the first process and write it."""
 
         def work() -> Row:
             row = make()
@@ -55,10 +55,12 @@ class Parts:
                 temporary.write_text(json.dumps(row))
             return json.loads(json.dumps(row))
 
-        row = by_first(work)
+        return by_first(work)
+
+    def drop_checkpoints(self, key: str) -> None:
+        """The part's training is over, and nothing is left to do with its model."""
         if is_first():
             rmtree(self.checkpoints(key), ignore_errors=True)
-        return row
 
     def fitting(self, config: FinetuneConfig) -> Fitting:
         """How a batch fitted into memory when it last did not; at first, all of it at once."""

@@ -95,14 +95,14 @@ def validate(
     arms = read_arms(splits, limit, form)
     test = make_test_set(data, by, limit, form)
     shots = shots_from(arms, base_shots, form)
-    harness = find_tasks(lm_eval, limit)
+    tasks = find_tasks(lm_eval, limit)
     join(device)
     loaded = load_model(
         model, best_dtype(dtype, device, setting.method), device, revision, quantized=setting.method == "qlora"
     )
     probe = make_probe(loaded, test.examples, form)
     say = progress or (lambda line: None)
-    runner = Runner(loaded, test, probe, form, setting, folder, tune, report_to, say, shots, harness)
+    runner = Runner(loaded, test, probe, form, setting, folder, tune, report_to, say, shots, tasks)
     if part is not None:
         return part.make(runner, arms)
     runs = list(runner.run(arms, seed_list))
@@ -114,7 +114,7 @@ def validate(
         "seeds": seed_list,
         "limit": limit,
         "base_shots": shots.fingerprint() if shots else None,
-        "lm_eval": harness.fingerprint() if harness else None,
+        "lm_eval": [task.fingerprint() for task in tasks] or None,
         "eval": {"name": data.source.name, "sha256": data.source.fingerprint, "rows": len(data)},
         "popularity": test.popularity,
         "bootstrap": BOOTSTRAP,
