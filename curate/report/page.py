@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from curate.arm_names import contrast, is_untouched
 from curate.datasets.write import whole_file, write_text
 from curate.report.answers import answers_table
 from curate.report.drawing import Drawing, label, palette
@@ -24,8 +25,6 @@ from curate.report.heatmaps import heatmap_figure, telling_maps
 from curate.report.render import render
 from curate.report.tables import Rows, RunTables, read_tables
 from curate.report.tasks import task_table
-from curate.validation.arms import is_untouched
-from curate.validation.looking import contrast
 
 TITLES = {
     "accuracy": "Accuracy",

@@ -12,6 +12,7 @@ from typing import Any
 
 from curate import __version__
 from curate.datasets.write import whole_file
+from curate.folders import check_own_folder
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
 from curate.validation.config import FinetuneConfig
@@ -22,6 +23,11 @@ PARTS = ".parts"
 """Where a run keeps what every arm and seed answered, and the checkpoints of the one that trains."""
 
 Row = Mapping[str, Any]
+
+
+def check_run_folder(folder: Path) -> None:
+    """Raise OutputError now if a run could not be written to the folder later."""
+    check_own_folder(folder, PARTS, "curate validate")
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from curate.arm_names import BASE, few_shot_name
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
 from curate.shots import Shots
 from curate.validation.adapters import adapter_fingerprint, reloaded
-from curate.validation.arms import BASE, Arm, few_shot_name, fingerprint_examples
+from curate.validation.arms import Arm, fingerprint_examples
 from curate.validation.config import FinetuneConfig
 from curate.validation.evaluate import Prediction, evaluate
 from curate.validation.finetune import Finetuned, finetuned
