@@ -32,5 +32,5 @@ def test_one_file_named_twice_is_refused(files: list[Path]) -> None:
         [files[0].parent, files[0]],
         [files[0], files[1].parent / "../views/top.parquet"],
     ):
-        with pytest.raises(DataError, match="top.parquet is named twice"):
+        with pytest.raises(DataError, match=r"top\.parquet is named twice"):
             read_arms(twice)

@@ -12,12 +12,12 @@ from curate.errors import ModelError, SettingError
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
+from curate.validation.batches import IGNORED, LengthGrouped, collate, training_items
 from curate.validation.config import FinetuneConfig
 from curate.validation.evaluate import evaluate
 from curate.validation.finetune import finetuned, split_held_out
 from curate.validation.fitting import Fitting, first_fitting
 from curate.validation.methods import save_adapter
-from curate.validation.training import IGNORED, LengthGrouped, collate, training_items
 
 EXAMPLES = [Example(str(i), f"What is the colour of {name}?", (colour,)) for i, (name, colour) in enumerate(
     [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]
@@ -158,9 +158,9 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
     """From now on the first training runs out of memory at that step; gives the steps that were trained."""
     import torch
 
-    from curate.validation import training
+    from curate.validation import trainer
 
-    real, steps = training.answer_nats, []
+    real, steps = trainer.answer_nats, []
 
     def answer_nats(model: Any, *arguments: Any) -> Any:
         steps.append(len(steps) + 1)
@@ -168,7 +168,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
             raise torch.OutOfMemoryError("out of memory")
         return real(model, *arguments)
 
-    monkeypatch.setattr(training, "answer_nats", answer_nats)
+    monkeypatch.setattr(trainer, "answer_nats", answer_nats)
     return steps
 
 
