@@ -37,7 +37,7 @@ def make_table(path: Path, rows: int, seed: int = 0) -> None:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from curate.datasets.batch_ids import hex_ids
+    from curate.datasets.ids import hex_ids
 
     def text(prefix: str, numbers: Any) -> Any:
         return pc.binary_join_element_wise(prefix, pc.cast(pa.array(numbers), pa.string()), " ")

@@ -12,8 +12,8 @@ from curate.datasets.arrow import as_indices, empty_table, valid_rows
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import manifest_in
 from curate.datasets.repeats import Repeats
-from curate.datasets.rows import ParquetStore
 from curate.datasets.sources import find_files
+from curate.datasets.stores import ParquetStore
 from curate.datasets.stream import ParquetStream, read_ahead, written_schema
 from curate.datasets.write import check_writable, manifest_path, whole_file, write_json
 from curate.errors import DataError

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.chunks import CHUNK, Chunks, Progress, score_in_chunks
-from curate.datasets.batch_ids import check_key_column, content_hashes, hex_ids, number_ids
+from curate.datasets.batch_ids import check_key_column, content_hashes, number_ids
 from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_read, values_of
-from curate.datasets.ids import ID_COLUMN
+from curate.datasets.ids import ID_COLUMN, hex_ids
 from curate.datasets.read import QATable, check_answers
 from curate.datasets.repeats import Repeats
 from curate.datasets.rows import ScoredRows
@@ -108,7 +108,7 @@ class ScoringPass:
         """Batches and the work on each, begun so far ahead that estimators that work elsewhere have enough to do."""
         ahead = max((e.ahead for e in self.estimators if isinstance(e, EagerEstimator)), default=0)
         begun: deque[tuple[pa.Table, list[Work]]] = deque()
-        for batch in read_ahead(even_batches(self.data.store.batches(rows=self.rows), BATCH)):
+        for batch in read_ahead(map(self._with_ids, even_batches(self.data.store.batches(rows=self.rows), BATCH))):
             begun.append((batch, [self._begin(estimator, batch) for estimator in self.estimators]))
             if len(begun) > -(-ahead * CHUNK // BATCH):
                 yield begun.popleft()
@@ -119,8 +119,6 @@ class ScoringPass:
         import pyarrow.compute as pc
 
         arrays = list(batch.columns)
-        if ID_COLUMN not in batch.column_names:
-            arrays.append(self._ids(batch))
         without = pa.array([False] * batch.num_rows)
         for estimator, finish in zip(self.estimators, work, strict=True):
             columns = finish(before)
@@ -131,6 +129,10 @@ class ScoringPass:
             arrays += columns
         self.unmeasured += pc.sum(without).as_py()
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _with_ids(self, batch: pa.Table) -> pa.Table:
+        """The next batch with its ids, which are made ahead of the scores."""
+        return batch if ID_COLUMN in batch.column_names else batch.append_column(ID_COLUMN, self._ids(batch))
 
     def _ids(self, batch: pa.Table) -> pa.Array:
         import pyarrow as pa
@@ -177,10 +179,10 @@ def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     for batch in batches:
         waiting = batch if waiting is None else pa.concat_tables([waiting, batch])
         while waiting.num_rows >= rows:
-            yield waiting.slice(0, rows)
+            yield waiting.slice(0, rows).combine_chunks()
             waiting = waiting.slice(rows)
     if waiting is not None and waiting.num_rows:
-        yield waiting
+        yield waiting.combine_chunks()
 
 
 def _arrays(estimator: Estimator, scores: Sequence[Score]) -> list[pa.Array]:

@@ -138,7 +138,7 @@ def top_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool
     edge = kth_highest(scores, k)
     mask = scores > edge
     tied = np.flatnonzero(scores == edge)
-    wanted = k - int(mask.sum())
+    wanted = k - int(np.count_nonzero(mask))
     if wanted < len(tied):
         tied = tied[np.argsort(ties(tied), kind="stable")[:wanted]]
     mask[tied] = True
@@ -153,7 +153,7 @@ def kth_highest(scores: NDArray[np.float64], k: int) -> float:
     """
     import numpy as np
 
-    place = len(scores) - int(np.isnan(scores).sum()) - k  # in ascending order
+    place = int(np.count_nonzero(~np.isnan(scores))) - k  # in ascending order
     low, high = -np.inf, np.inf
     if len(scores) > SAMPLE:
         sample = np.sort(scores[:: len(scores) // SAMPLE])
@@ -162,7 +162,7 @@ def kth_highest(scores: NDArray[np.float64], k: int) -> float:
         bounds = np.pad(sample, (MARGIN, MARGIN + 1), constant_values=(-np.inf, np.inf))
         low, high = bounds[middle], bounds[middle + 2 * MARGIN]
     near = scores[(scores >= low) & (scores <= high)]
-    place_near = place - int((scores < low).sum())
+    place_near = place - int(np.count_nonzero(scores < low))
     if not 0 <= place_near < len(near):
         near, place_near = scores[~np.isnan(scores)], place
     near.partition(place_near)
@@ -174,7 +174,7 @@ def bottom_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.b
     import numpy as np
 
     pool = ~np.isnan(scores)
-    return pool & ~top_rows(scores, int(pool.sum()) - k, ties)
+    return pool & ~top_rows(scores, int(np.count_nonzero(pool)) - k, ties)
 
 
 def between(scores: NDArray[np.float64], start: int, stop: int, ties: Ties) -> NDArray[np.bool_]:
@@ -245,5 +245,8 @@ class Cut:
 
 def cut_of(scores: NDArray[np.float64], chosen: NDArray[np.bool_], row: int, shown: Any = None) -> Cut:
     """The cut of a split at `row`, its row nearest to the rest; `shown` are the scores as the user knows them."""
+    import numpy as np
+
     same = scores == scores[row]
-    return Cut(float((scores if shown is None else shown)[row]), int(same.sum()), int((same & chosen).sum()))
+    score = float((scores if shown is None else shown)[row])
+    return Cut(score, int(np.count_nonzero(same)), int(np.count_nonzero(same & chosen)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from curate.datasets.arrow import as_indices
 from curate.datasets.card import HISTOGRAM, dataset_card
 from curate.datasets.export import ORIGINAL, STREAMS, SplitFile, check_format
 from curate.datasets.sources import SUFFIXES, data_suffix
-from curate.datasets.stream import read_ahead
+from curate.datasets.stores import Read
+from curate.datasets.stream import in_order
 from curate.datasets.write import (
     check_folder,
     check_not_input,
@@ -93,7 +95,10 @@ def _write_splits(
             for name, path in paths.items()
         }
         ordered: dict[str, list[pa.Table]] = {n: [] for n, s in chosen.splits.items() if s.positions is not None}
-        for done, parts in read_ahead(_parts(chosen, sample)):
+        for done, sampled, parts in in_order(
+            partial(_parts, chosen, sample, read) for read in chosen.data.store.reads()
+        ):
+            sample.add(sampled)
             for name, part in parts.items():
                 ordered[name].append(part) if name in ordered else streams[name].write(part)
             if progress:
@@ -109,17 +114,14 @@ def _write_splits(
     chosen.__dict__["explanation"] = explain(chosen, sample)  # what the cached property would read again
 
 
-def _parts(chosen: Selection, sample: MixSample) -> Iterator[tuple[int, dict[str, pa.Table]]]:
-    """For every batch, the rows of it that each split keeps, and how many rows have been read."""
+def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Table, dict[str, pa.Table]]:
+    """Of one batch: how many rows have been read after it, what the explanation counts, the rows each split keeps."""
     import numpy as np
 
-    start = 0
-    for batch in chosen.data.store.batches():
-        stop = start + batch.num_rows
-        sample.add(batch, start)
-        kept = {name: np.flatnonzero(split.mask[start:stop]) for name, split in chosen.splits.items()}
-        yield stop, {name: batch.take(as_indices(rows)) for name, rows in kept.items()}
-        start = stop
+    batch = read.table()
+    stop = read.start + batch.num_rows
+    kept = {name: np.flatnonzero(split.mask[read.start : stop]) for name, split in chosen.splits.items()}
+    return stop, sample.of(batch, read.start), {name: batch.take(as_indices(rows)) for name, rows in kept.items()}
 
 
 def _arranged(chosen: Selection, name: str, tables: list[pa.Table]) -> pa.Table:

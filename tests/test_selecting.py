@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.datasets import rows as rows_module
+from curate.datasets import stores
 from curate.errors import ColumnError, DataError, OutputError, SelectionError
 from curate.rules import explaining
 
@@ -71,7 +71,7 @@ def test_a_selection_tells_what_it_kept_what_it_dropped_and_why(scored: Rows) ->
 
 def test_reselecting_reads_no_score_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = curate.select(file, top=3, seed=4)
-    monkeypatch.setattr(rows_module.ParquetStore, "columns", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(stores.ParquetStore, "columns", lambda *_: pytest.fail("read again"))
     other = chosen.reselect(bottom=0.25)
     assert list(other) == ["bottom"]
     monkeypatch.undo()
@@ -118,8 +118,8 @@ def test_the_same_rows_give_the_same_bytes_however_they_lie(
     else:
         pq.write_table(table, source, row_group_size=5 if layout == "small groups" else 100)
     if layout == "large group in pieces":
-        monkeypatch.setattr(rows_module, "WHOLE_GROUP", 5)
-        monkeypatch.setattr(rows_module, "BATCH", 5)
+        monkeypatch.setattr(stores, "WHOLE_GROUP", 5)
+        monkeypatch.setattr(stores, "BATCH", 5)
     curate.select(source, top=0.5, random=0.5, output=tmp_path / "splits")
     curate.select(table, top=0.5, random=0.5, output=tmp_path / "expected")
     for name in ("top", "random"):
@@ -144,7 +144,7 @@ def test_row_groups_are_full_and_the_reader_runs_ahead_of_the_writer(
     from curate.datasets import stream
 
     monkeypatch.setattr(stream, "ROW_GROUP", 7)
-    monkeypatch.setattr(rows_module, "BATCH", 3)
+    monkeypatch.setattr(stores, "BATCH", 3)
     table = pa.table({"question": ["q"] * 40, "answer": ["a"] * 40, "score_x": np.arange(40.0)})
     curate.select(table, top=30, output=tmp_path / "top.parquet")
     footer = pq.read_metadata(tmp_path / "top.parquet")
@@ -348,11 +348,11 @@ def test_writing_gathers_the_same_explanation_as_asking(file: Path, tmp_path: Pa
 
 def test_only_the_score_column_is_read_to_find_a_cut_without_ties(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
-    batches = rows_module.ParquetStore.batches
+    reads = stores.ParquetStore.reads
     monkeypatch.setattr(
-        rows_module.ParquetStore, "batches", lambda self, names=None: (read.append(names), batches(self, names))[1]
+        stores.ParquetStore, "reads", lambda self, names=None: (read.append(names), reads(self, names))[1]
     )
-    monkeypatch.setattr(rows_module.ParquetStore, "columns", lambda self, names: pytest.fail(f"read {names}"))
+    monkeypatch.setattr(stores.ParquetStore, "columns", lambda self, names: pytest.fail(f"read {names}"))
     curate.select(file, top=3)
     assert read == [["score_views"]]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import answer_text, parse_answers
 from curate.datasets.columns import Columns
-from curate.datasets.ids import ANSWER_END, FIELD_END, HASH_BYTES, check_key
+from curate.datasets.ids import ANSWER_END, FIELD_END, check_key, in_utf8
+from curate.hashing import hash_texts
 from curate.records import Example
 
 if TYPE_CHECKING:
@@ -21,12 +21,11 @@ BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 
 
 def content_hashes(batch: pa.Table, roles: Columns, examples: Callable[[], Sequence[Example]]) -> NDArray[np.uint64]:
-    """The hash of question, answers and subject of every row, as `content_id` hashes them: (N,)
+    """The hash of question, answers and subject of every row, as `content_ids` hashes them: (N,)
 
     `examples` makes the batch's examples; it is called only where columns do not tell by themselves: in multiple
     choice, and for what lies deeper in a column or is made of several.
     """
-    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -38,16 +37,7 @@ def content_hashes(batch: pa.Table, roles: Columns, examples: Callable[[], Seque
         subject = None if roles.subject is None else batch[roles.subject]
         nothing = pa.nulls(batch.num_rows) if subject is None else subject
         parts = [cell_texts(batch[roles.question]), joined_answers(batch[roles.answers]), cell_texts(nothing)]
-    texts = pc.binary_join_element_wise(*parts, pa.scalar(FIELD_END.encode(), pa.large_binary())).to_pylist()
-    return np.frombuffer(b"".join(_digests(texts)), dtype=np.uint64)
-
-
-def _digests(texts: Iterable[bytes]) -> Iterator[bytes]:
-    fresh = blake2b(digest_size=HASH_BYTES).copy
-    for text in texts:
-        hashing = fresh()  # a third less time than a new one
-        hashing.update(text)
-        yield hashing.digest()
+    return hash_texts(pc.binary_join_element_wise(*parts, pa.scalar(FIELD_END.encode(), pa.large_binary())))
 
 
 def cell_texts(column: Any) -> pa.Array:
@@ -60,7 +50,8 @@ def cell_texts(column: Any) -> pa.Array:
         array = pc.cast(array, pa.string())
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         return _binary([answer_text(value) for value in array.to_pylist()])
-    return pc.cast(pc.utf8_trim(pc.fill_null(array, ""), BLANKS), pa.large_binary())
+    filled = pc.fill_null(array, "") if array.null_count else array  # filling copies all texts
+    return pc.cast(pc.utf8_trim(filled, BLANKS), pa.large_binary())
 
 
 def joined_answers(column: Any) -> pa.Array:
@@ -79,17 +70,6 @@ def joined_answers(column: Any) -> pa.Array:
     if pa.types.is_list(array.type) and pc.all(pc.equal(pc.list_value_length(array), 1), skip_nulls=False).as_py():
         return cell_texts(array.flatten())
     return _binary([ANSWER_END.join(parse_answers(value)) for value in array.to_pylist()])
-
-
-def hex_ids(hashes: NDArray[np.uint64]) -> pa.Array:
-    """The hashes in hexadecimal digits, as text."""
-    import numpy as np
-    import pyarrow as pa
-
-    pairs = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint16)
-    digits = pairs[np.frombuffer(hashes.tobytes(), dtype=np.uint8)]
-    ends = np.arange(len(hashes) + 1, dtype=np.int32) * 2 * HASH_BYTES
-    return pa.StringArray.from_buffers(len(hashes), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
 def number_ids(ids: pa.Array, rows: Sequence[int], occurrences: Sequence[int]) -> pa.Array:
@@ -121,4 +101,4 @@ def check_key_column(column: pa.ChunkedArray, name: str, where: str) -> None:
 def _binary(texts: Sequence[str]) -> pa.Array:
     import pyarrow as pa
 
-    return pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())
+    return pa.array([in_utf8(text) for text in texts], pa.large_binary())

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from curate.errors import ColumnError
+from curate.hashing import hash_texts
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 ID_COLUMN = "curate_id"
-HASH_BYTES = 8
 FIELD_END, ANSWER_END = "\x1f", "\x1e"
+DIGITS = 16
 
 
-def content_id(question: str, answers: Sequence[str], subject: str | None) -> str:
-    """16 hexadecimal digits from the content of one example."""
-    text = FIELD_END.join([question, ANSWER_END.join(answers), subject or ""])
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).hexdigest()
+def content_ids(contents: Iterable[tuple[str, Sequence[str], str | None]]) -> list[str]:
+    """16 hexadecimal digits from the content of every example: its question, answers and subject."""
+    import pyarrow as pa
+
+    texts = (
+        FIELD_END.join([question, ANSWER_END.join(answers), subject or ""]) for question, answers, subject in contents
+    )
+    return hex_ids(hash_texts(pa.array([in_utf8(text) for text in texts], pa.large_binary()))).to_pylist()
+
+
+def in_utf8(text: str) -> bytes:
+    """The text in UTF-8, halves of surrogate pairs included."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def hex_ids(hashes: NDArray[np.uint64]) -> pa.Array:
+    """The hashes (N,) in hexadecimal digits, as text."""
+    import numpy as np
+    import pyarrow as pa
+
+    pairs = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint16)
+    digits = pairs[np.frombuffer(hashes.astype(">u8").tobytes(), dtype=np.uint8)]
+    ends = np.arange(len(hashes) + 1, dtype=np.int32) * DIGITS
+    return pa.StringArray.from_buffers(len(hashes), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
 def number_repeats(ids: Iterable[str]) -> list[str]:

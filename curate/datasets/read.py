@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from curate.datasets.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
 from curate.datasets.columns import Columns, listed
 from curate.datasets.fields import cells_of, columns_of, is_made
-from curate.datasets.ids import ID_COLUMN, check_key, content_id, number_repeats
+from curate.datasets.ids import ID_COLUMN, check_key, content_ids, number_repeats
 from curate.datasets.presets import PRESETS
 from curate.datasets.recognise import recognise
 from curate.datasets.sources import Source, open_source
@@ -53,7 +53,7 @@ class QATable:
         """One `curate_id` a row: the user's key, the ids the file already has, or a hash of the content."""
         if self.columns.id is not None:
             return check_key(self._values(self.columns.id), self.columns.id, self.source.name)
-        fresh = number_repeats(content_id(e.question, e.answers, e.subject) for e in self.iterate([""] * len(self)))
+        fresh = number_repeats(content_ids((e.question, e.answers, e.subject) for e in self.iterate([""] * len(self))))
         if ID_COLUMN in self.table.column_names and self.table[ID_COLUMN].to_pylist() != fresh:
             return self._own_ids()
         return fresh

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MERGED = 16
+"""Batches whose hashes are put together, so that a suspect is looked up in few places."""
+
+
 class Repeats:
     """Counts how often each content hash has come, over all batches; 16 to 24 bytes of memory a row.
 
@@ -22,7 +26,8 @@ class Repeats:
         bits = max(8, (8 * rows).bit_length())
         self._shift = np.uint64(64 - bits)
         self._met = np.zeros(1 << bits, dtype=np.uint8)
-        self._earlier: list[NDArray[np.uint64]] = []
+        self._merged: list[NDArray[np.uint64]] = []
+        self._recent: list[NDArray[np.uint64]] = []
         self._counts: dict[int, int] = {}
 
     def add(self, hashes: NDArray[np.uint64]) -> tuple[list[int], list[int]]:
@@ -34,22 +39,32 @@ class Repeats:
         bits = np.left_shift(np.uint8(1), (ordered & np.uint64(7)).astype(np.uint8))
         suspects = np.unique(ordered[(self._met[slots] & bits) != 0])
         repeated = np.concatenate([ordered[1:][ordered[1:] == ordered[:-1]], *self._among_earlier(suspects)])
-        np.bitwise_or.at(self._met, slots, bits)
+        self._met[slots] |= bits
+        shared = np.flatnonzero(slots[1:] == slots[:-1])  # of hashes in one slot only the last one's bit is set by now
+        np.bitwise_or.at(self._met, slots[shared], bits[shared])
         rows, occurrences = [], []
         for row in np.flatnonzero(np.isin(hashes, repeated)).tolist() if len(repeated) else ():
             count = self._counts[int(hashes[row])] = self._counts.get(int(hashes[row]), 0) + 1
             if count > 1:
                 rows.append(row)
                 occurrences.append(count)
-        self._earlier.append(ordered)
+        self._keep(ordered)
         return rows, occurrences
+
+    def _keep(self, ordered: NDArray[np.uint64]) -> None:
+        import numpy as np
+
+        self._recent.append(ordered)
+        if len(self._recent) == MERGED:
+            self._merged.append(np.sort(np.concatenate(self._recent)))
+            self._recent = []
 
     def _among_earlier(self, suspects: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
         """The suspects that came in an earlier batch; those that came once are counted now."""
         import numpy as np
 
         found = []
-        for batch in self._earlier:
+        for batch in self._merged + self._recent:
             place = np.minimum(np.searchsorted(batch, suspects), len(batch) - 1)
             found.append(suspects[batch[place] == suspects])
             for value in found[-1].tolist():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import Spelling, choice_spelling
 from curate.datasets.arrow import as_indices, empty_table, encode
@@ -18,10 +17,9 @@ from curate.datasets.fields import cells_of, columns_read, values_of
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import COLUMN_ARGUMENTS, QATable, manifest_in, read, remembered_columns
 from curate.datasets.recognise import FIRST_ROWS, recognise
-from curate.datasets.remote import RemoteFile, is_url, open_remote
-from curate.datasets.sources import Source, file_fingerprint, find_files
+from curate.datasets.sources import Source
+from curate.datasets.stores import MemoryStore, Store, open_store
 from curate.datasets.stream import read_ahead
-from curate.errors import DataError
 from curate.hashing import hash_texts
 from curate.records import Example
 
@@ -29,30 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
-
-BATCH = 100_000
-"""Rows in a batch of the stream; a row group of at most WHOLE_GROUP rows is one batch."""
-
-WHOLE_GROUP = 250_000
-
-
-class Store(Protocol):
-    """Where the rows lie."""
-
-    schema: pa.Schema
-    rows: int
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """All rows of some columns."""
-
-    def head(self, rows: int) -> pa.Table:
-        """The first rows."""
-
-    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
-        """All rows in order, or a stretch of them, a batch at a time: all columns, or some."""
-
-    def fingerprint(self) -> str:
-        """Changes whenever the content does."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +133,7 @@ def open_rows(data: Any, **settings: str | None) -> ScoredRows:
     the columns that are wanted are read.
     """
     if isinstance(data, (str, Path)) and settings.get("split") is None:
-        store = _open_store(str(data))
+        store = open_store(str(data))
         if store is not None:
             name = Path(data).name
             return ScoredRows(name, _columns(store, name, settings), store, lambda table: table)
@@ -172,157 +146,9 @@ def open_rows(data: Any, **settings: str | None) -> ScoredRows:
     )
 
 
-def _open_store(name: str) -> Store | None:
-    if is_url(name):
-        files = open_remote(name)
-        return None if files is None else open_remote_parquet(files)
-    paths = [] if name == "-" else find_files(name)
-    return open_parquet(paths) if all(path.suffix.lower() == ".parquet" for path in paths) else None
-
-
 def _columns(store: Store, name: str, settings: Mapping[str, str | None]) -> Columns:
     remembered = remembered_columns(empty_table(store.schema))
     asked = {role: settings.get(argument) for role, argument in COLUMN_ARGUMENTS.items()}
     if remembered and not any(settings.values()):
         return remembered
     return recognise(store.head(FIRST_ROWS), asked, name, settings.get("preset"), remembered)
-
-
-class MemoryStore:
-    """Rows of an Arrow table."""
-
-    def __init__(self, table: pa.Table, fingerprint: str) -> None:
-        self.table = table
-        self.schema = table.schema
-        self.rows = int(table.num_rows)
-        self._fingerprint = fingerprint
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """All rows of some columns."""
-        return self.table.select(list(names))
-
-    def head(self, rows: int) -> pa.Table:
-        """The first rows."""
-        return self.table.slice(0, rows)
-
-    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
-        """Slices of the table."""
-        table = self.table if names is None else self.columns(names)
-        table = table if rows is None else table.slice(rows.start, len(rows))
-        for start in range(0, table.num_rows, BATCH):
-            yield table.slice(start, BATCH)
-
-    def fingerprint(self) -> str:
-        """The one the table was read with."""
-        return self._fingerprint
-
-
-def _within(tables: Iterable[pa.Table], start: int, wanted: range) -> Iterator[pa.Table]:
-    """What lies in a stretch of rows of tables that follow each other, the first beginning at row `start`."""
-    for table in tables:
-        first, last = max(wanted.start - start, 0), min(wanted.stop - start, table.num_rows)
-        if first < last:
-            yield table.slice(first, last - first)
-        start += table.num_rows
-
-
-def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
-    """Files that are Parquet, have rows and one schema; None if anything else, which `read` can read or explain."""
-    files = _open_alike(paths, pre_buffer=False)  # pre-buffering reads slower here
-    return None if files is None else ParquetStore(paths, files)
-
-
-def open_remote_parquet(remote: Sequence[RemoteFile]) -> RemoteStore | None:
-    """The same for files in some storage."""
-    files = _open_alike([file.open() for file in remote], pre_buffer=True)
-    return None if files is None else RemoteStore(remote, files)
-
-
-def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        files = [pq.ParquetFile(source, pre_buffer=pre_buffer) for source in sources]
-    except (pa.ArrowException, OSError):
-        return None
-    alike = all(file.schema_arrow == files[0].schema_arrow and file.metadata.num_rows for file in files)
-    return files if files and alike else None
-
-
-class ParquetStore:
-    """Rows of Parquet files of one schema, in the order of the files; memory holds a batch at a time."""
-
-    def __init__(self, paths: Sequence[PurePath], files: Sequence[Any]) -> None:
-        self.paths = paths
-        self.files = files
-        self.schema = files[0].schema_arrow
-        self.rows = sum(file.metadata.num_rows for file in files)
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """All rows of some columns."""
-        import pyarrow as pa
-
-        with self._readable():
-            tables = [file.read(columns=list(names)) for file in self.files]
-        return pa.concat_tables(tables).select(list(names))
-
-    def head(self, rows: int) -> pa.Table:
-        """The first rows."""
-        import pyarrow as pa
-
-        with self._readable():
-            return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
-
-    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
-        """Row groups of ordinary size, and large ones in pieces; those outside of the stretch are not read."""
-        wanted = range(self.rows) if rows is None else rows
-        start = 0
-        for file in self.files:
-            for number in range(file.metadata.num_row_groups):
-                size = file.metadata.row_group(number).num_rows
-                if start < wanted.stop and start + size > wanted.start:
-                    yield from _within(self._row_group(file, number, names), start, wanted)
-                start += size
-
-    def _row_group(self, file: Any, number: int, names: Sequence[str] | None) -> Iterator[pa.Table]:
-        import pyarrow as pa
-
-        with self._readable():
-            if file.metadata.row_group(number).num_rows <= WHOLE_GROUP:
-                yield file.read_row_group(number, names)
-            else:
-                for batch in file.iter_batches(BATCH, [number], names):
-                    yield pa.Table.from_batches([batch])
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        import pyarrow as pa
-
-        try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{', '.join(path.name for path in self.paths)} cannot be read: {str(error).splitlines()[0]}",
-                expected="whole Parquet files",
-                try_next="make the damaged file again",
-            ) from error
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the files' bytes, one after the other."""
-        with self._readable():
-            return file_fingerprint([Path(path) for path in self.paths])
-
-
-class RemoteStore(ParquetStore):
-    """The same for files in some storage, of which only the columns that are asked for are read."""
-
-    def __init__(self, remote: Sequence[RemoteFile], files: Sequence[Any]) -> None:
-        super().__init__([PurePosixPath(file.path) for file in remote], files)
-        self.remote = remote
-
-    def fingerprint(self) -> str:
-        """SHA-256 of what the storage says of the files: hashing their bytes would be reading all of them."""
-        with self._readable():
-            versions = "\n".join(file.version() for file in self.remote)
-        return f"storage:{hashlib.sha256(versions.encode()).hexdigest()}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 AHEAD = 3
+MOST_THREADS = 4
+"""Each has a batch of rows in memory."""
 ARROW_SCHEMA = b"ARROW:schema"
 SAMPLE = 20_000
 SMALLER = 0.9
@@ -65,7 +70,8 @@ class ParquetStream:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.concat_tables([empty_table(self._schema), *self._waiting]).replace_schema_metadata()
+        waiting = [table for table in self._waiting if table.num_rows] or [empty_table(self._schema)]
+        table = pa.concat_tables(waiting).replace_schema_metadata()
         if self._writer is None:
             self._writer = pq.ParquetWriter(
                 self._path,
@@ -124,6 +130,23 @@ def _column_sizes(sample: pa.Table, use_dictionary: bool) -> dict[str, int]:
         for column in (group.column(i) for i in range(group.num_columns)):
             sizes[column.path_in_schema] = sizes.get(column.path_in_schema, 0) + column.total_compressed_size
     return sizes
+
+
+def in_order(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """What the jobs give, in their order; threads do them, some ahead. Their errors come out here."""
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
+    begun: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, "curate-read") as pool:
+        try:
+            for job in read_ahead(jobs):
+                begun.append(pool.submit(job))
+                if len(begun) >= AHEAD * threads:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for waiting in begun:
+                waiting.cancel()
 
 
 def read_ahead(items: Iterable[T]) -> Iterator[T]:

@@ -19,7 +19,7 @@ from curate.errors import OutputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROW_GROUP = 100_000
+ROW_GROUP = 96 * 1024
 
 
 @contextmanager

@@ -31,13 +31,17 @@ class MixSample:
         self._columns = columns_read(self.fields, data.schema.names)
         self._parts: list[pa.Table] = []
 
-    def add(self, batch: pa.Table, start: int) -> None:
-        """Take from the batch whose first row is row `start` of the table."""
+    def of(self, batch: pa.Table, start: int) -> pa.Table:
+        """What to gather of the batch whose first row is row `start` of the table."""
         import numpy as np
 
         rows = np.arange(-start % self.stride, batch.num_rows, self.stride)
         part = batch.select(self._columns)
-        self._parts.append(part if self.stride == 1 else part.take(as_indices(rows)))
+        return part if self.stride == 1 else part.take(as_indices(rows))
+
+    def add(self, part: pa.Table) -> None:
+        """Gather what `of` took from the next batch."""
+        self._parts.append(part)
 
     def table(self) -> pa.Table:
         """The rows gathered."""
@@ -49,7 +53,7 @@ class MixSample:
 def sample(data: ScoredRows) -> MixSample:
     """Gather from the table by reading the two columns."""
     gathered = MixSample(data)
-    gathered.add(data.table_of(gathered.fields), 0)
+    gathered.add(gathered.of(data.table_of(gathered.fields), 0))
     return gathered
 
 

@@ -32,7 +32,9 @@ class Pool:
         return self.reasons == 0
 
     def __len__(self) -> int:
-        return int((self.reasons == 0).sum())
+        import numpy as np
+
+        return int(np.count_nonzero(self.reasons == 0))
 
     def leave_out(self, rows: NDArray[np.bool_], why: str) -> int:
         """Take rows out of the pool, those that are still in; how many that were."""
@@ -44,14 +46,16 @@ class Pool:
         if rows.any():
             self.reasons[rows] = self.labels.index(why)
             self.scores = np.where(rows, np.nan, self.scores)  # a copy: the ranking keeps its scores
-        return int(rows.sum())
+        return int(np.count_nonzero(rows))
 
     def left_out(self) -> dict[str, int]:
         """How many rows are out, by reason."""
         import numpy as np
 
-        counts = np.bincount(self.reasons, minlength=len(self.labels))
-        return {why: int(n) for why, n in zip(self.labels, counts, strict=True) if why and n}
+        counts = {
+            why: int(np.count_nonzero(self.reasons == number)) for number, why in enumerate(self.labels) if number
+        }
+        return {why: n for why, n in counts.items() if n}
 
 
 def make_pool(scores: NDArray[np.float64], outside: Sequence[tuple[NDArray[np.bool_], str]], missing: Missing) -> Pool:
@@ -69,7 +73,7 @@ def make_pool(scores: NDArray[np.float64], outside: Sequence[tuple[NDArray[np.bo
     if not before:
         raise SelectionError("No row is left to choose from.", expected="conditions that some row meets")
     unmeasured = np.isnan(scores) & pool.mask
-    pool.unmeasured = int(unmeasured.sum())
+    pool.unmeasured = int(np.count_nonzero(unmeasured))
     if pool.unmeasured == before:
         raise SelectionError(
             "All scores are null: there is nothing to rank.",

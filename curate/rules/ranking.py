@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from curate import selection
 from curate.datasets.arrow import empty_table
 from curate.datasets.columns import listed
 from curate.datasets.rows import ScoredRows
+from curate.datasets.stores import Read
+from curate.datasets.stream import in_order
 from curate.errors import ColumnError
 from curate.hashing import keyed
 from curate.rules.values import as_float, as_ranked
@@ -70,10 +72,14 @@ def _floats(data: ScoredRows, column: str) -> NDArray[np.float64]:
     """A float64 column read batch by batch, so that it is in memory once. (N,)"""
     import numpy as np
 
-    values, start = np.empty(len(data)), 0
-    for batch in data.store.batches([column]):
-        values[start : start + batch.num_rows] = as_float(batch[column])
-        start += batch.num_rows
+    values = np.empty(len(data))
+
+    def fill(read: Read) -> None:
+        batch = read.table()
+        values[read.start : read.start + batch.num_rows] = as_float(batch[column])
+
+    for _ in in_order(partial(fill, read) for read in data.store.reads([column])):
+        pass
     return values
 
 

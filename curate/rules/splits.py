@@ -72,10 +72,12 @@ class Split:
 
     def summary(self) -> dict[str, Any]:
         """What goes into the manifest and into `--json`."""
+        import numpy as np
+
         return {
             "split": self.name,
             "asked": self.asked,
-            "rows": int(self.mask.sum()),
+            "rows": int(np.count_nonzero(self.mask)),
             "cut": None if self.cut is None else asdict(self.cut),
             "use": self.use,
             "order": self.order,

@@ -15,12 +15,11 @@ from curate.datasets.batch_ids import (
     cell_texts,
     check_key_column,
     content_hashes,
-    hex_ids,
     joined_answers,
     number_ids,
 )
 from curate.datasets.columns import Columns
-from curate.datasets.ids import ANSWER_END, content_id, number_repeats
+from curate.datasets.ids import ANSWER_END, content_ids, hex_ids, in_utf8, number_repeats
 from curate.datasets.repeats import Repeats
 from curate.errors import ColumnError
 
@@ -38,22 +37,18 @@ CELLS = st.one_of(
 )
 
 
-def in_utf8(texts: list[str]) -> list[bytes]:
-    return [text.encode("utf-8", "surrogatepass") for text in texts]
-
-
 @given(CELLS, st.integers(0, 2))
 def test_texts_and_answers_of_a_column_are_those_of_its_cells(cells: list[Any], skipped: int) -> None:
     column = pa.chunked_array([pa.array(cells)])[min(skipped, len(cells) - 1) :]
     values = column.to_pylist()
-    assert cell_texts(column).to_pylist() == in_utf8([answer_text(value) for value in values])
-    assert joined_answers(column).to_pylist() == in_utf8([ANSWER_END.join(parse_answers(v)) for v in values])
+    assert cell_texts(column).to_pylist() == [in_utf8(answer_text(value)) for value in values]
+    assert joined_answers(column).to_pylist() == [in_utf8(ANSWER_END.join(parse_answers(v))) for v in values]
 
 
 def test_an_answer_that_is_no_unicode_still_has_an_id() -> None:
     batch = pa.table({"q": ["?"], "a": ['["\\ud800"]']})
     hashes = content_hashes(batch, Columns("q", "a"), list)
-    assert hex_ids(hashes).to_pylist() == [content_id("?", ["\ud800"], None)]
+    assert hex_ids(hashes).to_pylist() == content_ids([("?", ["\ud800"], None)])
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, st.none() | TEXTS), min_size=1, max_size=8))
@@ -62,7 +57,7 @@ def test_ids_of_a_table_are_those_of_its_examples(rows: list[tuple[str, str, str
     questions, answers, subjects = (list(column) for column in zip(*rows, strict=True))
     batch = pa.table({"q": questions, "a": answers, "s": pa.array(subjects, pa.string())})
     made = hex_ids(content_hashes(batch, Columns("q", "a", "s"), list)).to_pylist()
-    assert made == [content_id(answer_text(q), parse_answers(a), answer_text(s) or None) for q, a, s in rows]
+    assert made == content_ids((answer_text(q), parse_answers(a), answer_text(s) or None) for q, a, s in rows)
 
 
 # The first bits decide what is looked up, so some hashes share them and are not equal.

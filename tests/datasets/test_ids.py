@@ -2,20 +2,29 @@ from __future__ import annotations
 
 import pytest
 
-from curate.datasets.ids import check_key, content_id, number_repeats
+from curate.datasets.ids import check_key, content_ids, number_repeats
 from curate.errors import ColumnError
 
 
 def test_an_id_depends_on_question_answers_and_subject_only() -> None:
-    same = content_id("Who?", ["a", "b"], "s")
-    assert same == content_id("Who?", ["a", "b"], "s")
-    others = [content_id("Who", ["a", "b"], "s"), content_id("Who?", ["a"], "s"), content_id("Who?", ["a", "b"], None)]
-    assert same not in others
+    contents = [
+        ("Who?", ["a", "b"], "s"),
+        ("Who?", ["a", "b"], "s"),
+        ("Who", ["a", "b"], "s"),
+        ("Who?", ["a"], "s"),
+        ("Who?", ["ab"], "s"),
+        ("Who?", ["a", "b"], None),
+    ]
+    same, again, *others = content_ids(contents)
+    assert same == again
+    assert len({same, *others}) == 5
     assert len(same) == 16
 
 
 def test_the_id_of_an_example_never_changes_between_versions() -> None:
-    assert content_id("What is George Rankin's occupation?", ["politician"], "George Rankin") == "5a330f40e9b71bbe"
+    assert content_ids([("What is George Rankin's occupation?", ["politician"], "George Rankin")]) == [
+        "19894a60af219776"
+    ]
 
 
 def test_exact_repeats_are_numbered() -> None:

@@ -1,0 +1,209 @@
+"""Where the rows of a scored table lie: Parquet files, on this machine or in some storage, or memory."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from curate.datasets.remote import RemoteFile, is_url, open_remote
+from curate.datasets.sources import file_fingerprint, find_files
+from curate.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH = 100_000
+"""Rows in a batch of the stream; a row group of at most WHOLE_GROUP rows is one batch."""
+
+WHOLE_GROUP = 250_000
+
+
+@dataclass(frozen=True)
+class Read:
+    """A batch of rows to be read: `table()` gives it, its first row is row `start` of the whole."""
+
+    start: int
+    table: Callable[[], pa.Table]
+
+
+class Store(ABC):
+    """Where the rows lie."""
+
+    schema: pa.Schema
+    rows: int
+
+    @abstractmethod
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+
+    @abstractmethod
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
+
+    @abstractmethod
+    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+        """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever the content does."""
+
+    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
+        """The same rows, one read after the other."""
+        return (read.table() for read in self.reads(names, rows))
+
+
+def open_store(name: str) -> Store | None:
+    """Parquet files by their names or URL, left where they are; None for anything that has to be read first."""
+    if is_url(name):
+        files = open_remote(name)
+        return None if files is None else open_remote_parquet(files)
+    paths = [] if name == "-" else find_files(name)
+    return open_parquet(paths) if all(path.suffix.lower() == ".parquet" for path in paths) else None
+
+
+class MemoryStore(Store):
+    """Rows of an Arrow table."""
+
+    def __init__(self, table: pa.Table, fingerprint: str) -> None:
+        self.table = table
+        self.schema = table.schema
+        self.rows = int(table.num_rows)
+        self._fingerprint = fingerprint
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+        return self.table.select(list(names))
+
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
+        return self.table.slice(0, rows)
+
+    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+        """Slices of the table."""
+        table = self.table if names is None else self.columns(names)
+        wanted = range(self.rows) if rows is None else rows
+        for start in wanted[::BATCH]:
+            yield Read(start, partial(table.slice, start, min(BATCH, wanted.stop - start)))
+
+    def fingerprint(self) -> str:
+        """The one the table was read with."""
+        return self._fingerprint
+
+
+def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
+    """Files that are Parquet, have rows and one schema; None if anything else, which `read` can read or explain."""
+    files = _open_alike(paths, pre_buffer=False)  # pre-buffering reads slower here
+    return None if files is None else ParquetStore(paths, files)
+
+
+def open_remote_parquet(remote: Sequence[RemoteFile]) -> RemoteStore | None:
+    """The same for files in some storage."""
+    files = _open_alike([file.open() for file in remote], pre_buffer=True)
+    return None if files is None else RemoteStore(remote, files)
+
+
+def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        files = [pq.ParquetFile(source, pre_buffer=pre_buffer) for source in sources]
+    except (pa.ArrowException, OSError):
+        return None
+    alike = all(file.schema_arrow == files[0].schema_arrow and file.metadata.num_rows for file in files)
+    return files if files and alike else None
+
+
+class ParquetStore(Store):
+    """Rows of Parquet files of one schema, in the order of the files; memory holds a batch at a time."""
+
+    def __init__(self, paths: Sequence[PurePath], files: Sequence[Any]) -> None:
+        self.paths = paths
+        self.files = files
+        self.schema = files[0].schema_arrow
+        self.rows = sum(file.metadata.num_rows for file in files)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+        import pyarrow as pa
+
+        with self._readable():
+            tables = [file.read(columns=list(names)) for file in self.files]
+        return pa.concat_tables(tables).select(list(names))
+
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
+        import pyarrow as pa
+
+        with self._readable():
+            return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
+
+    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+        """Row groups of ordinary size, and large ones in pieces; those outside of the stretch are not read."""
+        wanted = range(self.rows) if rows is None else rows
+        start = 0
+        for file in self.files:
+            for number in range(file.metadata.num_row_groups):
+                size = file.metadata.row_group(number).num_rows
+                part = range(max(wanted.start - start, 0), min(wanted.stop - start, size))
+                if part and size <= WHOLE_GROUP:
+                    yield Read(start + part.start, partial(self._row_group, file, number, names, part))
+                elif part:
+                    yield from self._pieces(file, number, names, part, start)
+                start += size
+
+    def _row_group(self, file: Any, number: int, names: Sequence[str] | None, part: range) -> pa.Table:
+        with self._readable():
+            return file.read_row_group(number, names, use_threads=False).slice(part.start, len(part))
+
+    def _pieces(self, file: Any, number: int, names: Sequence[str] | None, part: range, start: int) -> Iterator[Read]:
+        """A part of a row group that is too large for memory: already read, since its batches have an order."""
+        import pyarrow as pa
+
+        done = 0
+        with self._readable():
+            for batch in file.iter_batches(BATCH, [number], names):
+                first, last = max(part.start - done, 0), min(part.stop - done, batch.num_rows)
+                if first < last:
+                    piece = pa.Table.from_batches([batch]).slice(first, last - first)
+                    yield Read(start + done + first, partial(piece.slice, 0))
+                done += batch.num_rows
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{', '.join(path.name for path in self.paths)} cannot be read: {str(error).splitlines()[0]}",
+                expected="whole Parquet files",
+                try_next="make the damaged file again",
+            ) from error
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the files' bytes, one after the other."""
+        with self._readable():
+            return file_fingerprint([Path(path) for path in self.paths])
+
+
+class RemoteStore(ParquetStore):
+    """The same for files in some storage, of which only the columns that are asked for are read."""
+
+    def __init__(self, remote: Sequence[RemoteFile], files: Sequence[Any]) -> None:
+        super().__init__([PurePosixPath(file.path) for file in remote], files)
+        self.remote = remote
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the storage says of the files: hashing their bytes would be reading all of them."""
+        with self._readable():
+            versions = "\n".join(file.version() for file in self.remote)
+        return f"storage:{hashlib.sha256(versions.encode()).hexdigest()}"
