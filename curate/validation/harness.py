@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
+import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -121,13 +122,21 @@ def _named(path: str, text: str) -> str:
     return name[1]
 
 
-def _silence() -> ExitStack:
-    """While it lasts, lm-eval's progress bars and remarks go nowhere; its errors are raised all the same."""
-    quiet = ExitStack()
-    for redirect in (redirect_stderr, redirect_stdout):
-        quiet.enter_context(redirect(io.StringIO()))
-    for name in ("lm_eval", "datasets"):
-        logger = logging.getLogger(name)
-        quiet.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.ERROR)
-    return quiet
+@contextmanager
+def _silence() -> Iterator[None]:
+    """While it lasts, lm-eval's progress bars and remarks go nowhere; its errors are raised all the same.
+
+    The file descriptor too: lm-eval asks git for its version, and git complains where there is no repository.
+    """
+    sys.stderr.flush()
+    with Path(os.devnull).open("w") as nowhere, ExitStack() as undo:
+        undo.callback(os.close, kept := os.dup(2))
+        undo.callback(os.dup2, kept, 2)
+        os.dup2(nowhere.fileno(), 2)
+        undo.enter_context(redirect_stderr(nowhere))
+        undo.enter_context(redirect_stdout(nowhere))
+        for name in ("lm_eval", "datasets"):
+            logger = logging.getLogger(name)
+            undo.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield
