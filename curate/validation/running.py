@@ -111,10 +111,7 @@ class Runner:
             run = self._trained(name, arm, config, seed, key)
         else:
             run = _read(kept)
-            self.say(f"{name}: done earlier")
-            if self._unasked(key):
-                with self._again(name, arm, config, run, key):
-                    self._ask_tasks(name, key)
+            self._ask_more(name, arm, config, run, key)
         self.parts.drop_checkpoints(key)
         return self._with_tasks(run, key)
 
@@ -127,14 +124,21 @@ class Runner:
             self._ask_tasks(name, key)
         return run
 
-    def _again(self, name: str, arm: Arm, config: FinetuneConfig, run: Run, key: str) -> AbstractContextManager[Any]:
-        """The finetuned model once more: with the adapter that was saved; where there is none, by training again."""
+    def _ask_more(self, name: str, arm: Arm, config: FinetuneConfig, run: Run, key: str) -> None:
+        """Ask a finished run the tasks it was not asked: with its saved adapter, or else by training again."""
         folder = self._adapter(arm.name, run.seed)
-        if run.adapter is not None and by_first(lambda: adapter_fingerprint(folder)) == run.adapter:
-            return reloaded(self.loaded, config, folder)
-        kept = "of all weights nothing is kept" if run.adapter is None else f"its adapter is not in {folder} any more"
-        self.say(f"{name}: {kept}; finetuning again for --lm-eval")
-        return self._finetuned(arm, config, run.seed, key)
+        there = run.adapter is not None and by_first(lambda: adapter_fingerprint(folder)) == run.adapter
+        lost = "" if there or run.adapter is None else f"; its adapter is no longer in {folder}"
+        self.say(f"{name}: done earlier{lost}")
+        if not self._unasked(key):
+            return
+        if there:
+            again: AbstractContextManager[Any] = reloaded(self.loaded, config, folder)
+        else:
+            self.say(f"{name}: nothing of its weights is kept; finetuning again for --lm-eval")
+            again = self._finetuned(arm, config, run.seed, key)
+        with again:
+            self._ask_tasks(name, key)
 
     def _asked(self, arm: Arm, config: FinetuneConfig, seed: int, result: Finetuned) -> Run:
         folder = self._adapter(arm.name, seed)

@@ -10,6 +10,7 @@ import pytest
 import curate
 from curate.errors import DataError
 from curate.validation.arms import read_arms
+from curate.validation.testset import count_leakage, make_test_set
 
 
 @pytest.fixture
@@ -34,3 +35,10 @@ def test_one_file_named_twice_is_refused(files: list[Path]) -> None:
     ):
         with pytest.raises(DataError, match=r"top\.parquet is named twice"):
             read_arms(twice)
+
+
+def test_a_question_is_shared_whatever_its_capitals_and_spaces(films: list[dict[str, Any]]) -> None:
+    written = [{**films[0], "question": "WHO directed  Alien? ", "subject": "alien"}]
+    test = make_test_set(curate.read(written))
+    arms = read_arms({"top": films, "bottom": films[1:4]})
+    assert count_leakage(arms, test) == {"top": {"question": 1, "subject": 1}, "bottom": {"question": 0, "subject": 1}}

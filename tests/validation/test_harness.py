@@ -24,6 +24,7 @@ CONFIG = FinetuneConfig(learning_rate=2e-2, max_steps=25, batch_size=4, held_out
 COLOURS = [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]
 QUESTIONS = [{"question": f"What is the colour of {name}?", "answer": colour} for name, colour in COLOURS]
 DONE = "top, seed 0: done earlier"
+AGAIN = "top, seed 0: nothing of its weights is kept; finetuning again for --lm-eval"
 TASK = r"""
 task: colours
 dataset_path: json
@@ -91,9 +92,8 @@ def test_a_task_added_later_is_asked_of_the_saved_adapter_and_trains_only_where_
     pytest.importorskip("lm_eval")
     other = tmp_path / "colours-again.yaml"
     other.write_text(task.read_text().replace("task: colours", "task: colours-again"))
-    monkeypatch.setattr(
-        "curate.validation.validate.write_run", lambda *given: None
-    )  # the slowest part of so small a run
+    # Writing the run is the slowest part of so small a one.
+    monkeypatch.setattr("curate.validation.validate.write_run", lambda *given: None)
     trained: list[int] = []
     said: list[str] = []
     real = finetune.train
@@ -123,11 +123,11 @@ def test_a_task_added_later_is_asked_of_the_saved_adapter_and_trains_only_where_
 
     (tmp_path / "run" / "adapters" / "top" / "seed-0" / "adapter_model.safetensors").unlink()
     assert [row["value"] for row in run(task, other)["lm_eval"]] == [0, 0, 1, 1]
-    assert len(trained) == 1 and "its adapter is not in" in said[2]
+    assert len(trained) == 1 and "its adapter is no longer in" in said[1] and said[2] == AGAIN
 
     run(method="full")
     assert [row["value"] for row in run(other, method="full")["lm_eval"]] == [0, 1]
-    assert len(trained) == 1 and "of all weights nothing is kept; finetuning again for --lm-eval" in said[1]
+    assert len(trained) == 1 and said[:2] == [DONE, AGAIN]
     assert not list((tmp_path / "run" / ".parts").glob("*/")), "its checkpoints are dropped again"
 
 
