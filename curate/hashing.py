@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-CHUNK = 32_768
+CHUNK = 16_384
 """Rows hashed at a time, so that what is in work fits the processor's cache."""
 
 
@@ -56,12 +56,12 @@ def _hash_array(array: Any) -> NDArray[np.uint64]:
     starts, lengths = offsets[:-1] - first, np.diff(offsets)
     hashes = _mixed(lengths.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
     whole = int(lengths.min()) // 8 * 8  # bytes in words that every text fills
+    masks = np.array([(1 << 8 * own) - 1 for own in range(9)], dtype=np.uint64)  # the rest of a word is the next text's
     for done in range(0, whole, 8):
         hashes = _mixed(hashes ^ words[starts + done])
     for done in range(whole, int(lengths.max()), 8):
         rows = np.flatnonzero(lengths > done)
-        over = 8 - np.minimum(lengths[rows] - done, 8)  # bytes of the word that belong to the next text
-        word = words[starts[rows] + done] & (np.uint64(0xFFFFFFFFFFFFFFFF) >> (8 * over).astype(np.uint64))
+        word = words[starts[rows] + done] & masks[np.minimum(lengths[rows] - done, 8)]
         hashes[rows] = _mixed(hashes[rows] ^ word)
     return hashes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,7 @@ def _write_splits(
                 ordered[name].append(part) if name in ordered else streams[name].write(part)
             if progress:
                 progress("select", done, len(chosen.data))
+        explanation = stack.enter_context(ThreadPoolExecutor(1, "curate-explain")).submit(explain, chosen, sample)
         for name, tables in ordered.items():
             streams[name].write(_arranged(chosen, name, tables))
         for name, stream in streams.items():
@@ -111,7 +113,7 @@ def _write_splits(
             stream.close(manifests[name])
     for name, path in paths.items():
         write_json(manifests[name], manifest_path(path))
-    chosen.__dict__["explanation"] = explain(chosen, sample)  # what the cached property would read again
+    chosen.__dict__["explanation"] = explanation.result()  # what the cached property would read again
 
 
 def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Table, dict[str, pa.Table]]:

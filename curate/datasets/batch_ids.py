@@ -64,6 +64,9 @@ def joined_answers(column: Any) -> pa.Array:
         return cell_texts(array)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         texts = cell_texts(array)
+        content = bytes(texts.buffers()[-1] or b"")
+        if b"[" not in content and b"|" not in content:
+            return texts
         listed = pc.or_(pc.starts_with(texts, b"["), pc.match_substring(texts, b"|"))
         spelled = [ANSWER_END.join(parse_answers(text)) for text in array.filter(listed).to_pylist()]
         return pc.replace_with_mask(texts, listed, _binary(spelled)) if spelled else texts

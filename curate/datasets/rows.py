@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.datasets.answers import Spelling, choice_spelling
 from curate.datasets.arrow import as_indices, empty_table, encode
@@ -18,8 +18,8 @@ from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import COLUMN_ARGUMENTS, QATable, manifest_in, read, remembered_columns
 from curate.datasets.recognise import FIRST_ROWS, recognise
 from curate.datasets.sources import Source
-from curate.datasets.stores import MemoryStore, Store, open_store
-from curate.datasets.stream import read_ahead
+from curate.datasets.stores import MemoryStore, Read, Store, open_store
+from curate.datasets.stream import in_order
 from curate.hashing import hash_texts
 from curate.records import Example
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ class ScoredRows:
 
         if name not in self.schema.names or pa.types.is_nested(self.schema.field(name).type):
             return self.column(name)
-        parts = [encode(batch[name]) for batch in self.store.batches([name])]
-        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+        return pa.chunked_array([chunk for part in self._mapped(name, encode) for chunk in part.chunks])
+
+    def _mapped(self, name: str, work: Callable[[pa.ChunkedArray], T]) -> Iterator[T]:
+        """What becomes of a column, batch by batch; threads do it."""
+        return in_order(partial(_work_on, work, read, name) for read in self.store.reads([name]))
 
     def table_of(self, fields: Sequence[str]) -> pa.Table:
         """All rows of the columns that some fields read."""
@@ -120,8 +126,7 @@ class ScoredRows:
         import numpy as np
 
         if ID_COLUMN in self.schema.names:
-            parts = read_ahead(self.store.batches([ID_COLUMN]))
-            return np.concatenate([hash_texts(batch[ID_COLUMN]) for batch in parts])
+            return np.concatenate(list(self._mapped(ID_COLUMN, hash_texts)))
         table = self.table_of(self.roles.fields())
         return hash_texts(QATable(Source(table, self.name, "", self.restore), self.roles).ids)
 
@@ -152,3 +157,7 @@ def _columns(store: Store, name: str, settings: Mapping[str, str | None]) -> Col
     if remembered and not any(settings.values()):
         return remembered
     return recognise(store.head(FIRST_ROWS), asked, name, settings.get("preset"), remembered)
+
+
+def _work_on(work: Callable[[pa.ChunkedArray], T], read: Read, name: str) -> T:
+    return work(read.table()[name])

@@ -34,7 +34,7 @@ class Pool:
     def __len__(self) -> int:
         import numpy as np
 
-        return int(np.count_nonzero(self.reasons == 0))
+        return len(self.reasons) - int(np.count_nonzero(self.reasons))
 
     def leave_out(self, rows: NDArray[np.bool_], why: str) -> int:
         """Take rows out of the pool, those that are still in; how many that were."""
