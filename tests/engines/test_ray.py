@@ -106,11 +106,14 @@ def test_data_named_by_a_relative_glob_is_read_where_the_command_is_typed(
     assert found.names == ["base", "top-1"]
 
 
-def test_a_part_that_fails_is_named_and_ends_the_others(cluster: Any) -> None:
+def test_a_part_that_fails_is_named_and_ends_the_others(cluster: Any, tmp_path: Path) -> None:
     def work(given: None, part: Part, cpus: int) -> None:
-        if part.arm == "top":
-            raise ModelError("There is no model.", "a model")
-        time.sleep(600)
+        while part.arm == "bottom":
+            (tmp_path / "begun").touch()
+            time.sleep(0.05)
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        raise ModelError("There is no model.", "a model")
 
     task, parts = ray.remote(work), [Part("bottom", seed=0), Part("top", seed=1), Part("whole", seed=0)]
     with pytest.raises(ModelError, match="top, seed 1: There is no model") as error:
