@@ -33,6 +33,7 @@ from loss_vs_lm_eval import make_model
 
 import curate
 from curate.datasets.read import read
+from curate.lm.folding import folded
 from curate.lm.greedy import MAX_NEW_TOKENS, greedy_answers
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
@@ -43,7 +44,7 @@ from curate.validation.config import FinetuneConfig
 from curate.validation.finetune import finetuned
 
 WORLD = Path(curate.__file__).parent / "world"
-CASES = (("world", 1000, 600), ("3M", 1000, 600), ("34M", 160, 100))
+CASES = (("world", 1000, 600), ("3M", 1000, 600), ("34M", 160, 300))
 """Model, examples it is finetuned on, questions it is asked."""
 CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=16, epochs=2, held_out=0)
 SHOTS = 5
@@ -153,7 +154,11 @@ def harness_answers(loaded: LoadedModel, batch_size: int) -> Callable[[Sequence[
 
 
 def compare_answers(loaded: LoadedModel, prompts: Sequence[str], rounds: int) -> dict[str, Any]:
-    runs: dict[str, Callable[[Sequence[str]], list[str]]] = {"curate": lambda asked: greedy_answers(loaded, asked)}
+    def ours(prompts: Sequence[str]) -> list[str]:
+        with folded(loaded):  # as evaluation does
+            return greedy_answers(loaded, prompts)
+
+    runs: dict[str, Callable[[Sequence[str]], list[str]]] = {"curate": ours}
     runs |= {f"lm_eval_{size}": harness_answers(loaded, size) for size in HARNESS_BATCHES}
     seconds = dict.fromkeys(runs, float("inf"))
     said: dict[str, list[str]] = {}

@@ -87,7 +87,8 @@ def batch_nats(loaded: LoadedModel, packs: Sequence[Pack], items: Sequence[Encod
     places = sorted({place for place, _, _ in wanted})
     rank = {place: n for n, place in enumerate(places)}
     with torch.inference_mode():
-        log_p = torch.log_softmax(_logits(loaded, packs, torch.tensor(places), cache).float(), dim=-1)  # (P, V)
+        logits = pack_logits(loaded, packs, torch.tensor(places), memory_of(cache, len(packs)) if cache else None)
+        log_p = torch.log_softmax(logits.float(), dim=-1)  # (P, V)
         chosen = log_p[[rank[place] for place, _, _ in wanted], [token for _, token, _ in wanted]].tolist()
     nats: dict[int, float] = {}
     for (_, _, i), value in zip(wanted, chosen, strict=True):
@@ -96,14 +97,22 @@ def batch_nats(loaded: LoadedModel, packs: Sequence[Pack], items: Sequence[Encod
     return nats
 
 
-def _logits(loaded: LoadedModel, packs: Sequence[Pack], places: torch.Tensor, cache: Cache) -> torch.Tensor:
-    """Logits (P, V) at places of the flattened batch."""
+def memory_of(cache: Cache, rows: int) -> Any:
+    """A `DynamicCache` in which every one of some rows has the same beginning."""
     from transformers import DynamicCache
 
+    return DynamicCache([(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in cache])
+
+
+def pack_logits(loaded: LoadedModel, packs: Sequence[Pack], places: torch.Tensor, memory: Any) -> torch.Tensor:
+    """Logits (P, V) at places of the flattened batch.
+
+    `memory` is what the packs stand on, and keeps their keys and values; None if they stand on nothing and nothing is
+    to be kept.
+    """
     inputs: dict[str, Any] = {"input_ids": _padded([pack.ids for pack in packs]).to(loaded.device), "use_cache": False}
-    if cache:
-        shared = [(k.expand(len(packs), -1, -1, -1), v.expand(len(packs), -1, -1, -1)) for k, v in cache]
-        inputs |= {"past_key_values": DynamicCache(shared), "use_cache": True}
+    if memory is not None:
+        inputs |= {"past_key_values": memory, "use_cache": True}
     # Single texts need no mask: padding is on the right, where a causal model never looks.
     if not all(pack.is_one_text for pack in packs):
         inputs["position_ids"] = _padded([pack.positions for pack in packs]).to(loaded.device)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.lm.answer_loss import smaller_budget
-from curate.lm.batching import Group, Row, make_groups, rows_that_fit
+from curate.lm.answer_loss import DEFAULT_PACK, PACKS, smaller_budget
+from curate.lm.batching import CACHED_PER_BUDGET, Group, Row, common, make_groups, rows_that_fit
 from curate.lm.encode import Encoded
-from curate.lm.forward import Cache, cache_of, can_share, reach
+from curate.lm.forward import Cache, cache_of, can_pack, can_share, reach
 from curate.lm.load import LoadedModel
+from curate.lm.prefill import Begun, next_logits, read_packed, read_padded
 
 if TYPE_CHECKING:
     import torch
 
 MAX_NEW_TOKENS = 10
-BUDGETS = {"cpu": 2048}
+BUDGETS = {"cpu": 4096}
 """Tokens a batch, by device, those still to come included."""
 DEFAULT_BUDGET = 8192
 LEFT_TO_SHRINK = 0.75
@@ -52,19 +52,16 @@ def _answers(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Indices of the prompts of a batch, and their new tokens."""
     ends = _line_ends(loaded)
+    longest_packed = reach(loaded) - max_new_tokens if len(ids) > 1 and can_pack(loaded) else 0
     for group in _groups(loaded, ids, max_new_tokens):
-        rows = sorted(group.rows, key=lambda row: -len(row.ids))
-        cache = cache_of(loaded, rows[0].ids[: group.shared]) if group.shared else []
+        packed = max(len(row.ids) for row in group.rows) <= longest_packed
+        rows = list(group.rows) if packed else sorted(group.rows, key=lambda row: -len(row.ids))
+        beginning = cache_of(loaded, rows[0].ids[: group.shared]) if group.shared else []
         start = 0
         while start < len(rows):
-            longest = len(rows[start].ids) + max_new_tokens
-            batch = rows[start : start + rows_that_fit(longest, group.shared, budget)]
-            own = [list(row.ids[group.shared :]) for row in batch]
+            batch = rows[start : start + _fitting(rows[start:], group.shared, max_new_tokens, budget, packed)]
             try:
-                if can_share(loaded):
-                    new = _with_cache(loaded, own, max_new_tokens, ends, cache)
-                else:
-                    new = _generated(loaded, own, max_new_tokens)
+                new = _batch_answers(loaded, batch, group.shared, beginning, packed, max_new_tokens, ends)
             except RuntimeError as error:
                 budget = smaller_budget(error, budget, len(batch))
                 continue
@@ -86,49 +83,63 @@ def _groups(loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens:
     ]
 
 
-def _with_cache(
+def _fitting(rows: Sequence[Row], shared: int, max_new_tokens: int, budget: int, packed: bool) -> int:
+    """How many of the next rows make a batch: by the tokens that are computed, and by those that are kept."""
+    if not packed:
+        return rows_that_fit(len(rows[0].ids) + max_new_tokens, shared, budget)
+    computed, longest = 0, 0
+    for count, (row, before) in enumerate(zip(rows, [None, *rows], strict=False)):
+        computed += len(row.ids) - max(shared, common(row.ids, before.ids) if before else 0) + max_new_tokens
+        longest = max(longest, len(row.ids) + max_new_tokens)
+        if count and (computed > budget or (count + 1) * longest > CACHED_PER_BUDGET * budget):
+            return count
+    return len(rows)
+
+
+def _batch_answers(
     loaded: LoadedModel,
-    prompts: Sequence[list[int]],
+    rows: Sequence[Row],
+    shared: int,
+    beginning: Cache,
+    packed: bool,
     max_new_tokens: int,
     ends: Callable[[int], bool],
-    shared: Cache,
 ) -> list[list[int]]:
-    """New tokens of each prompt after the shared beginning, the one that ends its line included."""
+    """New tokens of each row, the one that ends its line included."""
     import torch
-    from transformers import DynamicCache
 
-    ids, mask = _left_padded(loaded, prompts)
-    before = shared[0][0].shape[2] if shared else 0
-    positions = mask.cumsum(dim=1).sub(1).clamp(min=0) + before
-    mask = torch.nn.functional.pad(mask, (before, 0), value=1)
-    copies = [(k.expand(len(prompts), -1, -1, -1), v.expand(len(prompts), -1, -1, -1)) for k, v in shared]
-    cache: Any = DynamicCache(copies) if copies else DynamicCache(config=loaded.model.config)
-    accepted = inspect.signature(loaded.model.forward).parameters
-    last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-    new: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))  # whose row of the batch is whose
+    if not can_share(loaded):
+        return _generated(loaded, [list(row.ids) for row in rows], max_new_tokens)
     with torch.inference_mode():
-        for _ in range(max_new_tokens):
-            where = {"position_ids": positions} if "position_ids" in accepted else {}
-            output = loaded.model(
-                input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **where, **last
-            )
-            chosen = output.logits[:, -1].argmax(dim=-1)  # (B,)
-            for row, token in zip(rows, chosen.tolist(), strict=True):
-                if not (new[row] and ends(new[row][-1])):
-                    new[row].append(token)
-            going = [n for n, row in enumerate(rows) if not ends(new[row][-1])]
-            if not going:
-                break
-            if len(going) <= LEFT_TO_SHRINK * len(rows):
-                kept = torch.tensor(going, device=ids.device)
-                cache.batch_select_indices(kept)
-                chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-                rows = [rows[n] for n in going]
-            ids = chosen[:, None]
-            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-            positions = positions[:, -1:] + 1
-    return new
+        if packed:
+            begun = read_packed(loaded, rows, shared, beginning, PACKS.get(loaded.device.type, DEFAULT_PACK))
+        else:
+            begun = read_padded(loaded, rows, shared, beginning)
+        return _continued(loaded, begun, max_new_tokens, ends)
+
+
+def _continued(loaded: LoadedModel, begun: Begun, max_new_tokens: int, ends: Callable[[int], bool]) -> list[list[int]]:
+    """Greedy tokens from the first on, until a row's line ends; rows that have ended leave the batch."""
+    import torch
+
+    cache, mask, positions, rows = begun.cache, begun.mask, begun.positions, begun.order
+    new: list[list[int]] = [[] for _ in rows]
+    chosen = begun.logits.argmax(dim=-1)  # (B,)
+    while True:
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            if not (new[row] and ends(new[row][-1])):
+                new[row].append(token)
+        going = [n for n, row in enumerate(rows) if not ends(new[row][-1])]
+        if not going or len(new[rows[going[0]]]) == max_new_tokens:
+            return new
+        if len(going) <= LEFT_TO_SHRINK * len(rows):
+            kept = torch.tensor(going, device=chosen.device)
+            cache.batch_select_indices(kept)
+            chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
+            rows = [rows[n] for n in going]
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+        chosen = next_logits(loaded, chosen[:, None], mask, positions[:, None], cache).argmax(dim=-1)
+        positions = positions + 1
 
 
 def _generated(loaded: LoadedModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from curate.estimators.asking import Ask, ask
 from curate.lm.answer_loss import answer_losses
+from curate.lm.folding import folded
 from curate.lm.greedy import greedy_answers
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
@@ -36,8 +37,11 @@ def evaluate(
     """
     shots = shots or Shots(template)
     if template.multiple_choice:
-        return choose(loaded, [ask(example, template, shots, "first") for example in examples], examples)
-    said = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
+        asks = [ask(example, template, shots, "first") for example in examples]
+        with folded(loaded):
+            return choose(loaded, asks, examples)
+    with folded(loaded):
+        said = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
     return [mark(example, text) for example, text in zip(examples, said, strict=True)]
 
 

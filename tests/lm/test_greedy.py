@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from curate.errors import ModelError
 from curate.lm import greedy
+from curate.lm.batching import Row
 from curate.lm.forward import Cache
 from curate.lm.greedy import greedy_answers
 from curate.lm.load import LoadedModel, load_model
@@ -76,20 +78,37 @@ def test_a_beginning_that_prompts_share_changes_no_answer(
     assert bool(shared) == (kind not in ("mistral", "gemma", "mamba"))
 
 
+def tokens_read(loaded: LoadedModel, prompts: Sequence[str]) -> int:
+    """Tokens that go through the model while the prompts are answered, padding included."""
+    read: list[int] = []
+    count = loaded.model.get_input_embeddings().register_forward_hook(lambda *call: read.append(call[1][0].numel()))
+    greedy_answers(loaded, prompts, max_new_tokens=1)
+    count.remove()
+    return sum(read)
+
+
+def test_what_prompts_begin_with_is_read_once(loaded: LoadedModel) -> None:
+    stem, ends = DEFAULT.render_prompt("What is the colour of " * 4), ("Ann", "Bob", "Cy", "Dee")
+    once = tokens_read(loaded, [stem + ends[0], stem + ends[1]])
+    twice = tokens_read(loaded, [stem + end for end in ends])
+    each = len(loaded.tokenizer(stem)["input_ids"])
+    assert twice - once < each
+
+
 def test_when_memory_runs_out_the_batch_is_halved(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    real, sizes = greedy._with_cache, []
+    real, sizes = greedy._batch_answers, []
 
-    def short_of_memory(loaded: LoadedModel, prompts: list[list[int]], *rest: object) -> list[list[int]]:
-        sizes.append(len(prompts))
-        if len(prompts) > room:
+    def short_of_memory(loaded: LoadedModel, rows: list[Row], *rest: Any) -> list[list[int]]:
+        sizes.append(len(rows))
+        if len(rows) > room:
             raise torch.OutOfMemoryError("out of memory")
-        return real(loaded, prompts, *rest)  # type: ignore[arg-type]
+        return real(loaded, rows, *rest)
 
     prompts = [DEFAULT.render_prompt(question) for question in QUESTIONS]
     expected = greedy_answers(loaded, prompts)
-    monkeypatch.setattr(greedy, "_with_cache", short_of_memory)
+    monkeypatch.setattr(greedy, "_batch_answers", short_of_memory)
     room = 2
     assert greedy_answers(loaded, prompts, token_budget=300) == expected
     assert max(sizes) > 2 >= sizes[-1]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from curate.errors import ModelError, SettingError
+from curate.lm.folding import folded
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
@@ -52,6 +53,27 @@ def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: Lo
         save_adapter(result.model, tmp_path / "adapter")
     assert evaluate(loaded, EXAMPLES, DEFAULT) == before
     assert sorted(p.name for p in (tmp_path / "adapter").glob("*.safetensors")) == ["adapter_model.safetensors"]
+
+
+def test_adapters_become_part_of_the_weights_for_a_while_and_every_bit_comes_back(loaded: LoadedModel) -> None:
+    import torch
+
+    ids = torch.tensor([loaded.tokenizer(DEFAULT.ask(EXAMPLES[0]))["input_ids"]])
+
+    def logits() -> torch.Tensor:
+        with torch.inference_mode():
+            return loaded.model(ids).logits
+
+    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0):
+        before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
+        apart = logits()
+        with folded(loaded):
+            changed = [name for name, weight in loaded.model.state_dict().items() if not weight.equal(before[name])]
+            assert torch.allclose(logits(), apart, atol=1e-4)
+        assert changed
+        assert all("base_layer" in name for name in changed)
+        assert all(weight.equal(before[name]) for name, weight in loaded.model.state_dict().items())
+        assert logits().equal(apart)
 
 
 def test_a_saved_adapter_gives_the_same_answers_again(
