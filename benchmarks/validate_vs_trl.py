@@ -39,9 +39,9 @@ from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
 from curate.shots import Shots
+from curate.validation.batches import training_items
 from curate.validation.config import FinetuneConfig
 from curate.validation.finetune import finetuned
-from curate.validation.training import training_items
 
 WORLD = Path(curate.__file__).parent / "world"
 CASES = (("world", 1000, 600), ("3M", 1000, 600), ("34M", 160, 300))

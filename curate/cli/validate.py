@@ -29,6 +29,9 @@ def validate(
     epochs: Annotated[float, typer.Option(help="Passes over an arm, at most.")] = 5,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of --epochs.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,
+    held_out: Annotated[
+        float, typer.Option(help="Share of an arm that does not train but decides when to stop; 0: train to the end.")
+    ] = 0.1,
     patience: Annotated[int, typer.Option(min=1, help="Stop after this many epochs without a better one.")] = 3,
     method: Annotated[str, typer.Option(help="lora, full (all weights) or qlora (4-bit weights).")] = "lora",
     tune: Annotated[
@@ -73,8 +76,9 @@ def validate(
     """
     from curate.datasets.read import read
     from curate.validation.config import FinetuneConfig
+    from curate.validation.parts import check_run_folder
     from curate.validation.processes import is_first, leave
-    from curate.validation.validate import check_run_folder, plan
+    from curate.validation.validate import plan
     from curate.validation.validate import validate as run
 
     out = Output(json, quiet or not is_first())
@@ -87,20 +91,14 @@ def validate(
         epochs=epochs,
         max_steps=max_steps,
         batch_size=batch_size,
+        held_out=held_out,
         patience=patience,
         method=method,
     )
-    if dry_run and is_first():
-        check_run_folder(output)
-        content = plan(splits, test_set, by, config, seeds, limit, tune, template, base_shots)
-        rows = [[a["arm"], a["examples"], a["steps"]] for a in content["arms"]]
-        out.result(
-            {"dry_run": True, **content},
-            make_table(None, ["arm", "examples", "steps at most"], rows),
-            f"{content['trials']} trials, {content['finetunings']} finetunings, {content['answers']} answers",
-            f"would write {output}",
-        )
     if dry_run:
+        if is_first():
+            check_run_folder(output)
+            _show(out, plan(splits, test_set, by, config, seeds, limit, tune, template, base_shots), output)
         return
     result = run(
         splits,
@@ -132,6 +130,16 @@ def validate(
     out.result({"output": str(output), **summary}, *summary_tables(summary), str(output / "report.html"))
     for warning in result.warnings():
         out.note(f"Warning: {warning}")
+
+
+def _show(out: Output, plan: dict[str, Any], output: Path) -> None:
+    rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in plan["arms"]]
+    out.result(
+        {"dry_run": True, **plan},
+        make_table(None, ["arm", "examples", "steps at most"], rows),
+        f"{plan['trials']} trials, {plan['finetunings']} finetunings, {plan['answers']} answers",
+        f"would write {output}",
+    )
 
 
 def summary_tables(summary: dict[str, Any]) -> list[Any]:

@@ -40,4 +40,8 @@ def _adapted_layers(loaded: LoadedModel) -> list[Any]:
         return []
     from peft.tuners.lora import LoraLayer
 
-    return [module for module in loaded.model.modules() if isinstance(module, LoraLayer) and not module.merged]
+    layers: list[Any] = [
+        module for module in loaded.model.modules() if isinstance(module, LoraLayer) and not module.merged
+    ]
+    # Weights of 4 bits (QLoRA) would be rounded anew.
+    return layers if all(layer.get_base_layer().weight.is_floating_point() for layer in layers) else []

@@ -70,7 +70,7 @@ def load_model(
     Raises ModelError when there is no such model, it has no safetensors weights, or its tokenizer cannot tell
     character offsets. Code from the model's repository is never executed; pickle weights, which could carry some,
     are read only with `allow_pickle` (and then by torch's loader of plain tensors). `quantized` keeps the weights in
-    4 bits (NF4, as in QLoRA), which needs a GPU and bitsandbytes.
+    4 bits (NF4, as in QLoRA), which needs bitsandbytes.
     """
     name = str(model)
     if dtype not in DTYPES:
@@ -80,7 +80,7 @@ def load_model(
     _check_place(name)
     if folder.is_dir():
         _check_folder(folder, allow_pickle)
-    quantization = _four_bits(torch, dtype) if quantized else {}
+    quantization = _four_bits(torch, dtype, device) if quantized else {}
     source = _source(name, revision)
     tokenizer = _load_tokenizer(source, revision, name)
     try:
@@ -93,7 +93,7 @@ def load_model(
         )
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _refused(name, error) from error
-    loaded.eval() if quantized else _move(loaded, device, torch)
+    _with_gradients(loaded) if quantized else _move(loaded, device, torch)
     return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(name, source, loaded))
 
 
@@ -158,15 +158,13 @@ def _libraries() -> tuple[Any, Any]:
     return torch, transformers
 
 
-def _four_bits(torch: Any, dtype: str) -> dict[str, Any]:
+def _four_bits(torch: Any, dtype: str, device: str) -> dict[str, Any]:
     from importlib.util import find_spec
 
-    if not torch.cuda.is_available() or find_spec("bitsandbytes") is None:
-        missing = "the package bitsandbytes" if torch.cuda.is_available() else "a CUDA GPU"
+    if find_spec("bitsandbytes") is None:
         raise ModelError(
-            f"Weights of 4 bits (qlora) need {missing}, which is not here.",
-            expected="a CUDA GPU and bitsandbytes",
-            try_next="--method lora" if missing == "a CUDA GPU" else "pip install bitsandbytes",
+            "Weights of 4 bits (qlora) need the package bitsandbytes, which is not installed.",
+            try_next="pip install bitsandbytes, or --method lora",
         )
     from transformers import BitsAndBytesConfig
 
@@ -176,7 +174,18 @@ def _four_bits(torch: Any, dtype: str) -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
-    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise _no_place(device, "there is no CUDA GPU", "cpu")
+    on_gpu = torch.cuda.is_available() and (device == "auto" or device.startswith("cuda"))
+    place = torch.cuda.current_device() if on_gpu else device.replace("auto", "cpu")
+    return {"quantization_config": config, "device_map": {"": place}}
+
+
+def _with_gradients(model: Any) -> None:
+    """On a CPU bitsandbytes answers in a faster way that has no gradients, and would go on with it in training."""
+    for module in model.eval().modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _check_place(name: str) -> None:
@@ -225,11 +234,15 @@ def _move(model: Any, device: str, torch: Any) -> None:
     try:
         model.to(best if device == "auto" else device).eval()
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"The model cannot be put on the device {device!r}: {str(error).strip().splitlines()[0]}",
-            expected=f"a device of this machine with room for it; the best one here is {best}",
-            try_next="--device auto",
-        ) from error
+        raise _no_place(device, str(error).strip().splitlines()[0], best) from error
+
+
+def _no_place(device: str, why: str, best: str) -> ModelError:
+    return ModelError(
+        f"The model cannot be put on the device {device!r}: {why}",
+        expected=f"a device of this machine with room for it; the best one here is {best}",
+        try_next="--device auto",
+    )
 
 
 def _revision(name: str, source: str, model: Any) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from curate import __version__
-from curate.datasets.write import check_writable, write_json, write_text
+from curate.datasets.write import write_json, write_text
 from curate.errors import CurateError, RecipeError, SettingError
+from curate.folders import check_own_folder
 from curate.recipes.catalogue import recipe_text
 from curate.recipes.recipe import Recipe, check, with_names
 from curate.recipes.sources import pinned
-from curate.recipes.steps import STEPS, Ledger, Say, check_folder
+from curate.recipes.steps import STEPS, Ledger, Say
 from curate.recipes.words import in_recipe_words
 from curate.recipes.work import Meter, Work, no_meter
 from curate.recipes.yamlfile import MAPPING, Override, given, override, parse
@@ -133,8 +134,7 @@ def overrides(
 
 def open_folder(folder: Path) -> Ledger:
     """What is done in a folder; OutputError if it is somebody else's or cannot be written."""
-    check_folder(folder)
-    check_writable(folder)
+    check_own_folder(folder, STEPS, "curate run")
     return Ledger(folder)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from curate import __version__
 from curate.datasets.sources import file_fingerprint
 from curate.datasets.write import write_json
-from curate.errors import OutputError
 
 STEPS = "steps.json"
 """Where a folder remembers them."""
@@ -71,18 +70,6 @@ class Ledger:
         """The names of the steps that `run` would not skip; what follows one of them may turn out to be unchanged."""
         first = next((i for i, step in enumerate(steps) if not self.has(step)), len(steps))
         return [step.name for step in steps[first:]]
-
-
-def check_folder(folder: Path) -> None:
-    """OutputError if a folder holds what no recipe left there."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file.", expected="a folder", try_next="-o out/")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / STEPS).is_file():
-        raise OutputError(
-            f"The folder {folder} holds files that curate run did not make.",
-            expected="a new or empty folder, or that of an earlier run",
-            try_next="another name for -o",
-        )
 
 
 def digest(content: Any) -> str:

@@ -163,7 +163,7 @@ class Work:
         options |= {"device": recipe.model.device, "revision": recipe.model.revision}
         shown = changed(recipe.validation) | {"seeds": recipe.validation.seeds, "limit": recipe.limit}
         shown |= changed(recipe.model, "name") | {"template": recipe.dataset.template}
-        shown |= changed(recipe.finetuning, "held_out") | {"output": self.run}
+        shown |= changed(recipe.finetuning) | {"output": self.run}
 
         def work() -> None:
             from curate.validation.validate import validate

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curate.arm_names import contrast
 from curate.report.drawing import label
 from curate.report.tables import Rows
-from curate.validation.looking import contrast
 
 BUDGET = 2_000_000
 """Bytes of a page that questions and answers may take; those beyond it are left to predictions.parquet."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from curate.validation.arms import is_untouched
+from curate.arm_names import is_untouched
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from curate.arm_names import contrast, is_untouched
 from curate.datasets.write import whole_file, write_text
 from curate.report.answers import answers_table
 from curate.report.drawing import Drawing, label, palette
@@ -24,8 +25,6 @@ from curate.report.heatmaps import heatmap_figure, telling_maps
 from curate.report.render import render
 from curate.report.tables import Rows, RunTables, read_tables
 from curate.report.tasks import task_table
-from curate.validation.arms import is_untouched
-from curate.validation.looking import contrast
 
 TITLES = {
     "accuracy": "Accuracy",
@@ -46,31 +45,41 @@ def write_report(folder: Path, manifest: Mapping[str, Any]) -> None:
     tables = read_tables(folder, manifest)
     figures = draw_figures(tables)
     heatmaps = draw_heatmaps(tables)
-    drawings = figures | {shown["figure"]: shown["drawing"] for shown in heatmaps}
-    for name, drawing in drawings.items():
-        with whole_file(folder / "figures" / f"{name}.png") as temporary:
-            temporary.write_bytes(drawing.png)
+    _write_pictures(figures | {shown["figure"]: shown["drawing"] for shown in heatmaps}, folder / "figures")
     write_text(report_page(tables, figures, heatmaps), folder / "report.html")
+
+
+def _write_pictures(drawings: Mapping[str, Drawing], folder: Path) -> None:
+    """One PNG a drawing; those that an earlier run left and this one does not have are removed."""
+    earlier = {path.stem for path in folder.glob("heatmap-*.png")} | set(FIGURES)
+    for name in earlier - set(drawings):
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    for name, drawing in drawings.items():
+        with whole_file(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(drawing.png)
 
 
 def draw_figures(tables: RunTables) -> dict[str, Drawing]:
     """Every figure the run has data for."""
-    summary = tables.summary
-    wanted: dict[str, tuple[Callable[[Any], Drawing], Any]] = {
-        "accuracy": (accuracy_figure, summary["arms"]),
-        "curves": (curves_figure, summary.get("curves")),
-        "quintiles": (quintiles_figure, summary.get("quintiles")),
-        "popularity": (popularity_figure, summary.get("popularity")),
-        "relations": (relations_figure, summary.get("relations")),
-        "attention": (attention_figure, tables.attention),
-        "training-loss": (training_loss_figure, _with(summary, "training", "train_loss")),
-        "held-out-accuracy": (held_out_figure, _with(summary, "training", "held_out_accuracy")),
-    }
-    return {name: draw(data) for name, (draw, data) in wanted.items() if data}
+    found = {name: (draw, rows_of(tables)) for name, (draw, rows_of) in FIGURES.items()}
+    return {name: draw(rows) for name, (draw, rows) in found.items() if rows}
 
 
-def _with(summary: Mapping[str, Any], key: str, column: str) -> Rows:
-    return [row for row in summary.get(key, ()) if row[column] is not None]
+def _with(tables: RunTables, column: str) -> Rows:
+    return [row for row in tables.summary.get("training", ()) if row[column] is not None]
+
+
+FIGURES: dict[str, tuple[Callable[[Any], Drawing], Callable[[RunTables], Any]]] = {
+    "accuracy": (accuracy_figure, lambda tables: tables.summary["arms"]),
+    "curves": (curves_figure, lambda tables: tables.summary.get("curves")),
+    "quintiles": (quintiles_figure, lambda tables: tables.summary.get("quintiles")),
+    "popularity": (popularity_figure, lambda tables: tables.summary.get("popularity")),
+    "relations": (relations_figure, lambda tables: tables.summary.get("relations")),
+    "attention": (attention_figure, lambda tables: tables.attention),
+    "training-loss": (training_loss_figure, lambda tables: _with(tables, "train_loss")),
+    "held-out-accuracy": (held_out_figure, lambda tables: _with(tables, "held_out_accuracy")),
+}
+"""Every figure there can be: what draws it, and from what of a run."""
 
 
 def draw_heatmaps(tables: RunTables) -> list[dict[str, Any]]:

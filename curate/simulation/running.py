@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curate.datasets.write import check_writable
-from curate.errors import OutputError
+from curate.folders import check_own_folder
 from curate.seeds import as_seeds
 from curate.simulation.experiment import Progress, Tables
 from curate.simulation.parts import PARTS, make_parts, part_of
@@ -39,7 +38,7 @@ def simulate(
     chosen = with_options(found.settings(full), settings, experiment)
     seed_list = as_seeds(seeds)
     folder = Path(output)
-    check_simulation_folder(folder)
+    check_own_folder(folder, PARTS, "curate simulate")
     tables: Tables = {}
     parts = [part_of(found.name, point, seed, folder) for point in found.points(chosen) for seed in seed_list]
     make_parts(parts, processes, progress or (lambda name, done, total: None))
@@ -62,16 +61,3 @@ def plan(experiment: str, seeds: int | Sequence[int], full: bool, **settings: An
         "seeds": seed_list,
         "runs": len(found.points(chosen)) * len(seed_list),
     }
-
-
-def check_simulation_folder(folder: Path) -> None:
-    """Raise OutputError now if the results could not be written to the folder later."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PARTS).is_dir():
-        raise OutputError(
-            f"The folder {folder} holds files that curate simulate did not make.",
-            expected="a new or empty folder, or that of an earlier simulation",
-            try_next="another name for -o",
-        )
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file.", expected="a folder", try_next="-o out/")
-    check_writable(folder)

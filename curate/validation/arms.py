@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.arm_names import PAPER_ORDER, is_untouched
 from curate.datasets.ids import number_repeats
 from curate.datasets.read import read
 from curate.datasets.sources import data_suffix, find_files
@@ -19,13 +21,6 @@ from curate.prompts import DEFAULT, Template
 from curate.records import Example
 from curate.selection import random_rows
 from curate.shots import solution
-
-BASE = "base"
-"""The untouched model, evaluated zero-shot: the first row of every comparison."""
-
-_FEW_SHOT = re.compile(rf"{BASE}-\d+-shot")
-
-PAPER_ORDER = ("top", "random", "bottom", "whole")
 
 
 @dataclass(frozen=True)
@@ -59,16 +54,6 @@ def read_arms(splits: Any, limit: int | None = None, template: Template = DEFAUL
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     names = sorted(named, key=lambda name: (rank.get(name, len(rank)), name))
     return [make_arm(name, read(named[name]).examples(), limit, template) for name in names]
-
-
-def few_shot_name(count: int) -> str:
-    """What the untouched model is called when it is asked after so many solved examples."""
-    return f"{BASE}-{count}-shot"
-
-
-def is_untouched(arm: str) -> bool:
-    """Whether this row of a comparison is the untouched model, zero-shot or few-shot."""
-    return arm == BASE or _FEW_SHOT.fullmatch(arm) is not None
 
 
 def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:
@@ -120,6 +105,13 @@ def named_splits(splits: Any) -> Mapping[str, Any]:
             try_next='validate({"top": data, …}, …)',
         )
     files = [path for item in splits for path in _files(str(item))]
+    same = [path for path, count in Counter(path.resolve() for path in files).items() if count > 1]
+    if same:
+        raise DataError(
+            f"The split {same[0].name} is named twice.",
+            expected="every split once: an arm beside itself would be finetuned twice for a difference of nothing",
+            try_next="--seeds, for more finetunings of every arm",
+        )
     stems = [path.name.removesuffix("".join(path.suffixes)) for path in files]
     return dict(zip(number_repeats(stems), files, strict=True))
 

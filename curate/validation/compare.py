@@ -83,17 +83,6 @@ def compare_arms(
     return [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
 
 
-def paired_difference(
-    a: str,
-    b: str,
-    correct_a: NDArray[np.float64],
-    correct_b: NDArray[np.float64],
-    clusters: NDArray[np.int64] | None = None,
-) -> Difference:
-    """Accuracy of `a` minus `b`, as in `compare_arms`. (S, N), (S, N), (N,)"""
-    return compare_arms({a: correct_a, b: correct_b}, [(a, b)], clusters)[0]
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values after Holm's step-down correction, which holds whatever the tests have to do with each other."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,16 +41,17 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise SettingError(f"There is no --method {self.method!r}.", expected=f"one of {', '.join(METHODS)}")
-        positive = {name: getattr(self, name) for name in ("learning_rate", "epochs", "batch_size", "patience")}
-        positive |= {name: getattr(self, name) for name in ("lora_rank", "lora_alpha")}
-        positive |= {} if self.max_steps is None else {"max_steps": self.max_steps}
-        wrong = {name: value for name, value in positive.items() if not 0 < value < math.inf}
-        if not 0 <= self.weight_decay < math.inf:
-            wrong["weight_decay"] = self.weight_decay
-        if not 0 <= self.held_out < 1:
-            wrong["held_out"] = self.held_out
-        for name, value in wrong.items():
-            raise SettingError(f"--{name.replace('_', '-')} {value} is out of range.", expected="a number above 0")
+        positive = ["learning_rate", "epochs", "batch_size", "patience", "lora_rank", "lora_alpha"]
+        positive += [] if self.max_steps is None else ["max_steps"]
+        self._check(positive, lambda value: 0 < value < math.inf, "a number above 0")
+        self._check(["weight_decay"], lambda value: 0 <= value < math.inf, "0 or a number above it")
+        self._check(["held_out"], lambda value: 0 <= value < 1, "a share, such as 0.1; 0 to hold out nothing")
+
+    def _check(self, names: Sequence[str], right: Callable[[float], bool], expected: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not right(value):
+                raise SettingError(f"--{name.replace('_', '-')} {value} is out of range.", expected=expected)
 
     def as_dict(self) -> dict[str, Any]:
         """For manifests and keys."""

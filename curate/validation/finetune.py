@@ -14,12 +14,13 @@ from curate.errors import ModelError, OutputError
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
 from curate.records import Example
+from curate.validation.batches import training_items
 from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting, first_fitting, out_of_memory
 from curate.validation.loggers import logging_to
 from curate.validation.methods import collect, is_sharded, trainable
 from curate.validation.processes import is_first, processes
-from curate.validation.training import Trained, train, training_items
+from curate.validation.training import Trained, Training, train
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def finetuned(
             model = undo.enter_context(trainable(loaded, config))
             with undo:
                 try:
-                    trained = _train(model, loaded, examples, config, template, fitting, seed, folder, report_to, logs)
+                    how = Training(config, fitting, seed, folder.resolve(), report_to, logs)
+                    trained = _train(model, loaded, examples, template, how)
                 except RuntimeError as error:
                     fitting = _smaller(fitting, error, remember, say)
                     continue
@@ -87,27 +89,16 @@ def split_held_out(examples: Sequence[Example], k: int, seed: int) -> tuple[list
     return shuffled[k:], shuffled[:k]
 
 
-def _train(
-    model: Any,
-    loaded: LoadedModel,
-    examples: Sequence[Example],
-    config: FinetuneConfig,
-    template: Template,
-    fitting: Fitting,
-    seed: int,
-    folder: Path,
-    report_to: str,
-    logs: Path | None,
-) -> Trained:
-    part, held_out = split_held_out(examples, config.held_out_rows(len(examples)), seed)
+def _train(model: Any, loaded: LoadedModel, examples: Sequence[Example], template: Template, how: Training) -> Trained:
+    part, held_out = split_held_out(examples, how.config.held_out_rows(len(examples)), how.seed)
     items = training_items(loaded, part, template)
     held_out_items = training_items(loaded, held_out, template) if held_out else []
     try:
-        with logging_to(report_to, logs):
-            return train(model, loaded, items, held_out_items, config, fitting, seed, folder.resolve(), report_to, logs)
+        with logging_to(how.report_to, how.logs):
+            return train(model, loaded, items, held_out_items, how)
     except OSError as error:
         raise OutputError(
-            f"A checkpoint cannot be written to {folder}: {error.strerror or error}.",
+            f"A checkpoint cannot be written to {how.checkpoints}: {error.strerror or error}.",
             expected="a place you may write to, with room on the disk",
             try_next="the same command again, once there is room: it goes on from the last checkpoint",
         ) from error

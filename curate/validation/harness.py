@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
+import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,25 +20,24 @@ from curate.lm.load import LoadedModel
 CPU_BATCH = 8
 
 Row = Mapping[str, Any]
-"""One metric of one task: `task`, `metric`, `value`, `stderr` over the task's questions, `n`, `higher_is_better`."""
+"""One metric of a task: `task`, `metric`, `value`, `stderr` over the task's questions, `n`, `higher_is_better`."""
 
 
 @dataclass(frozen=True)
-class Harness:
-    """The tasks that are asked, ready to run; `contents` tells those that are the user's own from later ones."""
+class Task:
+    """A task that is asked, ready to run; `own` is a hash of its file, where it is the user's own."""
 
-    tasks: Sequence[str]
-    contents: Sequence[str]
+    name: str
+    own: str | None
     manager: Any
     limit: int | None = None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What could change a task's numbers, the model aside."""
-        contents = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in self.contents]
-        return {"tasks": list(self.tasks), "own": contents, "limit": self.limit, "lm_eval": version("lm_eval")}
+        """What could change its numbers, the model aside."""
+        return {"task": self.name, "own": self.own, "limit": self.limit, "lm_eval": version("lm_eval")}
 
     def ask(self, loaded: LoadedModel) -> list[Row]:
-        """Every metric of every task, as the model now answers."""
+        """Its metrics, as the model now answers; of a group of tasks those of the group."""
         import lm_eval
         from lm_eval.models.huggingface import HFLM
 
@@ -45,19 +45,19 @@ class Harness:
         with _silence():
             model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size)
             found = lm_eval.simple_evaluate(
-                model, tasks=list(self.tasks), task_manager=self.manager, limit=self.limit, log_samples=False
+                model, tasks=[self.name], task_manager=self.manager, limit=self.limit, log_samples=False
             )
         assert found is not None, "only processes other than the first get nothing"
         return metric_rows(found)
 
 
-def find_tasks(names: Sequence[str], limit: int | None = None) -> Harness | None:
-    """The tasks of these names, or of these YAML files, their data loaded; None for no names.
+def find_tasks(names: Sequence[str], limit: int | None = None) -> list[Task]:
+    """The tasks of these names, or of these YAML files, their data loaded; each once.
 
     Raises SettingError now, before anything is trained, when a task or lm-eval itself is missing.
     """
     if not names:
-        return None
+        return []
     try:
         import lm_eval.tasks
     except ImportError as error:
@@ -65,13 +65,13 @@ def find_tasks(names: Sequence[str], limit: int | None = None) -> Harness | None
             "--lm-eval needs lm-evaluation-harness, which is not installed.",
             try_next="pip install 'curate[lm-eval]'",
         ) from error
-    files = {name: Path(name) for name in names if Path(name).suffix in (".yaml", ".yml")}
-    contents = {name: _text(path) for name, path in files.items()}
-    tasks = [_named(name, contents[name]) if name in files else name for name in names]
+    texts = {name: _text(Path(name)) for name in names if Path(name).suffix in (".yaml", ".yml")}
+    own = {_named(name, text): hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
+    tasks = dict.fromkeys(_named(name, texts[name]) if name in texts else name for name in names)
     with _silence():
         manager = lm_eval.tasks.TaskManager(
-            include_path=sorted({str(path.parent) for path in files.values()}) or None,
-            include_defaults=len(files) < len(names),
+            include_path=sorted({str(Path(name).parent) for name in texts}) or None,
+            include_defaults=len(own) < len(tasks),
         )
         for task in tasks:
             try:
@@ -82,7 +82,7 @@ def find_tasks(names: Sequence[str], limit: int | None = None) -> Harness | None
                     expected="a task of lm-evaluation-harness with its data at hand, or a task's YAML file",
                     try_next="lm_eval ls tasks, for their names",
                 ) from error
-    return Harness(tasks, list(contents.values()), manager, limit)
+    return [Task(name, own.get(name), manager, limit) for name in tasks]
 
 
 def metric_rows(found: Mapping[str, Any]) -> list[Row]:
@@ -122,13 +122,21 @@ def _named(path: str, text: str) -> str:
     return name[1]
 
 
-def _silence() -> ExitStack:
-    """While it lasts, lm-eval's progress bars and remarks go nowhere; its errors are raised all the same."""
-    quiet = ExitStack()
-    for redirect in (redirect_stderr, redirect_stdout):
-        quiet.enter_context(redirect(io.StringIO()))
-    for name in ("lm_eval", "datasets"):
-        logger = logging.getLogger(name)
-        quiet.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.ERROR)
-    return quiet
+@contextmanager
+def _silence() -> Iterator[None]:
+    """While it lasts, lm-eval's progress bars and remarks go nowhere; its errors are raised all the same.
+
+    The file descriptor too: lm-eval asks git for its version, and git complains where there is no repository.
+    """
+    sys.stderr.flush()
+    with Path(os.devnull).open("w") as nowhere, ExitStack() as undo:
+        undo.callback(os.close, kept := os.dup(2))
+        undo.callback(os.dup2, kept, 2)
+        os.dup2(nowhere.fileno(), 2)
+        undo.enter_context(redirect_stderr(nowhere))
+        undo.enter_context(redirect_stdout(nowhere))
+        for name in ("lm_eval", "datasets"):
+            logger = logging.getLogger(name)
+            undo.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curate.arm_names import contrast
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
 from curate.records import Example
 from curate.selection import random_rows
-from curate.validation.arms import is_untouched
 from curate.validation.attention import attention_maps, has_attention, subject_attention
 from curate.validation.subjects import SubjectPrompt, subject_prompts
 
@@ -77,14 +77,6 @@ def map_rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
         for kept in run.attention["maps"]
         for layer, weights in enumerate(kept["weights"], start=1)
     ]
-
-
-def contrast(arms: Sequence[str]) -> tuple[str, str] | None:
-    """The two finetuned arms a reader compares first: top and bottom, or the first two; None if there are not two."""
-    if "top" in arms and "bottom" in arms:
-        return "top", "bottom"
-    finetuned = [arm for arm in arms if not is_untouched(arm)]
-    return (finetuned[0], finetuned[1]) if len(finetuned) > 1 else None
 
 
 def attention_summary(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], probe: Probe) -> dict[str, Any] | None:

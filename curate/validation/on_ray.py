@@ -16,11 +16,11 @@ from curate.datasets.read import read
 from curate.engines.placing import absolute, resources_of
 from curate.engines.session import ray_session
 from curate.engines.settings import EngineOptions
-from curate.errors import EngineError
+from curate.errors import CurateError, EngineError
 from curate.prompts import TEMPLATES
 from curate.seeds import as_seeds
-from curate.selecting import Selection
-from curate.validation.arms import Arm, read_arms
+from curate.validation.arms import Arm, named_splits
+from curate.validation.inputs import read_inputs
 from curate.validation.outcome import Validation
 from curate.validation.parts import PARTS
 from curate.validation.running import Runner
@@ -52,7 +52,8 @@ class Part:
 def validate_on_ray(arguments: Mapping[str, Any], engine: EngineOptions, say: Callable[[str], None]) -> Validation:
     """What `validate` gives for these arguments, on a cluster."""
     given = dict(arguments)
-    given["splits"], given["eval"] = _carried(given["splits"]), _carried(given["eval"])
+    given["splits"] = {name: read(data) for name, data in named_splits(given["splits"]).items()}
+    given["eval"] = read(given["eval"])  # all data is read here: a path or a glob may mean something else on a worker
     given["model"] = absolute(given["model"])
     given["lm_eval"] = [absolute(task) for task in given["lm_eval"]]
     if given["template"] is not None and given["template"] not in TEMPLATES:
@@ -66,7 +67,7 @@ def validate_on_ray(arguments: Mapping[str, Any], engine: EngineOptions, say: Ca
         most = engine.bounds[1] if engine.bounds else len(trials) + len(runs)
         for parts in (trials, runs):
             _do(ray, task, parts, given, most, engine.cpus, say)
-        result: Validation = _got(ray, task.remote(given, None, engine.cpus))
+        result: Validation = _got(ray, task.remote(given, None, engine.cpus), "writing the run")
         return result
 
 
@@ -82,9 +83,7 @@ def _work(arguments: dict[str, Any], part: Part | None, cpus: int) -> Validation
 
 def _parts(given: Mapping[str, Any]) -> tuple[list[Part], list[Part]]:
     """The trials, which come first, then everything else."""
-    from curate.validation.validate import template_for
-
-    arms = read_arms(given["splits"], given["limit"], template_for(read(given["eval"]), given["template"]))
+    arms = read_inputs(*(given[name] for name in ("splits", "eval", "by", "limit", "template"))).arms
     settings = len(grid(given["tune"], given["config"]))
     trials = [Part(arm.name, trial=n) for arm in arms for n in range(settings) if settings > 1]
     return trials, [Part(), *(Part(arm.name, seed) for seed in as_seeds(given["seeds"]) for arm in arms)]
@@ -97,37 +96,35 @@ def _do(
     waiting = deque(parts)
     running: dict[Any, Part] = {}
     arguments = ray.put(given)
-    while waiting or running:
-        while waiting and len(running) < most:
-            part = waiting.popleft()
-            running[task.remote(arguments, part, cpus)] = part
-        done, _ = ray.wait(list(running), num_returns=1)
-        for reference in done:
-            part = running.pop(reference)
-            _got(ray, reference)
-            say(f"{part}: done")
+    try:
+        while waiting or running:
+            while waiting and len(running) < most:
+                part = waiting.popleft()
+                running[task.remote(arguments, part, cpus)] = part
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                part = running.pop(reference)
+                _got(ray, reference, part)
+                say(f"{part}: done")
+    except BaseException:
+        for reference in running:
+            ray.cancel(reference)
+        raise
 
 
-def _got(ray: Any, reference: Any) -> Any:
-    """What a task gave; its error as it was raised."""
+def _got(ray: Any, reference: Any, part: Part | str) -> Any:
+    """What a task gave; its error with the name of the part."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        raise error.cause if isinstance(error.cause, Exception) else error from None
+        cause = error.cause if isinstance(error.cause, Exception) else error
+        if isinstance(cause, CurateError):
+            raise type(cause)(f"{part}: {cause.found}", cause.expected, cause.try_next) from None
+        cause.add_note(f"This was {part}.")
+        raise cause from None
     except ray.exceptions.RayError as error:
         raise EngineError(
-            f"A worker died {RETRIES + 1} times over one task: {str(error).strip().splitlines()[0]}",
+            f"{part}: a worker died {RETRIES + 1} times over it: {str(error).strip().splitlines()[0]}",
             expected="workers that stay alive, with room for the model and its training",
             try_next="fewer workers a node (--cpus), a smaller --batch-size; the same command goes on from here",
         ) from error
-
-
-def _carried(data: Any) -> Any:
-    """The data as a worker can have it: paths that mean the same in any folder, tables instead of open files."""
-    if isinstance(data, (list, tuple)):
-        return [absolute(item) for item in data]
-    if isinstance(data, Selection):
-        return {name: data.table(name) for name in data}
-    if isinstance(data, Mapping):
-        return {name: _carried(item) for name, item in data.items()}
-    return absolute(data)

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from curate.validation.arms import Arm, is_untouched
+from curate.arm_names import contrast, is_untouched
+from curate.validation.arms import Arm
 from curate.validation.bootstrap import cluster_codes
 from curate.validation.breakdown import accuracy_rows, curve_groups, quintile_groups, relation_groups
 from curate.validation.compare import Difference, accuracy, compare_arms, standard_error, verdict
 from curate.validation.gap import gap_change
-from curate.validation.looking import contrast
 from curate.validation.running import Run
 from curate.validation.testset import TestSet
 from curate.validation.tune import Trial

@@ -12,6 +12,7 @@ from typing import Any
 
 from curate import __version__
 from curate.datasets.write import whole_file
+from curate.folders import check_own_folder
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
 from curate.validation.config import FinetuneConfig
@@ -22,6 +23,11 @@ PARTS = ".parts"
 """Where a run keeps what every arm and seed answered, and the checkpoints of the one that trains."""
 
 Row = Mapping[str, Any]
+
+
+def check_run_folder(folder: Path) -> None:
+    """Raise OutputError now if a run could not be written to the folder later."""
+    check_own_folder(folder, PARTS, "curate validate")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Parts:
         return by_first(lambda: json.loads(part.read_text()) if part.is_file() else None)
 
     def keep(self, key: str, make: Callable[[], Row]) -> Row:
-        """Make a part in the first process, write it, and drop its checkpoints."""
+        """Make a part in the first process and write it."""
 
         def work() -> Row:
             row = make()
@@ -55,10 +61,12 @@ class Parts:
                 temporary.write_text(json.dumps(row))
             return json.loads(json.dumps(row))
 
-        row = by_first(work)
+        return by_first(work)
+
+    def drop_checkpoints(self, key: str) -> None:
+        """The part's training is over, and nothing is left to do with its model."""
         if is_first():
             rmtree(self.checkpoints(key), ignore_errors=True)
-        return row
 
     def fitting(self, config: FinetuneConfig) -> Fitting:
         """How a batch fitted into memory when it last did not; at first, all of it at once."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from curate.arm_names import BASE, few_shot_name
 from curate.lm.load import LoadedModel
 from curate.prompts import Template
 from curate.shots import Shots
-from curate.validation.arms import BASE, Arm, few_shot_name, fingerprint_examples
+from curate.validation.adapters import adapter_fingerprint, reloaded
+from curate.validation.arms import Arm, fingerprint_examples
 from curate.validation.config import FinetuneConfig
 from curate.validation.evaluate import Prediction, evaluate
 from curate.validation.finetune import Finetuned, finetuned
-from curate.validation.harness import Harness
+from curate.validation.harness import Task
 from curate.validation.looking import Probe
 from curate.validation.methods import save_adapter
 from curate.validation.parts import Parts, Row
+from curate.validation.processes import by_first
 from curate.validation.testset import TestSet
 from curate.validation.tune import Trial, grid
 
@@ -34,7 +38,8 @@ TUNING_SEED = 1_000_003
 class Run:
     """What one arm answered with one seed, the settings it was finetuned with, and how training went.
 
-    `tasks` are the metrics of the lm-eval tasks it was asked besides.
+    `adapter` is a hash of the weights that were saved of it; `tasks`, kept apart, are the metrics of the lm-eval tasks
+    it was asked besides.
     """
 
     arm: str
@@ -45,6 +50,7 @@ class Run:
     training: Sequence[Mapping[str, float | None]] = ()
     config: FinetuneConfig | None = None
     attention: Mapping[str, Any] | None = None
+    adapter: str | None = None
     tasks: Sequence[Mapping[str, Any]] = ()
 
 
@@ -52,8 +58,8 @@ class Run:
 class Runner:
     """A model and a test set, and the arms it is finetuned on; every finished part is kept in `folder`.
 
-    With `shots` the untouched model is asked a second time, after solved examples; with a `harness` it and every arm
-    are asked the tasks of lm-eval besides.
+    With `shots` the untouched model is asked a second time, after solved examples; it and every arm are asked the
+    `tasks` of lm-eval besides.
     """
 
     loaded: LoadedModel
@@ -66,7 +72,7 @@ class Runner:
     report_to: str = "none"
     say: Progress = lambda line: None
     shots: Shots | None = None
-    harness: Harness | None = None
+    tasks: Sequence[Task] = ()
     trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,9 +81,10 @@ class Runner:
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[Run]:
         """The base model, then the arms seed by seed, each with its own tuned setting."""
-        yield self._untouched(BASE, self._tasks_key(), self._base)
+        yield self._base()
         if self.shots is not None:
-            yield self._untouched(few_shot_name(self.shots.count), [self.shots.fingerprint()], self._few_shot)
+            name, key = few_shot_name(self.shots.count), self.parts.key(self.evaluated, self.shots.fingerprint())
+            yield self._untouched(name, key, lambda: Run(name, 0, self._ask(self.shots)))
         settings = {arm.name: self._tuned(arm) for arm in arms}
         for seed in seeds:
             for arm in arms:
@@ -93,36 +100,60 @@ class Runner:
         elif seed is not None:
             self._arm(arm, self._tuned(arm), seed)
 
-    def _untouched(self, name: str, key_parts: Sequence[Any], ask: Callable[[str], Run]) -> Run:
-        key = self.parts.key(self.evaluated, *key_parts)
+    def _base(self) -> Run:
+        key = self.parts.key(self.evaluated)
+        run = self._untouched(BASE, key, lambda: Run(BASE, 0, self._ask(), attention=self.probe.look(self.loaded)))
+        self._ask_tasks(BASE, key)
+        return self._with_tasks(run, key)
+
+    def _untouched(self, name: str, key: str, ask: Callable[[], Run]) -> Run:
         kept = self.parts.kept(key)
         if kept is None:
             self.say(f"{name}: {len(self.test.examples)} questions")
-            kept = self.parts.keep(key, lambda: asdict(ask(name)))
+            kept = self.parts.keep(key, lambda: asdict(ask()))
         return _read(kept)
 
-    def _base(self, name: str) -> Run:
-        return Run(name, 0, self._ask(), attention=self.probe.look(self.loaded), tasks=self._ask_tasks())
-
-    def _few_shot(self, name: str) -> Run:
-        return Run(name, 0, evaluate(self.loaded, self.test.examples, self.template, self.shots))
-
     def _arm(self, arm: Arm, config: FinetuneConfig, seed: int) -> Run:
-        key = self.parts.key(self.evaluated, arm.name, arm.fingerprint(), config.as_dict(), seed, *self._tasks_key())
+        key = self.parts.key(self.evaluated, arm.name, arm.fingerprint(), config.as_dict(), seed)
+        name = f"{arm.name}, seed {seed}"
         kept = self.parts.kept(key)
-        if kept is not None:
-            self.say(f"{arm.name}, seed {seed}: done earlier")
-            return _read(kept)
-        self.say(f"{arm.name}, seed {seed}: finetuning on {len(arm.examples)} examples")
+        if kept is None:
+            run = self._trained(name, arm, config, seed, key)
+        else:
+            run = _read(kept)
+            self._ask_more(name, arm, config, run, key)
+        self.parts.drop_checkpoints(key)
+        return self._with_tasks(run, key)
+
+    def _trained(self, name: str, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> Run:
+        self.say(f"{name}: finetuning on {len(arm.examples)} examples")
         with self._finetuned(arm, config, seed, key) as result:
             run = _read(self.parts.keep(key, lambda: asdict(self._asked(arm, config, seed, result))))
-        right = sum(p.correct for p in run.predictions) / len(run.predictions)
-        self.say(f"{arm.name}, seed {seed}: {100 * right:.1f}% right after {run.steps} steps")
+            right = sum(p.correct for p in run.predictions) / len(run.predictions)
+            self.say(f"{name}: {100 * right:.1f}% right after {run.steps} steps")
+            self._ask_tasks(name, key)
         return run
 
+    def _ask_more(self, name: str, arm: Arm, config: FinetuneConfig, run: Run, key: str) -> None:
+        """Ask a finished run the tasks it was not asked: with its saved adapter, or else by training again."""
+        folder = self._adapter(arm.name, run.seed)
+        there = run.adapter is not None and by_first(lambda: adapter_fingerprint(folder)) == run.adapter
+        lost = "" if there or run.adapter is None else f"; its adapter is no longer in {folder}"
+        self.say(f"{name}: done earlier{lost}")
+        if not self._unasked(key):
+            return
+        if there:
+            again: AbstractContextManager[Any] = reloaded(self.loaded, config, folder)
+        else:
+            self.say(f"{name}: nothing of its weights is kept; finetuning again for --lm-eval")
+            again = self._finetuned(arm, config, run.seed, key)
+        with again:
+            self._ask_tasks(name, key)
+
     def _asked(self, arm: Arm, config: FinetuneConfig, seed: int, result: Finetuned) -> Run:
+        folder = self._adapter(arm.name, seed)
         if config.method != "full":
-            save_adapter(result.model, self.folder / "adapters" / arm.name / f"seed-{seed}")
+            save_adapter(result.model, folder)
         trained = result.trained
         return Run(
             arm.name,
@@ -133,17 +164,33 @@ class Runner:
             trained.rows,
             config,
             self.probe.look(self.loaded),
-            self._ask_tasks(),
+            adapter_fingerprint(folder) if config.method != "full" else None,
         )
 
-    def _ask(self) -> list[Prediction]:
-        return evaluate(self.loaded, self.test.examples, self.template)
+    def _adapter(self, arm: str, seed: int) -> Path:
+        return self.folder / "adapters" / arm / f"seed-{seed}"
 
-    def _ask_tasks(self) -> Sequence[Mapping[str, Any]]:
-        return self.harness.ask(self.loaded) if self.harness else ()
+    def _ask(self, shots: Shots | None = None) -> list[Prediction]:
+        return evaluate(self.loaded, self.test.examples, self.template, shots)
 
-    def _tasks_key(self) -> list[Any]:
-        return [self.harness.fingerprint()] if self.harness else []
+    def _unasked(self, key: str) -> list[Task]:
+        return [task for task in self.tasks if self.parts.kept(self._task_key(key, task)) is None]
+
+    def _ask_tasks(self, name: str, key: str) -> None:
+        """Ask the model, as it is now, the tasks that the run under this key was not asked yet; each is a part."""
+        for task in self._unasked(key):
+            self.say(f"{name}: {task.name} of lm-eval")
+            self.parts.keep(self._task_key(key, task), partial(self._metrics, task))
+
+    def _metrics(self, task: Task) -> Row:
+        return {"metrics": task.ask(self.loaded)}
+
+    def _with_tasks(self, run: Run, key: str) -> Run:
+        kept = [self.parts.kept(self._task_key(key, task)) for task in self.tasks]
+        return replace(run, tasks=[row for part in kept if part for row in part["metrics"]])
+
+    def _task_key(self, key: str, task: Task) -> str:
+        return self.parts.key(key, task.fingerprint())
 
     def _tuned(self, arm: Arm) -> FinetuneConfig:
         """The setting of the grid that did best on the arm's own held-out part; the earlier one among equals."""
@@ -168,7 +215,9 @@ class Runner:
         with self._finetuned(arm, config, TUNING_SEED, key) as result:
             trained = result.trained
             row = {"steps": trained.steps, "accuracy": trained.validation_accuracy, "loss": trained.held_out_loss}
-            return self.parts.keep(key, lambda: row)
+            kept = self.parts.keep(key, lambda: row)
+        self.parts.drop_checkpoints(key)
+        return kept
 
     def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Finetuned]:
         """The memory that one arm was found to need is where the next one begins."""

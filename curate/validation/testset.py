@@ -75,13 +75,21 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
 
 
 def count_leakage(arms: Sequence[Arm], test: TestSet) -> dict[str, dict[str, int]]:
-    """For each arm, how many test examples share their question, and how many their subject, with its training set."""
+    """For each arm, how many test examples share their question, and how many their subject, with its training set.
+
+    Capitals and white space make no difference.
+    """
     counts = {}
     for arm in arms:
-        questions = {e.question for e in arm.examples}
-        subjects = {e.subject for e in arm.examples if e.subject}
+        questions = {_folded(e.question) for e in arm.examples}
+        subjects = {_folded(e.subject) for e in arm.examples if e.subject}
         counts[arm.name] = {
-            "question": sum(e.question in questions for e in test.examples),
-            "subject": sum(e.subject in subjects for e in test.examples),
+            "question": sum(_folded(e.question) in questions for e in test.examples),
+            "subject": sum(_folded(e.subject) in subjects for e in test.examples if e.subject),
         }
     return counts
+
+
+def _folded(text: str) -> str:
+    """Capitals and white space aside."""
+    return " ".join(text.casefold().split())

@@ -7,26 +7,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from curate.datasets.read import QATable, read
-from curate.datasets.write import check_writable
 from curate.engines.settings import EngineOptions
-from curate.errors import OutputError
 from curate.lm.load import load_model
-from curate.prompts import Template, default_template, find_template
 from curate.seeds import as_seeds
-from curate.shots import Shots
-from curate.validation.arms import Arm, read_arms
 from curate.validation.config import FinetuneConfig
 from curate.validation.harness import find_tasks
+from curate.validation.inputs import Inputs, read_inputs, shots_from
 from curate.validation.loggers import check_logger
 from curate.validation.looking import EXAMPLES, attention_rows, attention_summary, make_probe
 from curate.validation.outcome import Validation
-from curate.validation.parts import PARTS
+from curate.validation.parts import check_run_folder
 from curate.validation.popularity import popularity_of
 from curate.validation.processes import is_first, join
 from curate.validation.results import write_run
 from curate.validation.running import Progress, Runner
-from curate.validation.testset import count_leakage, make_test_set
+from curate.validation.testset import count_leakage
 from curate.validation.tune import grid
 
 BEYOND = ("engine", "ray_address", "workers", "cpus", "progress", "part", "finetuning")
@@ -79,7 +74,7 @@ def validate(
     SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """
     given = {name: value for name, value in locals().items() if name not in BEYOND}
-    folder = Path(output)
+    folder, say = Path(output), progress or (lambda line: None)
     check_run_folder(folder)
     setting = replace(config or FinetuneConfig(), **finetuning)
     grid(tune, setting)  # refuses what cannot be tuned before any work
@@ -88,56 +83,51 @@ def validate(
     if engines.engine == "ray":
         from curate.validation.on_ray import validate_on_ray
 
-        return validate_on_ray(given | {"config": setting}, engines, progress or (lambda line: None))
+        return validate_on_ray(given | {"config": setting}, engines, say)
     check_logger(report_to)
-    data = read(eval)
-    form = template_for(data, template)
-    arms = read_arms(splits, limit, form)
-    test = make_test_set(data, by, limit, form)
-    shots = shots_from(arms, base_shots, form)
-    harness = find_tasks(lm_eval, limit)
+    inputs = read_inputs(splits, eval, by, limit, template)
+    shots = shots_from(inputs.arms, base_shots, inputs.template)
+    tasks = find_tasks(lm_eval, limit)
     join(device)
-    loaded = load_model(
-        model, best_dtype(dtype, device, setting.method), device, revision, quantized=setting.method == "qlora"
-    )
-    probe = make_probe(loaded, test.examples, form)
-    say = progress or (lambda line: None)
-    runner = Runner(loaded, test, probe, form, setting, folder, tune, report_to, say, shots, harness)
+    best = best_dtype(dtype, device, setting.method)
+    loaded = load_model(model, best, device, revision, quantized=setting.method == "qlora")
+    probe = make_probe(loaded, inputs.test.examples, inputs.template)
+    runner = Runner(loaded, inputs.test, probe, inputs.template, setting, folder, tune, report_to, say, shots, tasks)
     if part is not None:
-        return part.make(runner, arms)
-    runs = list(runner.run(arms, seed_list))
-    settings = {
-        "model": dict(loaded.fingerprint()),
-        "finetune": setting.as_dict(),
-        "tune": tune,
-        "template": asdict(form),
-        "seeds": seed_list,
-        "limit": limit,
-        "base_shots": shots.fingerprint() if shots else None,
-        "lm_eval": harness.fingerprint() if harness else None,
-        "eval": {"name": data.source.name, "sha256": data.source.fingerprint, "rows": len(data)},
-        "popularity": test.popularity,
-        "bootstrap": BOOTSTRAP,
-        "attention": f"on a seeded sample of at most {EXAMPLES} test examples whose question names its subject",
-    }
-    popularity = popularity_of(splits, data, test.popularity)
-    attention = attention_summary(attention_rows(runs), [arm.name for arm in arms], probe)
-    leakage = count_leakage(arms, test)
-    result = Validation(test, arms, runs, settings, leakage, runner.trials, attention, popularity)
+        return part.make(runner, inputs.arms)
+    runs = list(runner.run(inputs.arms, seed_list))
+    result = Validation(
+        inputs.test,
+        inputs.arms,
+        runs,
+        _settings(runner, inputs, seed_list, limit),
+        count_leakage(inputs.arms, inputs.test),
+        runner.trials,
+        attention_summary(attention_rows(runs), [arm.name for arm in inputs.arms], probe),
+        popularity_of(splits, inputs.data, inputs.test.popularity),
+    )
     if is_first():
         write_run(result, folder)
     return result
 
 
-def template_for(data: QATable, name: str | None) -> Template:
-    """The template of that name; else `mmlu` where the test set has choices, and `qa` where it has none."""
-    return find_template(name or default_template(data.columns))
-
-
-def shots_from(arms: Sequence[Arm], count: int, template: Template) -> Shots | None:
-    """Solved examples of a question's relation from the whole training set, or the first arm; None for 0 of them."""
-    pool = {arm.name: arm for arm in arms}.get("whole", arms[0])
-    return Shots(template, pool.examples, count) if count else None
+def _settings(runner: Runner, inputs: Inputs, seeds: Sequence[int], limit: int | None) -> dict[str, Any]:
+    """All that could change a number of the run."""
+    source = inputs.data.source
+    return {
+        "model": dict(runner.loaded.fingerprint()),
+        "finetune": runner.config.as_dict(),
+        "tune": runner.tune,
+        "template": asdict(inputs.template),
+        "seeds": seeds,
+        "limit": limit,
+        "base_shots": runner.shots.fingerprint() if runner.shots else None,
+        "lm_eval": [task.fingerprint() for task in runner.tasks] or None,
+        "eval": {"name": source.name, "sha256": source.fingerprint, "rows": len(inputs.data)},
+        "popularity": inputs.test.popularity,
+        "bootstrap": BOOTSTRAP,
+        "attention": f"on a seeded sample of at most {EXAMPLES} test examples whose question names its subject",
+    }
 
 
 def best_dtype(dtype: str, device: str, method: str) -> str:
@@ -148,19 +138,6 @@ def best_dtype(dtype: str, device: str, method: str) -> str:
 
     on_gpu = device == "auto" or device.startswith("cuda")
     return "bfloat16" if on_gpu and method != "full" and torch.cuda.is_available() else "float32"
-
-
-def check_run_folder(folder: Path) -> None:
-    """Raise OutputError now if a run could not be written to the folder later."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PARTS).is_dir():
-        raise OutputError(
-            f"The folder {folder} holds files that curate validate did not make.",
-            expected="a new or empty folder, or that of an earlier run",
-            try_next="another name for -o",
-        )
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file.", expected="a folder", try_next="-o run/")
-    check_writable(folder)
 
 
 def plan(
@@ -175,18 +152,16 @@ def plan(
     base_shots: int = 0,
 ) -> dict[str, Any]:
     """What `validate` would do, and how much of it, without loading a model."""
-    data = read(eval)
-    form = template_for(data, template)
-    arms = read_arms(splits, limit, form)
-    test = make_test_set(data, by, limit, form)
+    inputs = read_inputs(splits, eval, by, limit, template)
     settings = len(grid(tune, config))
     return {
         "arms": [
-            {"arm": arm.name, "examples": len(arm.examples), "steps": config.steps(len(arm.examples))} for arm in arms
+            {"arm": arm.name, "examples": len(arm.examples), "steps": config.steps(len(arm.examples))}
+            for arm in inputs.arms
         ],
-        "finetunings": len(arms) * seeds,
-        "trials": len(arms) * settings if settings > 1 else 0,
-        "answers": len(test.examples) * (1 + (base_shots > 0) + len(arms) * seeds),
-        "popularity": test.popularity,
-        "template": form.name,
+        "finetunings": len(inputs.arms) * seeds,
+        "trials": len(inputs.arms) * settings if settings > 1 else 0,
+        "answers": len(inputs.test.examples) * (1 + (base_shots > 0) + len(inputs.arms) * seeds),
+        "popularity": inputs.test.popularity,
+        "template": inputs.template.name,
     }

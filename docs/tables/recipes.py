@@ -25,8 +25,6 @@ COMMANDS = {
 }
 """The command whose options the keys of a section are."""
 
-NO_OPTION = {"finetuning.held_out": "The share of an arm that does not train but decides when to stop."}
-
 
 def tables() -> str:
     """A table for the keys at the top, and one for each section."""
@@ -52,7 +50,7 @@ def rows(path: str, section: Any) -> Iterator[str]:
 def row(path: str, item: Field[Any]) -> str:
     """One key, its default, and what it means."""
     name = f"{path}.{item.name}" if path else item.name
-    about = item.metadata.get("about") or NO_OPTION.get(name) or option_help(COMMANDS[path.split(".")[0]], item.name)
+    about = item.metadata.get("about") or option_help(COMMANDS[path.split(".")[0]], item.name)
     return f"| `{name}` | {default(item)} | {escaped(about)} |"
 
 

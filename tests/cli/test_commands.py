@@ -187,6 +187,14 @@ WRONG = {
         "validate scored.parquet --eval films.jsonl --model TINY --learning-rate -1 -o run",
         "--learning-rate -1.0 is out of range",
     ),
+    "all of an arm held out": (
+        "validate scored.parquet --eval films.jsonl --model TINY --held-out 1 -o run",
+        "--held-out 1.0 is out of range.\nExpected: a share, such as 0.1",
+    ),
+    "a split named twice": (
+        "validate scored.parquet ./scored.parquet --eval films.jsonl --model TINY -o run",
+        "scored.parquet is named twice",
+    ),
     "a run folder of somebody else": (
         "validate scored.parquet --eval films.jsonl --model TINY -o .",
         "did not make",

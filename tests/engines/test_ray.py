@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from curate.engines.pool import Pool
 from curate.engines.worker import Description
 from curate.errors import EngineError, ModelError
 from curate.records import Example, Score
+from curate.validation.on_ray import Part, _do
 
 ray = pytest.importorskip("ray")
 
@@ -90,6 +92,37 @@ def test_a_validation_has_the_numbers_of_one_process(cluster: Any, tiny_model: T
     assert there.summary() == here.summary()
     assert sorted(told) == ["base: done", "top, seed 0: done"]
     assert (tmp_path / "there" / "report.html").is_file()
+
+
+def test_data_named_by_a_relative_glob_is_read_where_the_command_is_typed(
+    cluster: Any, tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("top", "test"):
+        lines = [json.dumps({"question": f"What is {n}?", "answer": "red"}) + "\n" for n in range(4)]
+        (tmp_path / f"{name}-1.jsonl").write_text("".join(lines))
+    monkeypatch.chdir(tmp_path)
+    settings: dict[str, Any] = {"model": tiny_model("llama"), "seeds": 1, "max_steps": 1, "learning_rate": 2e-2}
+    found = curate.validate("top-*.jsonl", eval="test-*.jsonl", output="run", engine="ray", device="cpu", **settings)
+    assert found.names == ["base", "top-1"]
+
+
+def test_a_part_that_fails_is_named_and_ends_the_others(cluster: Any, tmp_path: Path) -> None:
+    def work(given: None, part: Part, cpus: int) -> None:
+        while part.arm == "bottom":
+            (tmp_path / "begun").touch()
+            time.sleep(0.05)
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        raise ModelError("There is no model.", "a model")
+
+    task, parts = ray.remote(work), [Part("bottom", seed=0), Part("top", seed=1), Part("whole", seed=0)]
+    with pytest.raises(ModelError, match="top, seed 1: There is no model") as error:
+        _do(ray, task, parts, None, 2, 1, lambda line: None)
+    assert error.value.expected == "a model"
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert ray.available_resources()["CPU"] == 2, "nobody works for nothing"
 
 
 def test_a_ray_dataset_comes_back_as_one(cluster: Any) -> None:

@@ -16,8 +16,8 @@ from curate.lm.load import load_model
 from curate.prompts import TEMPLATES
 from curate.records import Example
 from curate.validation.arms import usable_examples
+from curate.validation.batches import IGNORED, training_items
 from curate.validation.evaluate import evaluate
-from curate.validation.training import IGNORED, training_items
 
 MMLU = TEMPLATES["mmlu"]
 EXAMPLE = Example("1", "Which is a colour?", ("red",), choices=("dog", "red", "Paris"))

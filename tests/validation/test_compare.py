@@ -11,7 +11,6 @@ from curate.validation.compare import (
     accuracy,
     compare_arms,
     holm,
-    paired_difference,
     popularity_percentiles,
     standard_error,
     top_accuracy,
@@ -23,6 +22,12 @@ def coins(share: float, seeds: int, n: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).random((seeds, n)) < share).astype(float)
 
 
+def difference(
+    a: str, b: str, correct_a: np.ndarray, correct_b: np.ndarray, clusters: np.ndarray | None = None
+) -> Difference:
+    return compare_arms({a: correct_a, b: correct_b}, [(a, b)], clusters)[0]
+
+
 def test_accuracy_and_its_standard_error_over_seeds() -> None:
     correct = np.array([[1, 1, 0, 0], [1, 1, 1, 0.0]])
     assert accuracy(correct) == 0.625
@@ -31,10 +36,10 @@ def test_accuracy_and_its_standard_error_over_seeds() -> None:
 
 
 def test_a_planted_difference_is_found_with_its_sign() -> None:
-    found = paired_difference("top", "bottom", coins(0.40, 3, 1500, 1), coins(0.33, 3, 1500, 2))
+    found = difference("top", "bottom", coins(0.40, 3, 1500, 1), coins(0.33, 3, 1500, 2))
     assert 0 < found.low < found.difference < found.high
     assert found.p < 0.01
-    reversed_ = paired_difference("bottom", "top", coins(0.33, 3, 1500, 2), coins(0.40, 3, 1500, 1))
+    reversed_ = difference("bottom", "top", coins(0.33, 3, 1500, 2), coins(0.40, 3, 1500, 1))
     assert reversed_.difference == pytest.approx(-found.difference)
     assert reversed_.high < 0
 
@@ -64,7 +69,7 @@ def test_five_points_are_found() -> None:
 
 def test_seeds_that_scatter_widen_the_interval_more_than_a_bootstrap_of_them_would() -> None:
     a = np.tile([[1.0], [0.0], [0.0]], (1, 400))  # a seed in which everything is right, and two in which nothing is
-    found = paired_difference("a", "b", a, np.zeros((3, 400)))
+    found = difference("a", "b", a, np.zeros((3, 400)))
     assert found.low < 0 < found.difference
     assert found.needed is None, "no number of test examples makes up for too few seeds"
 
@@ -72,18 +77,16 @@ def test_seeds_that_scatter_widen_the_interval_more_than_a_bootstrap_of_them_wou
 def test_examples_of_one_subject_count_as_one() -> None:
     delta = coins(0.5, 1, 100, 1)
     many = np.repeat(delta, 10, axis=1)
-    apart = paired_difference("a", "b", many, np.full((1, 1000), 0.5))
-    together = paired_difference(
-        "a", "b", many, np.full((1, 1000), 0.5), cluster_codes([str(i // 10) for i in range(1000)])
-    )
-    once = paired_difference("a", "b", delta, np.full((1, 100), 0.5))
+    apart = difference("a", "b", many, np.full((1, 1000), 0.5))
+    together = difference("a", "b", many, np.full((1, 1000), 0.5), cluster_codes([str(i // 10) for i in range(1000)]))
+    once = difference("a", "b", delta, np.full((1, 100), 0.5))
     assert (together.low, together.high) == pytest.approx((once.low, once.high))
     assert together.high - together.low > 2.5 * (apart.high - apart.low)
 
 
 def test_the_examples_needed_are_those_that_would_have_shown_the_difference() -> None:
     a, b = coins(0.52, 1, 500, 1), coins(0.5, 1, 500, 2)
-    small = paired_difference("a", "b", a, b)
+    small = difference("a", "b", a, b)
     assert small.low < 0
     sd = (a - b).std()
     assert small.needed == pytest.approx((2.8016 * sd / small.difference) ** 2, rel=0.05)
@@ -98,18 +101,18 @@ def test_what_an_example_does_to_both_arms_cancels() -> None:
     a = coins(0.5, 1, 300, 3)
     b = a.copy()
     b[0, np.flatnonzero(a[0])[:9]] = 0
-    paired = paired_difference("a", "b", a, b)
+    paired = difference("a", "b", a, b)
     assert paired.low > 0, "nine lost answers out of 300 are plain when everything else is equal"
 
 
 def test_one_seed_of_the_base_meets_every_seed_of_an_arm() -> None:
     arm, base = coins(0.5, 3, 200, 1), coins(0.1, 1, 200, 2)
-    assert paired_difference("arm", "base", arm, base).difference == pytest.approx(arm.mean() - base.mean())
+    assert difference("arm", "base", arm, base).difference == pytest.approx(arm.mean() - base.mean())
 
 
 def test_the_same_numbers_give_the_same_interval() -> None:
     a, b = coins(0.5, 2, 100, 1), coins(0.4, 2, 100, 2)
-    assert paired_difference("a", "b", a, b) == paired_difference("a", "b", a, b)
+    assert difference("a", "b", a, b) == difference("a", "b", a, b)
 
 
 def test_percentile_0_is_the_most_popular_and_an_unknown_one_has_none() -> None:

@@ -13,12 +13,13 @@ from curate.lm.folding import folded
 from curate.lm.load import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
+from curate.validation.adapters import reloaded
+from curate.validation.batches import IGNORED, LengthGrouped, collate, training_items
 from curate.validation.config import FinetuneConfig
 from curate.validation.evaluate import evaluate
 from curate.validation.finetune import finetuned, split_held_out
 from curate.validation.fitting import Fitting, first_fitting
 from curate.validation.methods import save_adapter
-from curate.validation.training import IGNORED, LengthGrouped, collate, training_items
 
 EXAMPLES = [Example(str(i), f"What is the colour of {name}?", (colour,)) for i, (name, colour) in enumerate(
     [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]
@@ -152,6 +153,32 @@ def test_all_weights_are_trained_and_come_back(loaded: LoadedModel) -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in loaded.model.state_dict().items())
 
 
+def test_adapters_on_weights_of_4_bits_learn_and_are_read_again(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    loaded = load_model(tiny_model("llama"), device="cpu", quantized=True)
+    assert str(loaded.model.model.layers[0].mlp.up_proj.weight.dtype) == "torch.uint8"
+    config = replace(CONFIG, method="qlora")
+    before = evaluate(loaded, EXAMPLES, DEFAULT)
+    with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0) as result:
+        said = evaluate(loaded, EXAMPLES, DEFAULT)
+        save_adapter(result.model, tmp_path / "adapter")
+    assert all(p.correct for p in said)
+    assert evaluate(loaded, EXAMPLES, DEFAULT) == before
+    with reloaded(loaded, config, tmp_path / "adapter"):
+        assert evaluate(loaded, EXAMPLES, DEFAULT) == said
+
+
+def test_without_bitsandbytes_one_is_told_how_to_get_it(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="need the package bitsandbytes") as error:
+        load_model(tiny_model("llama"), device="cpu", quantized=True)
+    assert error.value.try_next == "pip install bitsandbytes, or --method lora"
+
+
 def test_a_batch_in_parts_learns_what_the_whole_batch_does(loaded: LoadedModel) -> None:
     def losses(fitting: Fitting) -> list[float | None]:
         config = replace(CONFIG, max_steps=6, held_out=0)
@@ -180,9 +207,9 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
     """From now on the first training runs out of memory at that step; gives the steps that were trained."""
     import torch
 
-    from curate.validation import training
+    from curate.validation import trainer
 
-    real, steps = training.answer_nats, []
+    real, steps = trainer.answer_nats, []
 
     def answer_nats(model: Any, *arguments: Any) -> Any:
         steps.append(len(steps) + 1)
@@ -190,7 +217,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
             raise torch.OutOfMemoryError("out of memory")
         return real(model, *arguments)
 
-    monkeypatch.setattr(training, "answer_nats", answer_nats)
+    monkeypatch.setattr(trainer, "answer_nats", answer_nats)
     return steps
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ import pytest
 import curate
 from curate.errors import DataError, SettingError
 from curate.prompts import DEFAULT
+from curate.validation import finetune
 from curate.validation.arms import read_arms
 from curate.validation.config import FinetuneConfig
 from curate.validation.harness import find_tasks, metric_rows
-from curate.validation.validate import shots_from
+from curate.validation.inputs import shots_from
 
 CONFIG = FinetuneConfig(learning_rate=2e-2, max_steps=25, batch_size=4, held_out=0)
 COLOURS = [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]
 QUESTIONS = [{"question": f"What is the colour of {name}?", "answer": colour} for name, colour in COLOURS]
+DONE = "top, seed 0: done earlier"
+AGAIN = "top, seed 0: nothing of its weights is kept; finetuning again for --lm-eval"
 TASK = r"""
 task: colours
 dataset_path: json
@@ -79,6 +83,52 @@ def test_a_task_of_ones_own_is_asked_of_every_arm_once(
     assert list(dict.fromkeys(row["arm"] for row in rows)) == ["base", "base-2-shot", "top", "whole"]
     assert [(d["a"], d["b"]) for d in first["differences"]][-1] == ("base", "base-2-shot")
     assert first["verdict"].startswith("Finetuning on top")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_added_later_is_asked_of_the_saved_adapter_and_trains_only_where_none_is_left(
+    tiny_model: Callable[[str], Path], task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    other = tmp_path / "colours-again.yaml"
+    other.write_text(task.read_text().replace("task: colours", "task: colours-again"))
+    # Writing the run is the slowest part of so small a one.
+    monkeypatch.setattr("curate.validation.validate.write_run", lambda *given: None)
+    trained: list[int] = []
+    said: list[str] = []
+    real = finetune.train
+    monkeypatch.setattr(finetune, "train", lambda *given: trained.append(1) or real(*given))
+
+    def run(*tasks: Path, method: str = "lora") -> dict[str, Any]:
+        trained.clear(), said.clear()
+        found = curate.validate(
+            {"top": QUESTIONS},
+            eval=QUESTIONS,
+            model=tiny_model("llama"),
+            output=tmp_path / "run",
+            seeds=1,
+            config=replace(CONFIG, method=method, learning_rate=2e-2 if method == "lora" else 1e-3),
+            lm_eval=[str(path) for path in tasks],
+            progress=said.append,
+        )
+        return found.summary()
+
+    alone = run()
+    assert (len(trained), alone["lm_eval"]) == (1, [])
+    added = run(task)
+    assert (len(trained), said) == (0, ["base: colours of lm-eval", DONE, "top, seed 0: colours of lm-eval"])
+    assert added["arms"] == alone["arms"]
+    assert [(row["arm"], row["value"]) for row in added["lm_eval"]] == [("base", 0), ("top", 1)]
+    assert run() == alone and not trained, "a task that is taken away trains nothing"
+
+    (tmp_path / "run" / "adapters" / "top" / "seed-0" / "adapter_model.safetensors").unlink()
+    assert [row["value"] for row in run(task, other)["lm_eval"]] == [0, 0, 1, 1]
+    assert len(trained) == 1 and "its adapter is no longer in" in said[1] and said[2] == AGAIN
+
+    run(method="full")
+    assert [row["value"] for row in run(other, method="full")["lm_eval"]] == [0, 1]
+    assert len(trained) == 1 and said[:2] == [DONE, AGAIN]
+    assert not list((tmp_path / "run" / ".parts").glob("*/")), "its checkpoints are dropped again"
 
 
 def test_shots_come_from_the_whole_training_set_and_from_the_same_relation(films: list[dict[str, Any]]) -> None:

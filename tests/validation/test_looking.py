@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from curate.validation.looking import Probe, attention_summary, contrast
+from curate.arm_names import contrast
+from curate.validation.looking import Probe, attention_summary
 
 PROBE = Probe((), 7)
 

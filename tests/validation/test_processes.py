@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import ModelError, SettingError
+from curate.validation.batches import LengthGrouped
 from curate.validation.fitting import first_fitting
 from curate.validation.processes import join
-from curate.validation.training import LengthGrouped
 
 # With batches of 4, 19 examples train and the last batch of an epoch has 3 of them.
 QUESTIONS = [
@@ -45,26 +45,73 @@ def start(arguments: list[str], count: int = 2) -> list[subprocess.Popen[str]]:
     ]
 
 
-def test_two_processes_end_with_the_numbers_of_one(
-    curate: Callable[..., Any], tiny_model: Callable[[str], Path], tmp_path: Path
-) -> None:
+@pytest.fixture
+def options(tiny_model: Callable[[str], Path], tmp_path: Path) -> list[str]:
+    """What follows `curate validate`, with its files."""
     for name, rows in {"arm": QUESTIONS, "test": QUESTIONS[:9]}.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = f"arm.jsonl --eval test.jsonl --model {tiny_model('llama')} --seeds 1 --epochs 2 --batch-size 4"
-    options += " --device cpu"
-    running = start(["-m", "curate", "validate", *options.split(), "-o", "two"])
-    assert curate("validate", *options.split(), "-o", "one").exit_code == 0
+    return [*options.split(), "--device", "cpu"]
+
+
+def finish(running: list[subprocess.Popen[str]]) -> None:
     said = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert "Finetuning on arm" in said[0][0]
     assert said[1] == ("", ""), "only the first process speaks"
 
-    one, two = (json.loads(Path(run, "summary.json").read_text()) for run in ("one", "two"))
-    assert [row["step"] for row in two["training"]] == [5, 10]
-    for alone, together in zip(one["training"], two["training"], strict=True):
+
+def assert_same_numbers(one: str, two: str) -> None:
+    first, second = (json.loads(Path(run, "summary.json").read_text()) for run in (one, two))
+    assert [row["step"] for row in second["training"]] == [5, 10]
+    for alone, together in zip(first["training"], second["training"], strict=True):
         assert together.pop("arm") == alone.pop("arm")
         assert together == pytest.approx(alone, rel=1e-4)
-    assert pq.read_table("two/predictions.parquet") == pq.read_table("one/predictions.parquet")
+    assert pq.read_table(f"{two}/predictions.parquet") == pq.read_table(f"{one}/predictions.parquet")
+
+
+def test_two_processes_end_with_the_numbers_of_one(curate: Callable[..., Any], options: list[str]) -> None:
+    running = start(["-m", "curate", "validate", *options, "-o", "two"])
+    assert curate("validate", *options, "-o", "one").exit_code == 0
+    finish(running)
+    assert_same_numbers("one", "two")
+
+
+# accelerate shares out weights among GPUs only, and curate too: here it is among processes on a processor.
+SHARDED_ON_CPU = """
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+
+from curate.cli.app import app
+from curate.validation import finetune, methods
+
+init, collect = AcceleratorState.__init__, finetune.collect
+
+def init_sharded(self, *given, **named):
+    init(self, *given, **named)
+    self.fsdp_plugin = named.get("fsdp_plugin") or getattr(self, "fsdp_plugin", None)
+    if self.fsdp_plugin is not None:
+        self.distributed_type = DistributedType.FSDP
+
+def collect_sharded(loaded, model, device):
+    assert {type(weight).__name__ for weight in model.parameters()} == {"DTensor"}
+    collect(loaded, model, device)
+
+AcceleratorState.__init__, finetune.collect = init_sharded, collect_sharded
+methods.is_sharded = finetune.is_sharded = lambda loaded, config: config.method == "full"
+app()
+"""
+
+
+def test_weights_shared_out_among_processes_end_with_the_numbers_of_one(
+    curate: Callable[..., Any], options: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sharded.py").write_text(SHARDED_ON_CPU)
+    options += ["--method", "full", "--learning-rate", "1e-3"]
+    running = start(["sharded.py", "validate", *options, "-o", "two"])
+    assert curate("validate", *options, "-o", "one").exit_code == 0
+    finish(running)
+    assert_same_numbers("one", "two")
 
 
 def test_what_fails_in_the_first_process_ends_the_others(tmp_path: Path) -> None:

@@ -61,6 +61,21 @@ def test_a_run_leaves_everything_it_promises(run: tuple[Path, Validation]) -> No
     } <= left
 
 
+def test_pictures_of_an_earlier_run_go_when_the_next_one_has_none_of_their_kind(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    for name in ("heatmap-1", "curves", "mine"):
+        (tmp_path / "run" / "figures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / "figures" / f"{name}.png").write_bytes(b"")
+    (tmp_path / "run" / ".parts").mkdir()
+    nameless = [{key: row[key] for key in ("question", "answers")} for row in films]
+    curate.validate(
+        {"top": nameless}, eval=nameless, model=tiny_model("llama"), output=tmp_path / "run", seeds=1, config=CONFIG
+    )
+    left = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
+    assert left == {"accuracy", "training-loss", "held-out-accuracy", "mine"}
+
+
 def test_base_comes_first_and_every_arm_has_every_seed(run: tuple[Path, Validation]) -> None:
     folder, _ = run
     summary = json.loads((folder / "summary.json").read_text())
