@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-CHUNK = 16_384
+CHUNK = 8_192
 """Rows hashed at a time, so that what is in work fits the processor's cache."""
 
 

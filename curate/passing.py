@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,15 +120,15 @@ class ScoringPass:
         import pyarrow.compute as pc
 
         arrays = list(batch.columns)
-        without = pa.array([False] * batch.num_rows)
+        without = []
         for estimator, finish in zip(self.estimators, work, strict=True):
             columns = finish(before)
             for counted in pc.value_counts(columns[-1]).to_pylist():
                 self.statuses[estimator.name][counted["values"]] += counted["counts"]
             self._measured[estimator.name] += batch.num_rows - columns[0].null_count
-            without = pc.or_(without, pc.is_null(columns[0]))
+            without.append(pc.is_null(columns[0]))
             arrays += columns
-        self.unmeasured += pc.sum(without).as_py()
+        self.unmeasured += pc.sum(reduce(pc.or_, without)).as_py()
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
     def _with_ids(self, batch: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,8 @@ def table_of_lines(source: Callable[[], Any]) -> pa.Table | None:
         plain = _plain_schema(table.schema)
         if plain != table.schema:
             table = _read_lines(source, plain)
-        table.validate(full=True)  # texts that are not UTF-8
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda column: column.validate(full=True), table.columns))  # texts that are not UTF-8
     except pa.ArrowException:
         return None
     return None if any(map(_may_differ, table.columns)) else table

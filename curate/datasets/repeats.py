@@ -14,7 +14,7 @@ MERGED = 16
 
 
 class Repeats:
-    """Counts how often each content hash has come, over all batches; 16 to 24 bytes of memory a row.
+    """Counts how often each content hash has come, over all batches; 10 to 12 bytes of memory a row.
 
     A table of one bit for the first and the last bits of a hash tells which few of a batch may have come before; only
     those are looked up among the hashes of the earlier batches.
@@ -23,7 +23,7 @@ class Repeats:
     def __init__(self, rows: int) -> None:
         import numpy as np
 
-        bits = max(8, (8 * rows).bit_length())
+        bits = max(8, (2 * rows).bit_length())
         self._shift = np.uint64(64 - bits)
         self._met = np.zeros(1 << bits, dtype=np.uint8)
         self._merged: list[NDArray[np.uint64]] = []
@@ -37,9 +37,10 @@ class Repeats:
         ordered = np.sort(hashes)
         slots = ordered >> self._shift  # ascending, so that memory is walked through in order
         bits = np.left_shift(np.uint8(1), (ordered & np.uint64(7)).astype(np.uint8))
-        suspects = np.unique(ordered[(self._met[slots] & bits) != 0])
+        met = self._met[slots]
+        suspects = np.unique(ordered[(met & bits) != 0])
         repeated = np.concatenate([ordered[1:][ordered[1:] == ordered[:-1]], *self._among_earlier(suspects)])
-        self._met[slots] |= bits
+        self._met[slots] = met | bits
         shared = np.flatnonzero(slots[1:] == slots[:-1])  # of hashes in one slot only the last one's bit is set by now
         np.bitwise_or.at(self._met, slots[shared], bits[shared])
         rows, occurrences = [], []
