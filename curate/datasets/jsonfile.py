@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STANDARD_INPUT = "standard input"
-BLOCK = 8 << 20
+BLOCK = 4 << 20
 """Bytes that Arrow parses at once."""
 
 BEGINNING = 1 << 20
