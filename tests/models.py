@@ -136,6 +136,24 @@ def _gpt2(vocabulary: int) -> Any:
     )
 
 
+def _gpt_neo(vocabulary: int) -> Any:
+    """Its second layer sees a window only, counted in places of the sequence, whatever mask it is given."""
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    return GPTNeoForCausalLM(
+        GPTNeoConfig(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=72,
+            max_position_embeddings=256,
+            initializer_range=0.3,
+        )
+    )
+
+
 def _mistral(vocabulary: int) -> Any:
     """Its sliding window is shorter than most prompts here."""
     from transformers import MistralConfig, MistralForCausalLM
@@ -205,6 +223,7 @@ def _mamba(vocabulary: int) -> Any:
 KINDS: dict[str, tuple[Callable[[], Any], Callable[[int], Any]]] = {
     "llama": (lambda: _byte_level(add_bos=True), _llama),
     "gpt2": (lambda: _byte_level(add_bos=False), _gpt2),
+    "gpt-neo": (lambda: _byte_level(add_bos=False), _gpt_neo),
     "byte-fallback": (_byte_fallback, _llama),
     "mistral": (_byte_fallback, _mistral),
     "qwen": (_qwen_like, _qwen),

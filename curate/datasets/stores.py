@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -168,13 +169,15 @@ class ParquetStore(Store):
         import pyarrow as pa
 
         done = 0
-        with self._readable():
-            for batch in file.iter_batches(BATCH, [number], names):
-                first, last = max(part.start - done, 0), min(part.stop - done, batch.num_rows)
-                if first < last:
-                    piece = pa.Table.from_batches([batch]).slice(first, last - first)
-                    yield Read(start + done + first, partial(piece.slice, 0))
-                done += batch.num_rows
+        batches = file.iter_batches(BATCH, [number], names)
+        while done < part.stop:
+            with self._readable():
+                batch = next(batches)
+            first, last = max(part.start - done, 0), min(part.stop - done, batch.num_rows)
+            if first < last:
+                piece = pa.Table.from_batches([batch]).slice(first, last - first)
+                yield Read(start + done + first, partial(piece.slice, 0))
+            done += batch.num_rows
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -201,6 +204,13 @@ class RemoteStore(ParquetStore):
     def __init__(self, remote: Sequence[RemoteFile], files: Sequence[Any]) -> None:
         super().__init__([PurePosixPath(file.path) for file in remote], files)
         self.remote = remote
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Threads take turns: neither a pre-buffered Parquet file nor a file of fsspec bears two of them."""
+        with self._lock, super()._readable():
+            yield
 
     def fingerprint(self) -> str:
         """SHA-256 of what the storage says of the files: hashing their bytes would be reading all of them."""

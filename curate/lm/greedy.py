@@ -19,8 +19,6 @@ MAX_NEW_TOKENS = 10
 BUDGETS = {"cpu": 4096}
 """Tokens a batch, by device, those still to come included."""
 DEFAULT_BUDGET = 8192
-LEFT_TO_SHRINK = 1.0
-"""Finished rows leave the batch once no more than this share of it goes on: leaving copies the cache."""
 
 
 def greedy_answers(
@@ -127,12 +125,11 @@ def _continued(loaded: LoadedModel, begun: Begun, max_new_tokens: int, ends: Cal
     chosen = begun.logits.argmax(dim=-1)  # (B,)
     while True:
         for row, token in zip(rows, chosen.tolist(), strict=True):
-            if not (new[row] and ends(new[row][-1])):
-                new[row].append(token)
+            new[row].append(token)
         going = [n for n, row in enumerate(rows) if not ends(new[row][-1])]
         if not going or len(new[rows[going[0]]]) == max_new_tokens:
             return new
-        if len(going) <= LEFT_TO_SHRINK * len(rows):
+        if len(going) < len(rows):  # leaving copies the cache
             kept = torch.tensor(going, device=chosen.device)
             keep_rows(cache, kept)
             chosen, mask, positions = chosen[kept], mask[kept], positions[kept]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.lm.batching import Row
-from curate.lm.forward import Cache, memory_of, pack_logits
+from curate.lm.forward import Cache, memory_of, pack_logits, reach
 from curate.lm.load import LoadedModel
 from curate.lm.packing import make_packs
 
@@ -56,7 +56,7 @@ def read_packed(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning
     from transformers import DynamicCache
 
     places = {id(row): place for place, row in enumerate(rows)}
-    packs = make_packs(rows, shared, room, most=room + shared)
+    packs = make_packs(rows, shared, room, most=min(room + shared, reach(loaded)))
     length = max(map(len, packs))
     paths = [(number, path) for number, pack in enumerate(packs) for path in pack.paths]
     cache: Any = memory_of(beginning, len(packs)) if beginning else DynamicCache()

@@ -13,6 +13,7 @@ from fsspec.implementations.memory import MemoryFile
 
 import curate
 from curate.datasets.rows import open_rows
+from curate.datasets.stream import in_order
 from curate.errors import DataError
 
 URL = "memory://bucket/scored"
@@ -74,3 +75,14 @@ def test_the_fingerprint_changes_with_the_files(storage: Path) -> None:
 def test_a_file_that_is_not_there_is_told_by_its_url() -> None:
     with pytest.raises(DataError, match=r"^memory:/+bucket/none.parquet cannot be read"):
         open_rows("memory://bucket/none.parquet")
+
+
+def test_row_groups_that_threads_read_at_once_are_whole() -> None:
+    import pyarrow.parquet as pq
+
+    table = pa.table({"question": [f"Who is {n}?" for n in range(ROWS)], "answer": ["She"] * ROWS})
+    with fsspec.open("memory://groups/data.parquet", "wb") as file:
+        pq.write_table(table, file, row_group_size=20)
+    reads = open_rows("memory://groups/data.parquet").store.reads()
+    assert pa.concat_tables(in_order(read.table for read in reads)).equals(table)
+    fsspec.filesystem("memory").rm("memory://groups", recursive=True)

@@ -56,7 +56,7 @@ def test_an_answer_is_ten_times_the_most_likely_next_token(loaded: LoadedModel) 
     assert greedy_answers(loaded, [prompt]) == [loaded.tokenizer.decode(said, skip_special_tokens=True)]
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "mistral", "gemma", "mamba"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt-neo", "byte-fallback", "mistral", "gemma", "mamba"])
 def test_a_beginning_that_prompts_share_changes_no_answer(
     kind: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
