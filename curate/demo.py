@@ -24,6 +24,8 @@ ESTIMATORS = ("views", "loss")
 """What the arms can be selected by: subject frequency in pretraining, or the pretrained model's loss."""
 
 CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=260)
+ALONG = 300
+"""Test questions asked after every epoch."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def run_demo(
     show_command(
         f"curate validate {splits} --eval {folder}/world/test.parquet --by views --model {model} --seeds {seeds} "
         f"--learning-rate {config.learning_rate} --max-steps {config.max_steps} "
-        f"--batch-size {config.batch_size} -o {run}"
+        f"--batch-size {config.batch_size} --along {ALONG} -o {run}"
     )
     result = validate(
         splits,
@@ -78,6 +80,7 @@ def run_demo(
         output=run,
         seeds=seeds,
         config=config,
+        along=ALONG,
         progress=progress,
     )
     return Demo(agreement_of(scored), chosen, result)

@@ -56,6 +56,9 @@ def validate(
         list[str] | None,
         typer.Option(help="A task of lm-evaluation-harness, or its YAML file, for every arm. Repeatable."),
     ] = None,
+    along: Annotated[
+        int, typer.Option(min=0, help="Ask so many test questions after every epoch too: accuracy along training.")
+    ] = 0,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, wandb or trackio.")] = "none",
     engine: engines.ValidateEngine = "local",
     ray_address: engines.RayAddress = None,
@@ -121,6 +124,7 @@ def validate(
         cpus=cpus,
         base_shots=base_shots,
         lm_eval=lm_eval or (),
+        along=along,
         progress=out.note,
     )
     leave()

@@ -10,7 +10,7 @@ from curate.lm.batching import CACHED_PER_BUDGET, Group, Row, common, make_group
 from curate.lm.encode import Encoded
 from curate.lm.forward import Cache, cache_of, can_pack, can_share, reach
 from curate.lm.load import LoadedModel
-from curate.lm.prefill import Begun, next_logits, read_packed, read_padded
+from curate.lm.prefill import Begun, keep_rows, next_logits, read_packed, read_padded
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ def _continued(loaded: LoadedModel, begun: Begun, max_new_tokens: int, ends: Cal
             return new
         if len(going) < len(rows):  # leaving copies the cache
             kept = torch.tensor(going, device=chosen.device)
-            cache.batch_select_indices(kept)
+            keep_rows(cache, kept)
             chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
             rows = [rows[n] for n in going]
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)

@@ -63,12 +63,12 @@ def read_packed(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning
     ends = torch.tensor([number * length + path[-1] for number, path in paths])
     logits = pack_logits(loaded, packs, ends, cache)
     width = max(len(path) for _, path in paths)
-    index = torch.arange(shared + width).repeat(len(paths), 1)
+    tokens = torch.arange(shared + width).repeat(len(paths), 1)  # (B, T), by their place in the pack
     for row, (_, path) in enumerate(paths):
-        index[row, -len(path) :] = torch.tensor(path) + shared
-    where = torch.tensor([number for number, _ in paths])[:, None], index  # (B, 1), (B, T)
+        tokens[row, -len(path) :] = torch.tensor(path) + shared
+    tokens += (shared + length) * torch.tensor([number for number, _ in paths])[:, None]
     for layer in cache.layers:
-        layer.keys, layer.values = _gathered(layer.keys, *where), _gathered(layer.values, *where)
+        layer.keys, layer.values = _gathered(layer.keys, tokens), _gathered(layer.values, tokens)
     mask = _left_mask([len(path) for _, path in paths], width, shared, loaded)
     order = [places[id(row)] for pack in packs for row in pack.rows]
     return Begun(order, logits, cache, mask, mask.sum(dim=1))
@@ -95,6 +95,23 @@ def _left_mask(lengths: Sequence[int], width: int, shared: int, loaded: LoadedMo
     return ((place < shared) | own).long().to(loaded.device)
 
 
-def _gathered(kept: torch.Tensor, pack: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Of (packs, heads, length, size) what lies at `index` (B, T) of pack `pack` (B, 1): (B, heads, T, size)"""
-    return kept[pack.to(kept.device), :, index.to(kept.device)].transpose(1, 2)
+def keep_rows(cache: Any, rows: torch.Tensor) -> None:
+    """Forget all but some rows of the batch.
+
+    Where layers remember keys and values and nothing else, `index_select` takes two thirds of the time of the cache's
+    own way.
+    """
+    from transformers.cache_utils import DynamicLayer
+
+    if not all(isinstance(layer, DynamicLayer) for layer in cache.layers):
+        cache.batch_select_indices(rows)
+        return
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys.index_select(0, rows), layer.values.index_select(0, rows)
+
+
+def _gathered(kept: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Of (packs, heads, length, size) the tokens (B, T), counted over all packs: (B, heads, T, size)"""
+    packs, heads, length, size = kept.shape
+    flat = kept.transpose(1, 2).reshape(packs * length, heads * size).index_select(0, tokens.flatten().to(kept.device))
+    return flat.view(*tokens.shape, heads, size).transpose(1, 2)

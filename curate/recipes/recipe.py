@@ -119,6 +119,7 @@ class ValidationSettings:
     dtype: str = "auto"
     base_shots: int = 0
     lm_eval: tuple[str, ...] = ()
+    along: int = 0
     report_to: str = "none"
 
     def __post_init__(self) -> None:

@@ -184,6 +184,12 @@ def held_out_figure(training: Rows) -> Figure:
     return _along_training(training, "held_out_accuracy", 100, "held-out accuracy (%)")
 
 
+@drawn
+def test_accuracy_figure(training: Rows) -> Figure:
+    """Accuracy on some test questions along training, a thin line each seed."""
+    return _along_training(training, "test_accuracy", 100, "test accuracy (%)")
+
+
 def _along_training(training: Rows, column: str, scale: float, name: str) -> Figure:
     figure, axes = new_figure()
     runs: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)

@@ -19,6 +19,7 @@ from curate.report.figures import (
     popularity_figure,
     quintiles_figure,
     relations_figure,
+    test_accuracy_figure,
     training_loss_figure,
 )
 from curate.report.heatmaps import heatmap_figure, telling_maps
@@ -66,7 +67,7 @@ def draw_figures(tables: RunTables) -> dict[str, Drawing]:
 
 
 def _with(tables: RunTables, column: str) -> Rows:
-    return [row for row in tables.summary.get("training", ()) if row[column] is not None]
+    return [row for row in tables.summary.get("training", ()) if row.get(column) is not None]
 
 
 FIGURES: dict[str, tuple[Callable[[Any], Drawing], Callable[[RunTables], Any]]] = {
@@ -78,6 +79,7 @@ FIGURES: dict[str, tuple[Callable[[Any], Drawing], Callable[[RunTables], Any]]] 
     "attention": (attention_figure, lambda tables: tables.attention),
     "training-loss": (training_loss_figure, lambda tables: _with(tables, "train_loss")),
     "held-out-accuracy": (held_out_figure, lambda tables: _with(tables, "held_out_accuracy")),
+    "test-accuracy": (test_accuracy_figure, lambda tables: _with(tables, "test_accuracy")),
 }
 """Every figure there can be: what draws it, and from what of a run."""
 
@@ -102,7 +104,7 @@ def report_page(tables: RunTables, figures: Mapping[str, Drawing], heatmaps: Row
     answers = answers_table(tables.predictions, arms)
     drawings = dict(figures) | {shown["figure"]: shown["drawing"] for shown in heatmaps}
     has = {"relations": "relations" in figures, "attention": "attention" in figures}
-    has |= {"training": bool({"training-loss", "held-out-accuracy"} & set(figures))}
+    has |= {"training": bool({"training-loss", "held-out-accuracy", "test-accuracy"} & set(figures))}
     has |= {"popularity": bool({"curves", "quintiles", "popularity"} & set(figures))}
     has |= {"differences": bool(summary["differences"]), "leakage": bool(summary["leakage"])}
     has |= {"tasks": bool(summary.get("lm_eval"))}

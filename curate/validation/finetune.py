@@ -45,6 +45,7 @@ def finetuned(
     say: Callable[[str], None] = lambda line: None,
     remember: Callable[[Fitting], None] = lambda fitting: None,
     logs: Path | None = None,
+    along: Callable[[], float] | None = None,
 ) -> Iterator[Finetuned]:
     """Finetune on the examples; inside the `with` the model is finetuned, afterwards it is the base again.
 
@@ -54,6 +55,7 @@ def finetuned(
     last one. When memory runs out it goes on from there with less at a time, the batch staying what it is, and
     `remember` is told with what. Of several processes each can only end then: the others wait for it in vain.
     The logger `report_to` writes to the folder `logs`, if it writes files, and names its run after its last two parts.
+    After every epoch `along` is asked for the accuracy of the model as it is by then.
     """
     from transformers import set_seed
 
@@ -68,7 +70,7 @@ def finetuned(
             model = undo.enter_context(trainable(loaded, config))
             with undo:
                 try:
-                    how = Training(config, fitting, seed, folder.resolve(), report_to, logs)
+                    how = Training(config, fitting, seed, folder.resolve(), report_to, logs, along)
                     trained = _train(model, loaded, examples, template, how)
                 except RuntimeError as error:
                     fitting = _smaller(fitting, error, remember, say)

@@ -107,8 +107,27 @@ class Validation:
         return gap_change({name: self.correct(name) for name in pair}, pair, self.test.percentiles, self.clusters)
 
     def training_rows(self) -> list[dict[str, Any]]:
-        """How each arm and seed trained: step, epoch, training loss, held-out accuracy and loss."""
+        """How each arm and seed trained: step, epoch, training loss, held-out accuracy and loss, test accuracy."""
         return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training]
+
+    def along_rows(self) -> list[dict[str, Any]]:
+        """Each arm's accuracy on the test questions asked along training, mean of the seeds: after the first epoch, at
+        the step that was kept, and after the last epoch.
+        """
+        ways = [(run, [r for r in run.training if r.get("test_accuracy") is not None]) for run in self.runs]
+        rows = []
+        for arm in self.arms:
+            mine = [
+                (way[0], next((row for row in way if row["step"] == run.steps), way[-1]), way[-1])
+                for run, way in ways
+                if run.arm == arm.name and way
+            ]
+            if mine:
+                means = [
+                    sum(row["test_accuracy"] or 0.0 for row in place) / len(mine) for place in zip(*mine, strict=True)
+                ]
+                rows.append({"arm": arm.name, **dict(zip(("first", "kept", "last"), means, strict=True))})
+        return rows
 
     def task_rows(self) -> list[dict[str, Any]]:
         """Every metric of every lm-eval task, for every arm and seed."""
@@ -124,6 +143,7 @@ class Validation:
             **self.parts,
             "gap": self.gap,
             "training": self.training_rows(),
+            "along": self.along_rows(),
             "lm_eval": self.task_rows(),
             "popularity": self.popularity,
             "attention": self.attention,

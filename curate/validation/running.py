@@ -59,7 +59,7 @@ class Runner:
     """A model and a test set, and the arms it is finetuned on; every finished part is kept in `folder`.
 
     With `shots` the untouched model is asked a second time, after solved examples; it and every arm are asked the
-    `tasks` of lm-eval besides.
+    `tasks` of lm-eval besides. `along` test questions are asked after every epoch of an arm's training too.
     """
 
     loaded: LoadedModel
@@ -73,6 +73,7 @@ class Runner:
     say: Progress = lambda line: None
     shots: Shots | None = None
     tasks: Sequence[Task] = ()
+    along: int = 0
     trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,7 +115,8 @@ class Runner:
         return _read(kept)
 
     def _arm(self, arm: Arm, config: FinetuneConfig, seed: int) -> Run:
-        key = self.parts.key(self.evaluated, arm.name, arm.fingerprint(), config.as_dict(), seed)
+        along = [self.along] if self.along else []
+        key = self.parts.key(self.evaluated, arm.name, arm.fingerprint(), config.as_dict(), seed, *along)
         name = f"{arm.name}, seed {seed}"
         kept = self.parts.kept(key)
         if kept is None:
@@ -172,6 +174,13 @@ class Runner:
 
     def _ask(self, shots: Shots | None = None) -> list[Prediction]:
         return evaluate(self.loaded, self.test.examples, self.template, shots)
+
+    def _accuracy_along(self) -> float:
+        """On test questions at even distances."""
+        examples = self.test.examples
+        count = min(self.along, len(examples))
+        asked = [examples[n * len(examples) // count] for n in range(count)]
+        return sum(p.correct for p in evaluate(self.loaded, asked, self.template)) / len(asked)
 
     def _unasked(self, key: str) -> list[Task]:
         return [task for task in self.tasks if self.parts.kept(self._task_key(key, task)) is None]
@@ -233,6 +242,7 @@ class Runner:
             self.say,
             lambda fitting: self.parts.remember_fitting(config, fitting),
             self.folder / "logs" / arm.name / (f"trial-{key}" if seed == TUNING_SEED else f"seed-{seed}"),
+            self._accuracy_along if self.along and seed != TUNING_SEED else None,
         )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from curate.lm.forward import head_at
 from curate.lm.load import LoadedModel
 from curate.validation.batches import IGNORED, LengthGrouped
+from curate.validation.processes import is_first
 
 if TYPE_CHECKING:
     import torch
+
+TEST_ACCURACY = "test_accuracy"
 
 SAVE_SECONDS = 300.0
 """Training that is lost at most when a run is killed, besides what comes between two epochs."""
@@ -101,6 +105,19 @@ def saving_callback() -> Any:
                 control.should_save = True
 
     return SaveNowAndThen()
+
+
+def asking_callback(ask: Callable[[], float]) -> Any:
+    """After every epoch the accuracy that `ask` finds goes into Trainer's log, which checkpoints keep."""
+    from transformers import TrainerCallback
+
+    class AskAlong(TrainerCallback):
+        def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **named: Any) -> None:
+            model.eval()
+            if is_first():  # the other processes have the same weights, and wait
+                state.log_history.append({"step": state.global_step, "epoch": state.epoch, TEST_ACCURACY: ask()})
+
+    return AskAlong()
 
 
 def held_out_metrics(predicted: Any) -> dict[str, float]:

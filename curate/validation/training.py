@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,29 @@ from curate.validation.config import FinetuneConfig
 from curate.validation.fitting import Fitting
 from curate.validation.loggers import run_name
 from curate.validation.processes import processes
-from curate.validation.trainer import completion_trainer, held_out_metrics, saving_callback
+from curate.validation.trainer import (
+    TEST_ACCURACY,
+    asking_callback,
+    completion_trainer,
+    held_out_metrics,
+    saving_callback,
+)
 
-LOGGED = {"train_loss": "loss", "held_out_accuracy": "eval_accuracy", "held_out_loss": "eval_answer_loss"}
+LOGGED = {
+    "train_loss": "loss",
+    "held_out_accuracy": "eval_accuracy",
+    "held_out_loss": "eval_answer_loss",
+    "test_accuracy": TEST_ACCURACY,
+}
 """What is kept of Trainer's log, and what it is called there."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How one training goes: its settings and seed, how a batch fits into memory, where it saves and logs."""
+    """How one training goes: its settings and seed, how a batch fits into memory, where it saves and logs.
+
+    `along` gives the accuracy on some test questions, and is asked after every epoch.
+    """
 
     config: FinetuneConfig
     fitting: Fitting
@@ -29,6 +43,7 @@ class Training:
     checkpoints: Path
     report_to: str = "none"
     logs: Path | None = None
+    along: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float | None]]:
-    """Trainer's log as one row a step: epoch, training loss since the row before, accuracy and loss held out."""
+    """Trainer's log as one row a step: epoch, training loss since the row before, and what LOGGED names besides."""
     rows: dict[int, dict[str, float | None]] = {}
     for logged in log_history:
         row = rows.setdefault(logged["step"], {"step": logged["step"], "epoch": logged["epoch"]})
@@ -84,7 +99,12 @@ def _trainer(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: S
         train_dataset=[*items, blank],
         eval_dataset=list(held_out) if stopping else None,
         compute_metrics=held_out_metrics,
-        callbacks=[saving_callback(), *([EarlyStoppingCallback(how.config.patience)] if stopping else [])],
+        callbacks=[
+            saving_callback(),
+            *([EarlyStoppingCallback(how.config.patience)] if stopping else []),
+            # What is shared out among processes is put together at the end only.
+            *([asking_callback(how.along)] if how.along and not sharded else []),
+        ],
     )
     trainer.head_of = replace(loaded, model=model) if sharded else loaded
     lengths = [len(item["input_ids"]) for item in items]

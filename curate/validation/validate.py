@@ -51,6 +51,7 @@ def validate(
     report_to: str = "none",
     base_shots: int = 0,
     lm_eval: Sequence[str] = (),
+    along: int = 0,
     progress: Progress | None = None,
     engine: str = "local",
     ray_address: str | None = None,
@@ -68,7 +69,8 @@ def validate(
     setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
-    every arm are asked besides. `engine="ray"` makes every arm and seed a task of a Ray cluster (docs/scaling.md);
+    every arm are asked besides. `along` test questions are asked after every epoch of a training too.
+    `engine="ray"` makes every arm and seed a task of a Ray cluster (docs/scaling.md);
     `part` is for its workers. Writes the run folder `output`; the same call resumes a stopped one.
     Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
     SettingError for a setting out of range, OutputError for a folder that is somebody else's.
@@ -92,7 +94,9 @@ def validate(
     best = best_dtype(dtype, device, setting.method)
     loaded = load_model(model, best, device, revision, quantized=setting.method == "qlora")
     probe = make_probe(loaded, inputs.test.examples, inputs.template)
-    runner = Runner(loaded, inputs.test, probe, inputs.template, setting, folder, tune, report_to, say, shots, tasks)
+    runner = Runner(
+        loaded, inputs.test, probe, inputs.template, setting, folder, tune, report_to, say, shots, tasks, along
+    )
     if part is not None:
         return part.make(runner, inputs.arms)
     runs = list(runner.run(inputs.arms, seed_list))
@@ -122,6 +126,7 @@ def _settings(runner: Runner, inputs: Inputs, seeds: Sequence[int], limit: int |
         "seeds": seeds,
         "limit": limit,
         "base_shots": runner.shots.fingerprint() if runner.shots else None,
+        "along": runner.along,
         "lm_eval": [task.fingerprint() for task in runner.tasks] or None,
         "eval": {"name": source.name, "sha256": source.fingerprint, "rows": len(inputs.data)},
         "popularity": inputs.test.popularity,

@@ -76,6 +76,28 @@ def test_pictures_of_an_earlier_run_go_when_the_next_one_has_none_of_their_kind(
     assert left == {"accuracy", "training-loss", "held-out-accuracy", "mine"}
 
 
+def test_accuracy_along_training_is_that_of_the_model_as_it_is_by_then_and_changes_nothing(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    to_the_end = FinetuneConfig(learning_rate=2e-2, epochs=3, batch_size=4, held_out=0)
+    results = [
+        curate.validate(
+            {"top": films}, eval=films, model=tiny_model("llama"), output=tmp_path / str(k), config=to_the_end, along=k
+        )
+        for k in (0, 1000)
+    ]
+    without, along = [[run for run in result.runs if run.arm == "top"] for result in results]
+    assert [run.predictions for run in along] == [run.predictions for run in without]
+    assert all(row["test_accuracy"] is None for run in without for row in run.training)
+    for run in along:
+        right = sum(p.correct for p in run.predictions) / len(films)
+        assert [row["epoch"] for row in run.training] == [1, 2, 3]
+        assert run.training[-1]["test_accuracy"] == right
+    (row,) = results[1].along_rows()
+    assert row["kept"] == row["last"] == results[1].arm_rows()[1]["accuracy"]
+    assert "test-accuracy" in {path.stem for path in (tmp_path / "1000" / "figures").iterdir()}
+
+
 def test_base_comes_first_and_every_arm_has_every_seed(run: tuple[Path, Validation]) -> None:
     folder, _ = run
     summary = json.loads((folder / "summary.json").read_text())
