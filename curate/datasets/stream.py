@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AHEAD = 3
 MOST_THREADS = 4
-"""Each has a batch of rows in memory."""
+"""Each has two batches of rows in memory: one in work, one that waits."""
 ARROW_SCHEMA = b"ARROW:schema"
 SAMPLE = 20_000
 SMALLER = 0.9
@@ -140,7 +140,7 @@ def in_order(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
         try:
             for job in read_ahead(jobs):
                 begun.append(pool.submit(job))
-                if len(begun) >= AHEAD * threads:
+                if len(begun) >= 2 * threads:
                     yield begun.popleft().result()
             while begun:
                 yield begun.popleft().result()
