@@ -142,12 +142,15 @@ def _open_large(paths: Sequence[Path]) -> Source | None:
 
 def _from_files(files: Sequence[tuple[PurePath, bytes]], name: str) -> Source:
     contents = [(path, _decompressed(path, content)) for path, content in files]
-    tables = [_not_empty(_parse(path, content), path) for path, content in contents]
-    for (path, _), table in zip(contents, tables, strict=True):
+    parsed = [(path, _parse(path, content)) for path, content in contents]
+    # Of a dataset in several files some may be empty.
+    parts = [(path, table) for path, table in parsed if table.num_rows] or [(p, _not_empty(t, p)) for p, t in parsed]
+    for path, table in parts:
         check_names(table, path)
-    table = tables[0] if len(tables) == 1 else _concatenate([path for path, _ in contents], tables)
+    tables = [table for _, table in parts]
+    table = tables[0] if len(tables) == 1 else _concatenate([path for path, _ in parts], tables)
     fingerprint = _sha256(*(content for _, content in contents))
-    rows = tuple((_stem(path), t.num_rows) for (path, _), t in zip(contents, tables, strict=True))
+    rows = tuple((_stem(path), table.num_rows) for path, table in parts)
     return Source(table, name, fingerprint, _as_table, rows)
 
 

@@ -118,8 +118,9 @@ def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
         files = [pq.ParquetFile(source, pre_buffer=pre_buffer) for source in sources]
     except (pa.ArrowException, OSError):
         return None
-    alike = all(file.schema_arrow == files[0].schema_arrow and file.metadata.num_rows for file in files)
-    return files if files and alike else None
+    filled = [file for file in files if file.metadata.num_rows]
+    alike = all(file.schema_arrow == filled[0].schema_arrow for file in filled)
+    return filled if filled and alike else None
 
 
 class ParquetStore(Store):

@@ -13,9 +13,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 import curate
+from curate.datasets.rows import open_rows
 from curate.errors import DataError
 
 ROWS = [{"question": "Who wrote Emma?", "answer": "Jane Austen"}, {"question": "Where?", "answer": "Steventon"}]
@@ -142,3 +146,17 @@ def test_real_files_are_recognised_with_no_option(
     named = [example for example in examples if example.relation and (preset == "mmlu" or example.subject)]
     assert len(named) >= rows - 3  # three of the questions of PopQA name nobody
     assert f"| `{name}` | {rows:,} | {preset} |" in (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+
+
+def test_of_several_files_some_may_have_no_rows(tmp_path: Path) -> None:
+    table = pa.table({"question": ["Who?"], "answer": ["Ann"]})
+    for kind in ("parquet", "csv"):
+        (tmp_path / kind).mkdir()
+    for name, part in (("a", table[:0]), ("b", table), ("c", table[:0])):
+        pq.write_table(part, tmp_path / "parquet" / f"{name}.parquet")
+        csv.write_csv(part, tmp_path / "csv" / f"{name}.csv")
+    for kind in ("parquet", "csv"):
+        assert _pairs(tmp_path / kind) == [("Who?", ("Ann",))]
+        assert len(open_rows(tmp_path / kind)) == 1
+        with pytest.raises(DataError, match="holds no examples"):
+            curate.read(tmp_path / kind / f"a.{kind}")
