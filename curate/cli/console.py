@@ -104,7 +104,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             print(f"curate: {error.message()}", file=sys.stderr)
             raise typer.Exit(EXIT_FIXABLE) from None
         except KeyboardInterrupt:
-            print("curate: interrupted; in the same command again, what was kept is not done twice", file=sys.stderr)
+            print("curate: interrupted; type the same command again: what was kept is not done twice", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             sys.stderr.close()  # whoever read our output has what they wanted (curate show … | head)

@@ -29,8 +29,9 @@ def greedy_answers(
 ) -> list[str]:
     """What the model says after each prompt, in order: greedy, at most `max_new_tokens`, the first line only (B.2).
 
-    Prompts are batched by length with padding on the left; each distinct prompt is answered once, and a beginning
-    that many of them share (solved examples) is computed once. A prompt that is longer than the model's context loses
+    Prompts that begin alike are read side by side, what they begin with once (packing.py); where a model does not keep
+    them apart they are batched by length, with padding on the left. Each distinct prompt is answered once, and a
+    beginning that many of them share (solved examples) is computed once. A prompt that is longer than the model's context loses
     tokens after its first, which is the beginning of sequence where there is one. ModelError when one prompt alone
     does not fit in memory.
     """
