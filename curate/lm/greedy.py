@@ -31,9 +31,9 @@ def greedy_answers(
 
     Prompts that begin alike are read side by side, what they begin with once (packing.py); where a model does not keep
     them apart they are batched by length, with padding on the left. Each distinct prompt is answered once, and a
-    beginning that many of them share (solved examples) is computed once. A prompt that is longer than the model's context loses
-    tokens after its first, which is the beginning of sequence where there is one. ModelError when one prompt alone
-    does not fit in memory.
+    beginning that many of them share (solved examples) is computed once. A prompt that is longer than the model's
+    context loses tokens after its first, which is the beginning of sequence where there is one. ModelError when one
+    prompt alone does not fit in memory.
     """
     distinct = list(dict.fromkeys(prompts))
     room = max(2, loaded.context - max_new_tokens)
