@@ -66,15 +66,19 @@ def assert_same_numbers(one: str, two: str) -> None:
     assert [row["step"] for row in second["training"]] == [5, 10]
     for alone, together in zip(first["training"], second["training"], strict=True):
         assert together.pop("arm") == alone.pop("arm")
+        assert together.pop("test_accuracy") in (alone.pop("test_accuracy"), None)  # None: nobody has all weights
         assert together == pytest.approx(alone, rel=1e-4)
     assert pq.read_table(f"{two}/predictions.parquet") == pq.read_table(f"{one}/predictions.parquet")
 
 
 def test_two_processes_end_with_the_numbers_of_one(curate: Callable[..., Any], options: list[str]) -> None:
+    options += ["--along", "9"]
     running = start(["-m", "curate", "validate", *options, "-o", "two"])
     assert curate("validate", *options, "-o", "one").exit_code == 0
     finish(running)
     assert_same_numbers("one", "two")
+    training = json.loads(Path("two", "summary.json").read_text())["training"]
+    assert all(row["test_accuracy"] is not None for row in training)
 
 
 # accelerate shares out weights among GPUs only, and curate too: here it is among processes on a processor.
