@@ -127,9 +127,9 @@ def _write_splits(
             if format != ORIGINAL:
                 manifests[name]["export"] = {"format": format, "without_answer": stream.without_answer}
             stream.close(manifests[name])
+        chosen.__dict__["explanation"] = explanation.result()  # what the cached property would read again
     for name, path in paths.items():
         write_json(manifests[name], manifest_path(path))
-    chosen.__dict__["explanation"] = explanation.result()  # what the cached property would read again
 
 
 def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Table, dict[str, pa.Table]]:

@@ -357,6 +357,16 @@ def test_only_the_score_column_is_read_to_find_a_cut_without_ties(file: Path, mo
     assert read == [["score_views"]]
 
 
+def test_an_error_while_explaining_leaves_no_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr("curate.writing.explain", fail)
+    with pytest.raises(ArithmeticError):
+        curate.select(file, top=3, output=tmp_path / "top.parquet")
+    assert not (tmp_path / "top.parquet").exists()
+
+
 def test_an_error_while_reading_ends_the_writing_and_leaves_nothing(file: Path, tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     offset = pq.read_metadata(file).row_group(0).column(0).data_page_offset
