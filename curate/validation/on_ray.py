@@ -108,7 +108,7 @@ def _do(
                 say(f"{part}: done")
     except BaseException:
         for reference in running:
-            ray.cancel(reference)
+            ray.cancel(reference, force=True)  # a gentle one now and then went unheard; parts are written whole
         raise
 
 
