@@ -127,7 +127,7 @@ def score_file(
     With `or_nothing`, raises EstimatorError and writes nothing when no estimator could score any row; of a shard
     only `merge_files` can tell.
     """
-    hashing = data.fingerprint_in_background()
+    data.start_hashing()
     parts = parts_beside(output)
     going = ScoringPass(data, estimators, parts, progress, shard)
     with whole_file(output) as temporary:
@@ -135,7 +135,6 @@ def score_file(
         _write_behind(stream, going.batches())
         if or_nothing and shard is None and going.measured_nothing:
             raise measured_nothing(going.statuses)
-        hashing.join()
         manifest = _manifest(going, shard)
         stream.close(manifest)
     write_json(manifest, manifest_path(output))

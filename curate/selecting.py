@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.datasets.arrow import memory_for_streams
 from curate.datasets.rows import ScoredRows, open_rows
 from curate.errors import SelectionError
 from curate.manifest import manifest_for
@@ -180,12 +181,13 @@ def select(
     request = parse_request(**options)
     if output is not None:
         check_output(scored, Path(output), format, to)
-    data = open_rows(scored)
-    fingerprint = None if output is None else data.fingerprint_in_background()
-    chosen = choose(data, request, options)
-    if output is not None and fingerprint is not None:
-        fingerprint.join()
-        write_selection(chosen, Path(output), progress, format, to)
+    with memory_for_streams():
+        data = open_rows(scored)
+        if output is not None:
+            data.start_hashing()
+        chosen = choose(data, request, options)
+        if output is not None:
+            write_selection(chosen, Path(output), progress, format, to)
     return chosen
 
 

@@ -243,10 +243,11 @@ class Cut:
     ties_kept: int
 
 
-def cut_of(scores: NDArray[np.float64], chosen: NDArray[np.bool_], row: int, shown: Any = None) -> Cut:
-    """The cut of a split at `row`, its row nearest to the rest; `shown` are the scores as the user knows them."""
+def cut_of(scores: NDArray[np.float64], chosen: NDArray[np.bool_], edge: float, shown: Any = None) -> Cut:
+    """The cut of a split that ends at the score `edge`; `shown` are the scores as the user knows them."""
     import numpy as np
 
-    same = scores == scores[row]
-    score = float((scores if shown is None else shown)[row])
-    return Cut(score, int(np.count_nonzero(same)), int(np.count_nonzero(same & chosen)))
+    same = scores == edge
+    both = same & chosen
+    score = float((scores if shown is None else shown)[np.argmax(both)])
+    return Cut(score, int(np.count_nonzero(same)), int(np.count_nonzero(both)))

@@ -104,7 +104,6 @@ def _write_splits(
     chosen: Selection, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None
 ) -> None:
     """Stream the table once into all files; what the explanation counts is gathered on the way."""
-    manifests = {name: chosen.manifest(name) for name in paths}
     sample = MixSample(chosen.data)
     with ExitStack() as stack:
         streams = {
@@ -112,9 +111,7 @@ def _write_splits(
             for name, path in paths.items()
         }
         ordered: dict[str, list[pa.Table]] = {n: [] for n, s in chosen.splits.items() if s.positions is not None}
-        for done, sampled, parts in in_order(
-            partial(_parts, chosen, sample, read) for read in chosen.data.store.reads()
-        ):
+        for done, sampled, parts in in_order(partial(_parts, chosen, sample, read) for read in chosen.ranking.reads()):
             sample.add(sampled)
             for name, part in parts.items():
                 ordered[name].append(part) if name in ordered else streams[name].write(part)
@@ -123,6 +120,7 @@ def _write_splits(
         explanation = stack.enter_context(ThreadPoolExecutor(1, "curate-explain")).submit(explain, chosen, sample)
         for name, tables in ordered.items():
             streams[name].write(_arranged(chosen, name, tables))
+        manifests = {name: chosen.manifest(name) for name in paths}
         for name, stream in streams.items():
             if format != ORIGINAL:
                 manifests[name]["export"] = {"format": format, "without_answer": stream.without_answer}

@@ -7,6 +7,7 @@ import decimal
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,9 @@ def test_every_kind_of_input_comes_back_in_kind(scored: Rows, file: Path) -> Non
     assert list(dataset["curate_id"]) == expected
 
 
-@pytest.mark.parametrize("layout", ["one group", "small groups", "large group in pieces", "three files"])
+@pytest.mark.parametrize(
+    "layout", ["one group", "small groups", "long group in pieces", "heavy group in pieces", "three files"]
+)
 def test_the_same_rows_give_the_same_bytes_however_they_lie(
     layout: str, scored: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,9 +120,11 @@ def test_the_same_rows_give_the_same_bytes_however_they_lie(
         source = source.parent
     else:
         pq.write_table(table, source, row_group_size=5 if layout == "small groups" else 100)
-    if layout == "large group in pieces":
-        monkeypatch.setattr(stores, "WHOLE_GROUP", 5)
+    if layout == "long group in pieces":
+        monkeypatch.setattr(stores, "WHOLE_ROWS", 5)
         monkeypatch.setattr(stores, "BATCH", 5)
+    if layout == "heavy group in pieces":
+        monkeypatch.setattr(stores, "WHOLE_BYTES", pq.read_metadata(source).row_group(0).total_byte_size // 3)
     curate.select(source, top=0.5, random=0.5, output=tmp_path / "splits")
     curate.select(table, top=0.5, random=0.5, output=tmp_path / "expected")
     for name in ("top", "random"):
@@ -187,6 +192,41 @@ def test_every_column_keeps_its_type_its_values_and_its_metadata(tmp_path: Path)
     assert written.schema.metadata[b"mine"] == b"kept"
     assert b"curate" in written.schema.metadata
     assert written.replace_schema_metadata(None).equals(given.take([0, 1, 4, 5]).replace_schema_metadata(None))
+
+
+@pytest.mark.parametrize("name", ["x", "x.new"])
+def test_a_score_without_nulls_is_read_once_and_written_to_the_bit(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.array([1.5, np.nan, -0.0, np.inf, -np.inf, 0.0])
+    scores.view(np.uint64)[1] += 7  # a NaN unlike others
+    columns = {"score_x.new": scores, "score_x": scores, "question": ["q"] * 6, "answer": ["a"] * 6}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=4)
+    read: list[Any] = []
+    reads = stores.ParquetStore.reads
+    monkeypatch.setattr(
+        stores.ParquetStore, "reads", lambda self, names=None: (read.append(names), reads(self, names))[1]
+    )
+    curate.select(tmp_path / "in.parquet", by=name, whole=True, missing="lowest", output=tmp_path / "out.parquet")
+    assert read == [[f"score_{name}"], [column for column in columns if column != f"score_{name}"]]
+    written = pq.read_table(tmp_path / "out.parquet")
+    assert written.column_names == list(columns)
+    assert written[f"score_{name}"].to_numpy().tobytes() == scores.tobytes()
+
+
+@pytest.mark.parametrize("share", [0.5, 1e-9])
+def test_the_memory_pool_of_others_is_theirs_again(
+    file: Path, tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    others = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        with suppress(SelectionError):
+            curate.select(file, top=share, output=tmp_path / "top.parquet")
+        assert pa.default_memory_pool().backend_name == "system"
+    finally:
+        pa.set_memory_pool(others)
 
 
 def test_random_access_order_is_the_order_asked_for(file: Path, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_signed_zeros_tie_and_infinities_rank_at_the_ends() -> None:
 def test_the_cut_tells_the_score_and_how_many_share_it() -> None:
     scores = np.array([3.0, 2.0, 2.0, 2.0, 1.0, np.nan])
     chosen = top_rows(scores, 2, ties_of(ids_of(6)))
-    cut = cut_of(scores, chosen, int(np.flatnonzero(chosen & (scores == 2))[0]))
+    cut = cut_of(scores, chosen, 2.0)
     assert (cut.score, cut.ties, cut.ties_kept) == (2.0, 3, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -89,21 +89,27 @@ class ScoredRows:
             start += batch.num_rows
         return pa.concat_tables(parts)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Changes whenever the content does."""
-        return self.store.fingerprint()
+        return self._hashing.result()
 
-    def fingerprint_in_background(self) -> threading.Thread:
-        """Hash the content while something else is done; join the thread before asking for the fingerprint."""
+    def start_hashing(self) -> None:
+        """Begin with the fingerprint, while something else is done: whoever asks for it waits, or meets the error."""
+        _ = self._hashing
+
+    @cached_property
+    def _hashing(self) -> Future[str]:
+        hashing: Future[str] = Future()
 
         def work() -> None:
-            with suppress(Exception):  # whoever asks for it meets the error again, where it can be told
-                _ = self.fingerprint
+            try:
+                hashing.set_result(self.store.fingerprint())
+            except Exception as error:
+                hashing.set_exception(error)
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        return thread
+        threading.Thread(target=work, name="curate-hash", daemon=True).start()  # no exit waits for a daemon
+        return hashing
 
     def examples(
         self, batch: pa.Table, ids: Sequence[str] | None = None, extra: Sequence[str] = ()

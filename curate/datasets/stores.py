@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 100_000
-"""Rows in a batch of the stream; a row group of at most WHOLE_GROUP rows is one batch."""
+"""Rows in a batch of the stream, where nothing else decides."""
 
-WHOLE_GROUP = 250_000
+WHOLE_ROWS, WHOLE_BYTES = 250_000, 1 << 28
+"""A row group of at most so many rows and bytes, decompressed, is one batch; a larger one is read in pieces."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,10 @@ class ParquetStore(Store):
         start = 0
         for file in self.files:
             for number in range(file.metadata.num_row_groups):
-                size = file.metadata.row_group(number).num_rows
+                group = file.metadata.row_group(number)
+                size = group.num_rows
                 part = range(max(wanted.start - start, 0), min(wanted.stop - start, size))
-                if part and size <= WHOLE_GROUP:
+                if part and size <= WHOLE_ROWS and group.total_byte_size <= WHOLE_BYTES:
                     yield Read(start + part.start, partial(self._row_group, file, number, names, part))
                 elif part:
                     yield from self._pieces(file, number, names, part, start)
@@ -169,15 +171,17 @@ class ParquetStore(Store):
         """A part of a row group that is too large for memory: already read, since its batches have an order."""
         import pyarrow as pa
 
+        group = file.metadata.row_group(number)
+        fit = group.num_rows * WHOLE_BYTES // max(1, group.total_byte_size)
         done = 0
-        batches = file.iter_batches(BATCH, [number], names)
+        batches = file.iter_batches(max(1, min(BATCH, fit)), [number], names)
         while done < part.stop:
             with self._readable():
                 batch = next(batches)
             first, last = max(part.start - done, 0), min(part.stop - done, batch.num_rows)
             if first < last:
-                piece = pa.Table.from_batches([batch]).slice(first, last - first)
-                yield Read(start + done + first, partial(piece.slice, 0))
+                piece = pa.Table.from_batches([batch])
+                yield Read(start + done + first, partial(piece.slice, first, last - first))
             done += batch.num_rows
 
     @contextmanager

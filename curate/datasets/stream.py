@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.datasets.arrow import empty_table
-from curate.datasets.write import ROW_GROUP, with_manifest
+from curate.datasets.write import ROW_GROUP, sync, with_manifest
 from curate.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AHEAD = 3
 MOST_THREADS = 4
-"""Each has two batches of rows in memory: one in work, one that waits."""
+RESULTS_AHEAD = 4
+"""How many jobs for each thread are begun before the first result is taken: more of them, and no thread waits for the
+writer; fewer, and less lies in memory. A job's result is what a split keeps of a batch, the batch itself is gone."""
 ARROW_SCHEMA = b"ARROW:schema"
 SAMPLE = 20_000
 SMALLER = 0.9
@@ -65,6 +67,7 @@ class ParquetStream:
         arrow = base64.b64encode(schema.serialize().to_pybytes())
         self._writer.add_key_value_metadata({**schema.metadata, ARROW_SCHEMA: arrow})
         self._writer.close()
+        sync(self._path)  # here, so that what a caller does beside this goes on meanwhile
 
     def _flush(self, rows: int) -> None:
         import pyarrow as pa
@@ -140,7 +143,7 @@ def in_order(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
         try:
             for job in read_ahead(jobs):
                 begun.append(pool.submit(job))
-                if len(begun) >= 2 * threads:
+                if len(begun) >= RESULTS_AHEAD * threads:
                     yield begun.popleft().result()
             while begun:
                 yield begun.popleft().result()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from curate import selection
-from curate.datasets.arrow import empty_table
+from curate.datasets.arrow import as_array, empty_table
 from curate.datasets.columns import listed
 from curate.datasets.rows import ScoredRows
 from curate.datasets.stores import Read
@@ -29,7 +29,8 @@ SCORE_PREFIX = "score_"
 class Ranking:
     """Scores of all rows, NaN where one is missing: `scores` (N,) give the order, `shown` (N,) are what users know.
 
-    The two differ only for numbers that float64 cannot tell apart: there `scores` are ranks.
+    The two differ only for numbers that float64 cannot tell apart: there `scores` are ranks. `held` is the column
+    that `scores` are to the bit, if there is one.
     """
 
     data: ScoredRows
@@ -37,11 +38,26 @@ class Ranking:
     columns: tuple[str, ...]
     scores: NDArray[np.float64]
     shown: NDArray[np.float64]
+    held: str | None = None
 
     @property
     def name(self) -> str:
         """What rows are ranked by, in words."""
         return " + ".join(column.removeprefix(SCORE_PREFIX) for column in self.columns)
+
+    def reads(self) -> Iterator[Read]:
+        """All rows of the table in batches, every column; the one that is held is not read a second time."""
+        names = self.data.schema.names
+        if self.held is None or len(set(names)) < len(names):
+            return self.data.store.reads()
+        others = [name for name in names if name != self.held]
+        return (Read(read.start, partial(self._completed, read)) for read in self.data.store.reads(others))
+
+    def _completed(self, read: Read) -> pa.Table:
+        others = read.table()
+        place = self.data.schema.get_field_index(self.held)
+        scores = as_array(self.scores[read.start : read.start + others.num_rows])
+        return others.add_column(place, self.data.schema.field(place), scores)
 
     @cached_property
     def _hashes(self) -> NDArray[np.uint64]:
@@ -59,8 +75,8 @@ def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
     columns = tuple(dict.fromkeys(score_column(table, name, data.name) for name in named))
     if len(columns) == 1:
         if data.schema.field(columns[0]).type == "double":
-            scores = _floats(data, columns[0])
-            return Ranking(data, tuple(by), columns, scores, scores)
+            scores, nulls = _floats(data, columns[0])
+            return Ranking(data, tuple(by), columns, scores, scores, held=None if nulls else columns[0])
         column = data.column(columns[0])
         scores = as_ranked(column)
         return Ranking(data, tuple(by), columns, scores, scores if _is_floating(column) else as_float(column))
@@ -68,19 +84,18 @@ def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
     return Ranking(data, tuple(by), columns, combined, combined)
 
 
-def _floats(data: ScoredRows, column: str) -> NDArray[np.float64]:
-    """A float64 column read batch by batch, so that it is in memory once. (N,)"""
+def _floats(data: ScoredRows, column: str) -> tuple[NDArray[np.float64], int]:
+    """A float64 column read batch by batch, so that it is in memory once, and how many nulls it has. (N,)"""
     import numpy as np
 
     values = np.empty(len(data))
 
-    def fill(read: Read) -> None:
-        batch = read.table()
-        values[read.start : read.start + batch.num_rows] = as_float(batch[column])
+    def fill(read: Read) -> int:
+        batch = read.table()[column]
+        values[read.start : read.start + len(batch)] = as_float(batch)
+        return int(batch.null_count)
 
-    for _ in in_order(partial(fill, read) for read in data.store.reads([column])):
-        pass
-    return values
+    return values, sum(in_order(partial(fill, read) for read in data.store.reads([column])))
 
 
 def mean_percentile_rank(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

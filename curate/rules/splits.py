@@ -240,9 +240,8 @@ class _Cutter:
 
         if name not in ("top", "bottom", "budget") or self.groups is not None:
             return None
-        edge = (np.max if name == "bottom" else np.min)(self.scores[mask])
-        row = int(np.argmax(mask & (self.scores == edge)))
-        return selection.cut_of(self.scores, mask, row, self.ranking.shown)
+        edge = (np.max if name == "bottom" else np.min)(self.scores[np.flatnonzero(mask)])
+        return selection.cut_of(self.scores, mask, edge, self.ranking.shown)
 
     def _positions(self, mask: NDArray[np.bool_]) -> NDArray[np.int64] | None:
         import numpy as np

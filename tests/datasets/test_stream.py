@@ -37,7 +37,7 @@ def test_only_a_few_jobs_are_done_ahead_however_slowly_the_results_are_taken(mon
     monkeypatch.setattr(stream, "MOST_THREADS", 2)
     done: list[int] = []
     for taken, _ in enumerate(in_order(partial(done.append, n) for n in range(JOBS))):
-        assert len(done) <= taken + 4
+        assert len(done) <= taken + 2 * stream.RESULTS_AHEAD
     assert len(done) == JOBS
 
 
