@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 100_000
-"""Rows in a batch of the stream, where nothing else decides."""
+"""Rows in a batch of the stream, where row groups are not larger."""
 
 WHOLE_ROWS, WHOLE_BYTES = 250_000, 1 << 28
 """A row group of at most so many rows and bytes, decompressed, is one batch; a larger one is read in pieces."""
@@ -149,32 +149,31 @@ class ParquetStore(Store):
             return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
 
     def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
-        """Row groups of ordinary size, and large ones in pieces; those outside of the stretch are not read."""
+        """Small row groups together, large ones in pieces; those outside of the stretch are not read."""
         wanted = range(self.rows) if rows is None else rows
         start = 0
         for file in self.files:
-            for number in range(file.metadata.num_row_groups):
-                group = file.metadata.row_group(number)
-                size = group.num_rows
-                part = range(max(wanted.start - start, 0), min(wanted.stop - start, size))
-                if part and size <= WHOLE_ROWS and group.total_byte_size <= WHOLE_BYTES:
-                    yield Read(start + part.start, partial(self._row_group, file, number, names, part))
+            for groups in _groups_together(file.metadata):
+                part = range(max(wanted.start - start, 0), min(wanted.stop - start, groups.rows))
+                if part and groups.rows <= WHOLE_ROWS and groups.bytes <= WHOLE_BYTES:
+                    yield Read(start + part.start, partial(self._whole, file, groups, names, part))
                 elif part:
-                    yield from self._pieces(file, number, names, part, start)
-                start += size
+                    yield from self._pieces(file, groups, names, part, start)
+                start += groups.rows
 
-    def _row_group(self, file: Any, number: int, names: Sequence[str] | None, part: range) -> pa.Table:
+    def _whole(self, file: Any, groups: Groups, names: Sequence[str] | None, part: range) -> pa.Table:
         with self._readable():
-            return file.read_row_group(number, names, use_threads=False).slice(part.start, len(part))
+            return file.read_row_groups(groups.numbers, names, use_threads=False).slice(part.start, len(part))
 
-    def _pieces(self, file: Any, number: int, names: Sequence[str] | None, part: range, start: int) -> Iterator[Read]:
+    def _pieces(
+        self, file: Any, groups: Groups, names: Sequence[str] | None, part: range, start: int
+    ) -> Iterator[Read]:
         """A part of a row group that is too large for memory: already read, since its batches have an order."""
         import pyarrow as pa
 
-        group = file.metadata.row_group(number)
-        fit = group.num_rows * WHOLE_BYTES // max(1, group.total_byte_size)
         done = 0
-        batches = file.iter_batches(max(1, min(BATCH, fit)), [number], names)
+        fit = groups.rows * WHOLE_BYTES // max(1, groups.bytes)
+        batches = file.iter_batches(max(1, min(BATCH, fit)), groups.numbers, names)
         while done < part.stop:
             with self._readable():
                 batch = next(batches)
@@ -201,6 +200,30 @@ class ParquetStore(Store):
         """SHA-256 of the files' bytes, one after the other."""
         with self._readable():
             return file_fingerprint([Path(path) for path in self.paths])
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Row groups of a file that follow each other: their numbers, their rows, their bytes when decompressed."""
+
+    numbers: range
+    rows: int
+    bytes: int
+
+
+def _groups_together(footer: Any) -> Iterator[Groups]:
+    """All row groups of a file: as many together as are a batch, a larger one alone."""
+    together = Groups(range(0), 0, 0)
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        rows, size = together.rows + group.num_rows, together.bytes + group.total_byte_size
+        if together.numbers and (rows > BATCH or size > WHOLE_BYTES):
+            yield together
+            together = Groups(range(number, number + 1), group.num_rows, group.total_byte_size)
+        else:
+            together = Groups(range(together.numbers.start, number + 1), rows, size)
+    if together.numbers:
+        yield together
 
 
 class RemoteStore(ParquetStore):
