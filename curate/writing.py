@@ -137,7 +137,8 @@ def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Ta
     batch = read.table()
     stop = read.start + batch.num_rows
     kept = {name: np.flatnonzero(split.mask[read.start : stop]) for name, split in chosen.splits.items()}
-    return stop, sample.of(batch, read.start), {name: batch.take(as_indices(rows)) for name, rows in kept.items()}
+    taken = {name: batch.take(as_indices(rows)).cast(chosen.data.schema) for name, rows in kept.items()}
+    return stop, sample.of(batch, read.start), taken
 
 
 def _arranged(chosen: Selection, name: str, tables: list[pa.Table]) -> pa.Table:

@@ -205,7 +205,9 @@ def test_a_score_without_nulls_is_read_once_and_written_to_the_bit(
     read: list[Any] = []
     reads = stores.ParquetStore.reads
     monkeypatch.setattr(
-        stores.ParquetStore, "reads", lambda self, names=None: (read.append(names), reads(self, names))[1]
+        stores.ParquetStore,
+        "reads",
+        lambda self, names=None, **kind: (read.append(names), reads(self, names, **kind))[1],
     )
     curate.select(tmp_path / "in.parquet", by=name, whole=True, missing="lowest", output=tmp_path / "out.parquet")
     assert read == [[f"score_{name}"], [column for column in columns if column != f"score_{name}"]]
@@ -227,6 +229,20 @@ def test_the_memory_pool_of_others_is_theirs_again(
         assert pa.default_memory_pool().backend_name == "system"
     finally:
         pa.set_memory_pool(others)
+
+
+def test_texts_that_repeat_are_written_like_others(tmp_path: Path) -> None:
+    n = 500
+    columns = {"question": [f"q{i}" for i in range(n)], "answer": ["a"] * n, "score_x": np.arange(float(n))}
+    few = pa.array([None if i % 7 == 0 else f"a relation of some length {i % 3}" for i in range(n)])
+    table = pa.table({**columns, "relation": few, "wide": few.cast(pa.large_string())})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=100)
+    curate.select(tmp_path / "in.parquet", top=0.5, random=0.5, output=tmp_path / "read")
+    curate.select(table, top=0.5, random=0.5, output=tmp_path / "given")
+    for name in ("top", "random"):
+        read, given = (pq.read_table(tmp_path / d / f"{name}.parquet") for d in ("read", "given"))
+        assert read.equals(given)
+        assert read.schema.field("wide").type == pa.large_string()
 
 
 def test_random_access_order_is_the_order_asked_for(file: Path, tmp_path: Path) -> None:

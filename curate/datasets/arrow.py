@@ -54,14 +54,16 @@ def as_array(values: NDArray[Any]) -> pa.Array:
 
 
 def encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column dictionary-encoded with int32 and null as a value like others; as it is if it is so already."""
+    """The column dictionary-encoded with int32, null in no dictionary; as it is if it is so already."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
-        if pa.types.is_int32(column.type.index_type) and not column.null_count:
+        if pa.types.is_int32(column.type.index_type) and not any(c.dictionary.null_count for c in column.chunks):
             return column
         column = column.cast(column.type.value_type)
-    return column.dictionary_encode("encode")
+    if pa.types.is_null(column.type):  # of which Arrow makes dictionaries that it cannot unify
+        column = column.cast(pa.string())
+    return column.dictionary_encode()
 
 
 def numpy_view(array: pa.Array, dtype: Any) -> NDArray[Any]:

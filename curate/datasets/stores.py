@@ -25,6 +25,9 @@ BATCH = 100_000
 WHOLE_ROWS, WHOLE_BYTES = 250_000, 1 << 28
 """A row group of at most so many rows and bytes, decompressed, is one batch; a larger one is read in pieces."""
 
+PLAIN_TEXT = 4
+"""Bytes that a text has in Parquet at least, its length, if it is not a number in a dictionary."""
+
 
 @dataclass(frozen=True)
 class Read:
@@ -49,8 +52,13 @@ class Store(ABC):
         """The first rows."""
 
     @abstractmethod
-    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
-        """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some."""
+    def reads(
+        self, names: Sequence[str] | None = None, rows: range | None = None, encoded: bool = False
+    ) -> Iterator[Read]:
+        """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some.
+
+        `encoded` allows texts to come as dictionaries: cheaper, for whoever casts what is left of a batch.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -87,8 +95,10 @@ class MemoryStore(Store):
         """The first rows."""
         return self.table.slice(0, rows)
 
-    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
-        """Slices of the table."""
+    def reads(
+        self, names: Sequence[str] | None = None, rows: range | None = None, encoded: bool = False
+    ) -> Iterator[Read]:
+        """Slices of the table, with its types."""
         table = self.table if names is None else self.columns(names)
         wanted = range(self.rows) if rows is None else rows
         for start in wanted[::BATCH]:
@@ -111,12 +121,12 @@ def open_remote_parquet(remote: Sequence[RemoteFile]) -> RemoteStore | None:
     return None if files is None else RemoteStore(remote, files)
 
 
-def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
+def _open_alike(sources: Sequence[Any], pre_buffer: bool, encoded: Sequence[str] = ()) -> list[Any] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        files = [pq.ParquetFile(source, pre_buffer=pre_buffer) for source in sources]
+        files = [pq.ParquetFile(source, pre_buffer=pre_buffer, read_dictionary=encoded) for source in sources]
     except (pa.ArrowException, OSError):
         return None
     filled = [file for file in files if file.metadata.num_rows]
@@ -148,11 +158,13 @@ class ParquetStore(Store):
         with self._readable():
             return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
 
-    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+    def reads(
+        self, names: Sequence[str] | None = None, rows: range | None = None, encoded: bool = False
+    ) -> Iterator[Read]:
         """Small row groups together, large ones in pieces; those outside of the stretch are not read."""
         wanted = range(self.rows) if rows is None else rows
         start = 0
-        for file in self.files:
+        for file in self._encoded_files() if encoded else self.files:
             for groups in _groups_together(file.metadata):
                 part = range(max(wanted.start - start, 0), min(wanted.stop - start, groups.rows))
                 if part and groups.rows <= WHOLE_ROWS and groups.bytes <= WHOLE_BYTES:
@@ -196,10 +208,27 @@ class ParquetStore(Store):
                 try_next="make the damaged file again",
             ) from error
 
+    def _encoded_files(self) -> Sequence[Any]:
+        """The same files, open to read texts of few values as dictionaries."""
+        names = set.intersection(*(_dictionaries(file) for file in self.files))
+        return (_open_alike(self.paths, pre_buffer=False, encoded=sorted(names)) if names else None) or self.files
+
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, one after the other."""
         with self._readable():
             return file_fingerprint([Path(path) for path in self.paths])
+
+
+def _dictionaries(file: Any) -> set[str]:
+    """The columns of texts that lie in the file as dictionaries, by its first row group: plain, a text has 4 bytes."""
+    import pyarrow as pa
+
+    group, kinds = file.metadata.row_group(0), file.schema_arrow
+    columns = [group.column(i) for i in range(group.num_columns)]
+    small = {c.path_in_schema for c in columns if c.total_uncompressed_size < PLAIN_TEXT * c.num_values}
+    return {
+        f.name for f in kinds if f.name in small and (pa.types.is_string(f.type) or pa.types.is_large_string(f.type))
+    }
 
 
 @dataclass(frozen=True)
@@ -239,6 +268,9 @@ class RemoteStore(ParquetStore):
         """Threads take turns: neither a pre-buffered Parquet file nor a file of fsspec bears two of them."""
         with self._lock, super()._readable():
             yield
+
+    def _encoded_files(self) -> Sequence[Any]:
+        return self.files  # opening them again would be another round of requests
 
     def fingerprint(self) -> str:
         """SHA-256 of what the storage says of the files: hashing their bytes would be reading all of them."""

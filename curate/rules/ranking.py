@@ -46,12 +46,17 @@ class Ranking:
         return " + ".join(column.removeprefix(SCORE_PREFIX) for column in self.columns)
 
     def reads(self) -> Iterator[Read]:
-        """All rows of the table in batches, every column; the one that is held is not read a second time."""
+        """All rows of the table in batches, every column; the one that is held is not read a second time.
+
+        Texts may come as dictionaries, which a cast to the table's schema makes texts again.
+        """
         names = self.data.schema.names
         if self.held is None or len(set(names)) < len(names):
-            return self.data.store.reads()
+            return self.data.store.reads(encoded=True)
         others = [name for name in names if name != self.held]
-        return (Read(read.start, partial(self._completed, read)) for read in self.data.store.reads(others))
+        return (
+            Read(read.start, partial(self._completed, read)) for read in self.data.store.reads(others, encoded=True)
+        )
 
     def _completed(self, read: Read) -> pa.Table:
         others = read.table()

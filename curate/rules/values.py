@@ -126,8 +126,10 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
     array = encode(column).unify_dictionaries()
     if not array.num_chunks:
         return np.empty(0, dtype=np.int32), []
-    codes = np.concatenate([numpy_view(chunk.indices, np.int32) for chunk in array.chunks])
-    return codes, array.chunk(0).dictionary.to_pylist()
+    values = array.chunk(0).dictionary.to_pylist()
+    null = len(values)  # Arrow cannot unify dictionaries with null among their values
+    codes = np.concatenate([numpy_view(chunk.indices.fill_null(null), np.int32) for chunk in array.chunks])
+    return codes, [*values, None] if array.null_count else values
 
 
 def role_column(data: ScoredRows, name: str, flag: str) -> str:
