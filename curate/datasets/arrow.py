@@ -66,15 +66,16 @@ def encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.dictionary_encode()
 
 
-def numpy_view(array: pa.Array, dtype: Any) -> NDArray[Any]:
-    """The values of an array of numbers without nulls, as they lie in memory. (N,)"""
+def numpy_view(array: pa.Array, dtype: Any, null: float | None = None) -> NDArray[Any]:
+    """The values of an array of numbers, as they lie in memory, or copied to give `null` its number. (N,)"""
     import numpy as np
 
-    assert array.null_count == 0
-    values = array.buffers()[1]
-    if values is None:
+    assert null is not None or not array.null_count
+    buffer = array.buffers()[1]
+    if buffer is None:
         return np.empty(0, dtype=dtype)
-    return np.frombuffer(values, dtype=dtype)[array.offset : array.offset + len(array)]
+    values = np.frombuffer(buffer, dtype=dtype)[array.offset : array.offset + len(array)]
+    return values if not array.null_count else np.where(valid_rows(array), values, dtype(null))
 
 
 def valid_rows(array: pa.Array) -> NDArray[np.bool_]:
@@ -92,5 +93,4 @@ def floats(array: pa.Array) -> NDArray[np.float64]:
     """A float64 array with NaN for null; not copied when there are none. (N,)"""
     import numpy as np
 
-    values = np.frombuffer(array.buffers()[1] or b"", dtype=np.float64)[array.offset : array.offset + len(array)]
-    return values if not array.null_count else np.where(valid_rows(array), values, np.nan)
+    return numpy_view(array, np.float64, null=np.nan)

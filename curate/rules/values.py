@@ -128,7 +128,7 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
         return np.empty(0, dtype=np.int32), []
     values = array.chunk(0).dictionary.to_pylist()
     null = len(values)  # Arrow cannot unify dictionaries with null among their values
-    codes = np.concatenate([numpy_view(chunk.indices.fill_null(null), np.int32) for chunk in array.chunks])
+    codes = np.concatenate([numpy_view(chunk.indices, np.int32, null) for chunk in array.chunks])
     return codes, [*values, None] if array.null_count else values
 
 
