@@ -200,10 +200,12 @@ def test_head_and_tail_of_no_stratum_meet_while_both_are_at_most_half(sizes: lis
         assert all(h + t <= n for h, t, n in zip(head, tail, sizes, strict=True))
 
 
-@given(codes=st.lists(st.integers(0, 4)), data=st.data())
-def test_rows_are_grouped_by_their_code(codes: list[int], data: st.DataObject) -> None:
+@given(codes=st.lists(st.integers(0, 4)), block=st.sampled_from([1, 3, 1000]), data=st.data())
+def test_rows_are_grouped_by_their_code(codes: list[int], block: int, data: st.DataObject) -> None:
     pool = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))), dtype=bool)
-    groups = strata.rows_by_group(np.array(codes, dtype=np.int32), pool, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strata, "BLOCK", block)
+        groups = strata.rows_by_group(np.array(codes, dtype=np.int32), pool, 5)
     assert [g.tolist() for g in groups] == [[i for i, c in enumerate(codes) if c == n and pool[i]] for n in range(5)]
 
 
