@@ -220,6 +220,12 @@ def _open(path: Path) -> ShardFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if path.suffix != ".parquet":
+        raise DataError(
+            f"{path} is no shard: it is not called .parquet.",
+            expected="files of curate score --shard",
+            try_next=f"curate score {path} --by column:NAME --shard 1/2 -o shards/1.parquet, then 2/2",
+        )
     try:
         file = pq.ParquetFile(path, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:

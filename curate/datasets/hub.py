@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from curate.errors import DataError
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 _HUB_ID = re.compile(r"^(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?$")
+
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 _BEGINNING = re.compile(r"^([\w.-]+)\[:(\d+)\]$")
 
@@ -29,29 +33,51 @@ def read_hub(name: str, split: str | None = None) -> tuple[pa.Table, str]:
     """A split of a Hub dataset, or all splits as one table (with a column `split` if there are several); its revision.
 
     `split` may be cut (`train[:1000]`): rows from the beginning are streamed, so that the rest is not downloaded.
-    Dataset code is never executed: `datasets` reads data files only.
+    Dataset code is never executed: `datasets` reads data files only. Where the Hub cannot be asked, what was downloaded
+    before is read.
     """
     from huggingface_hub.utils import logging
 
     match = _HUB_ID.match(name)
     assert match is not None
-    if problem := hub_problem():
-        raise DataError(
-            f"There is no local file {name!r}, and {problem.rstrip('.')}.",
+    problem = hub_problem()
+    logging.set_verbosity_error()  # what its retries have to say, our message says at the end
+    try:
+        with _only_from_cache() if problem else nullcontext():
+            table = _load(match["path"], match["config"], match["revision"], split)
+            if problem:
+                return table, _cached_revision(match["path"], match["config"], match["revision"])
+            return table, _resolved_revision(match["path"], match["revision"])
+    except Exception as error:  # the Hub client raises many kinds; each of them is something the user can fix
+        raise _cannot_load(name, problem, error) from error
+
+
+def _cannot_load(name: str, problem: str | None, error: Exception) -> DataError:
+    if problem and isinstance(error, ConnectionError):
+        return DataError(
+            f"There is no local file {name!r}, no such dataset was downloaded before, and {problem.rstrip('.')}.",
             expected="a file or folder on this machine; with a network, a Hub id too",
             try_next="ls, to see what is in this folder",
         )
-    logging.set_verbosity_error()  # what its retries have to say, our message says at the end
+    return DataError(
+        f"There is no local file {name!r}, and the Hub dataset cannot be loaded"
+        + (f" from what was downloaded before ({problem})" if problem else "")
+        + f": {' '.join(str(error).split())[:MESSAGE]}",
+        expected="an existing path, or owner/name, owner/name:config, owner/name@revision, and a split it has",
+        try_next="check the name; for a gated or private dataset, `hf auth login` first",
+    )
+
+
+@contextmanager
+def _only_from_cache() -> Iterator[None]:
+    """Let `datasets` take what it downloaded before, at once: without a network it would try for half a minute."""
+    from datasets import config
+
+    before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
     try:
-        table = _load(match["path"], match["config"], match["revision"], split)
-        return table, _resolved_revision(match["path"], match["revision"])
-    except Exception as error:  # the Hub client raises many kinds; each of them is something the user can fix
-        raise DataError(
-            f"There is no local file {name!r}, and the Hub dataset cannot be loaded: "
-            + " ".join(str(error).split())[:MESSAGE],
-            expected="an existing path, or owner/name, owner/name:config, owner/name@revision, and a split it has",
-            try_next="check the name; for a gated or private dataset, `hf auth login` first",
-        ) from error
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def _load(path: str, config: str | None, revision: str | None, split: str | None) -> pa.Table:
@@ -82,3 +108,13 @@ def _resolved_revision(path: str, revision: str | None) -> str:
     from huggingface_hub import HfApi
 
     return str(HfApi().dataset_info(path, revision=revision).sha)
+
+
+def _cached_revision(path: str, config: str | None, revision: str | None) -> str:
+    """The commit of what was downloaded before: the latest, whatever branch was asked for, but no other commit."""
+    from datasets import load_dataset_builder
+
+    commit = str(load_dataset_builder(path, config, revision=revision).hash)
+    if revision is not None and _COMMIT.match(revision) and revision != commit:
+        raise LookupError(f"only the commit {commit} was downloaded before")
+    return commit

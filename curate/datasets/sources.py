@@ -122,7 +122,9 @@ def _open_named(name: str, split: str | None) -> Source:
         table, revision = read_hub(name, split)
         return Source(_not_empty(table, name), name, f"{name}@{revision}", _as_table)
     raise DataError(
-        f"There is no file, folder or dataset {name!r}.",
+        f"{name!r} is neither a file nor a folder."
+        if Path(name).exists()
+        else f"There is no file, folder or dataset {name!r}.",
         expected=f"a path to {', '.join(SUFFIXES)}, a folder or glob of them, a URL, or a Hub id (owner/name)",
         try_next="ls, to see what is in this folder",
     )

@@ -33,6 +33,7 @@ def with_options(settings: S, options: Mapping[str, Any], experiment: str) -> S:
             raise SettingError(
                 f"The experiment {experiment} has no setting {option(name)}.",
                 expected=", ".join(option(name) for name in known),
+                try_next=f"curate simulate {experiment} --help",
             )
         if isinstance(getattr(settings, name), tuple):
             value = given[name]

@@ -80,18 +80,29 @@ def test_config_split_and_revision_of_a_hub_dataset(tmp_path: Path) -> None:
             "HF_HOME": str(tmp_path),
             "HF_HUB_DISABLE_XET": "1",
         }
-        command = [sys.executable, "-c", HUB_READS, json.dumps(asked + wrong)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        found = _hub_reads(asked + wrong, environment)
         server.shutdown()
-    found = json.loads(done.stdout)
-    assert found[:3] == [
+    expected = [
         [f"me/facts:easy@{REVISION}", ["d"]],
         [f"me/facts:hard@main@{REVISION}", ["h"]],
         [f"me/facts:easy@{REVISION}", ["a", "b"]],
     ]
+    assert found[:3] == expected
     for (kind, message), named in zip(found[3:], ["'easy', 'hard'", "'train', 'test'", "'me/nothing'"], strict=True):
         assert kind == "DataError"
         assert named in message
+    other = (f"me/facts:easy@{'2' * 40}", None)
+    for offline in ("0", "1"):  # the server is gone, or is not to be asked
+        found = _hub_reads([*asked, other, ("me/nothing", None)], {**environment, "HF_HUB_OFFLINE": offline})
+        assert found[:3] == expected
+        assert f"only the commit {REVISION} was downloaded" in found[3][1]
+        assert "no such dataset was downloaded before" in found[4][1]
+
+
+def _hub_reads(asked: list[tuple[str, str | None]], environment: dict[str, str]) -> list[Any]:
+    command = [sys.executable, "-c", HUB_READS, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return list(json.loads(done.stdout))
 
 
 def test_a_glob_in_any_storage_that_fsspec_knows_is_one_table() -> None:

@@ -83,7 +83,7 @@ def test_without_a_network_it_is_said_at_once(no_network: Path, caplog: pytest.L
     with pytest.raises(ModelError, match="cannot be reached") as error:
         load_model("owner/model")
     assert error.value.try_next == "the folder of a model on this machine"
-    with pytest.raises(DataError, match=r"no local file 'owner/data', and http.* cannot be reached"):
+    with pytest.raises(DataError, match=r"no local file 'owner/data', no such dataset .* cannot be reached"):
         curate.read("owner/data")
     assert not caplog.records, "retries that are told of"
 
