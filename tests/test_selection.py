@@ -236,7 +236,10 @@ def test_a_budget_takes_the_longest_head_that_fits(tokens: list[int], budget: in
         assert found == (max(fits), counts[: max(fits)].sum())
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=40)), st.integers(0, 3))
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
+
+
+@given(st.lists(TEXTS | TEXTS.map(lambda text: text + "long " * 220)), st.integers(0, 3))
 def test_a_hash_depends_on_the_text_alone_not_on_its_neighbours(texts: list[str], cut: int) -> None:
     together = hash_texts(texts)
     assert together.tolist() == [hash_texts([text])[0] for text in texts]
@@ -247,11 +250,20 @@ def test_a_hash_depends_on_the_text_alone_not_on_its_neighbours(texts: list[str]
 
 def test_hashes_are_the_same_in_every_version() -> None:
     assert [
-        f"{h:016x}" for h in id_hashes(["", "a", "12345678", "0123456789abcdef-2", "ü"], 0, "ties").tolist()
+        f"{h:016x}"
+        for h in id_hashes(["", "a", "12345678", "0123456789abcdef-2", "ü", "x" * 1024, "x" * 1025], 0, "ties").tolist()
     ] == PINNED
 
 
-PINNED = ["90ea4b60e178ce6f", "f352f868c4e39299", "272a131b7777d147", "d353dd9ef749413b", "6e058b657750f206"]
+PINNED = [
+    "90ea4b60e178ce6f",
+    "f352f868c4e39299",
+    "272a131b7777d147",
+    "d353dd9ef749413b",
+    "6e058b657750f206",
+    "25d0983063c3a4f2",
+    "2f43b8d9a6fd438f",
+]
 
 
 def test_percentile_ranks_count_half_of_the_ties() -> None:
