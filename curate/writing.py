@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.arrow import as_indices
+from curate.datasets.arrow import as_indices, in_types_of
 from curate.datasets.card import HISTOGRAM, dataset_card
 from curate.datasets.export import ORIGINAL, STREAMS, SplitFile, check_format
 from curate.datasets.sources import SUFFIXES, data_suffix
@@ -137,7 +137,8 @@ def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Ta
     batch = read.table()
     stop = read.start + batch.num_rows
     kept = {name: np.flatnonzero(split.mask[read.start : stop]) for name, split in chosen.splits.items()}
-    taken = {name: batch.take(as_indices(rows)).cast(chosen.data.schema) for name, rows in kept.items()}
+    schema = chosen.data.schema
+    taken = {name: in_types_of(schema, batch.take(as_indices(rows))) for name, rows in kept.items()}
     return stop, sample.of(batch, read.start), taken
 
 

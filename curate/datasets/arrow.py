@@ -66,6 +66,14 @@ def encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.dictionary_encode()
 
 
+def in_types_of(schema: pa.Schema, table: pa.Table) -> pa.Table:
+    """The table with the types of the schema; columns that have them stay as they are, where a cast would check them."""
+    for place, field in enumerate(schema):
+        if table.field(place).type != field.type:
+            table = table.set_column(place, field, table.column(place).cast(field.type))
+    return table
+
+
 def numpy_view(array: pa.Array, dtype: Any, null: float | None = None) -> NDArray[Any]:
     """The values of an array of numbers, as they lie in memory, or copied to give `null` its number. (N,)"""
     import numpy as np

@@ -48,7 +48,7 @@ class Ranking:
     def reads(self) -> Iterator[Read]:
         """All rows of the table in batches, every column; the one that is held is not read a second time.
 
-        Texts may come as dictionaries, which a cast to the table's schema makes texts again.
+        Texts may come as dictionaries, which `in_types_of` the table's schema makes texts again.
         """
         names = self.data.schema.names
         if self.held is None or len(set(names)) < len(names):
