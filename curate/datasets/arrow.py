@@ -67,7 +67,7 @@ def encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def in_types_of(schema: pa.Schema, table: pa.Table) -> pa.Table:
-    """The table with the types of the schema; columns that have them stay as they are, where a cast would check them."""
+    """The table with the types of the schema; columns that have them stay as they are: a cast would check them."""
     for place, field in enumerate(schema):
         if table.field(place).type != field.type:
             table = table.set_column(place, field, table.column(place).cast(field.type))
