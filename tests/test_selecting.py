@@ -406,7 +406,9 @@ def test_only_the_score_column_is_read_to_find_a_cut_without_ties(file: Path, mo
     read: list[Any] = []
     reads = stores.ParquetStore.reads
     monkeypatch.setattr(
-        stores.ParquetStore, "reads", lambda self, names=None: (read.append(names), reads(self, names))[1]
+        stores.ParquetStore,
+        "reads",
+        lambda self, names=None, **kind: (read.append(names), reads(self, names, **kind))[1],
     )
     monkeypatch.setattr(stores.ParquetStore, "columns", lambda self, names: pytest.fail(f"read {names}"))
     curate.select(file, top=3)
