@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.arrow import memory_for_streams
+from curate.datasets.frames import keep_range_index
+from curate.datasets.memory import memory_for_streams
 from curate.datasets.rows import ScoredRows, open_rows
 from curate.errors import SelectionError
 from curate.manifest import manifest_for
@@ -45,22 +46,26 @@ class Selection:
     ranking: Ranking
     pool: Pool
     splits: Mapping[str, Split]
+    without_answer: dict[str, int] = field(default_factory=dict)
+    """Of splits that were written in a trainer's format, how many rows are not in it."""
 
     def __getitem__(self, name: str) -> Any:
         """The rows of one split, as the kind of thing that was given to `select`."""
-        return self.data.restore(self.table(name))
+        split = self.splits[name]
+        rows = split.rows if split.positions is None else split.rows[split.positions]
+        return self._in_kind(self.table(name), rows)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
 
     @property
     def kept(self) -> Any:
-        """The rows of the only split; SelectionError if there are several."""
+        """The rows of the only split that is for training; SelectionError if there are several."""
         return self[self._only("kept").name]
 
     @property
     def cut(self) -> Any:
-        """The cut of the only split: its last score, and the ties there; None if it was not cut by rank."""
+        """The cut of the same split: its last score, and the ties there; None if it was not cut by rank."""
         return self._only("cut").cut
 
     @property
@@ -73,14 +78,15 @@ class Selection:
         rows = np.flatnonzero(in_none)
         labels = ["; ".join(split.beyond for split in self.splits.values() if split.beyond), *self.pool.labels[1:]]
         reasons = pa.DictionaryArray.from_arrays(pa.array(self.pool.reasons[rows]), pa.array(labels))
-        table = self.data.take(rows).append_column(DROPPED_COLUMN, reasons.dictionary_decode())
-        return self.data.restore(table)
+        table = self.data.take(rows)
+        if DROPPED_COLUMN in table.column_names:  # of a selection before
+            table = table.drop_columns(DROPPED_COLUMN)
+        return self._in_kind(table.append_column(DROPPED_COLUMN, reasons.dictionary_decode()), rows)
 
     def reselect(self, **changes: Any) -> Selection:
         """The same scores with other options of `select`; asking for a split forgets the ones asked for before."""
-        return choose(
-            self.data, change(self.request, self.options, **changes), {**self.options, **changes}, self.ranking
-        )
+        request, options = change(self.options, **changes)
+        return choose(self.data, request, options, self.ranking)
 
     def table(self, name: str) -> pa.Table:
         """The rows of one split as an Arrow table, in the order asked for, every column of the scored file."""
@@ -104,7 +110,10 @@ class Selection:
             "left_out": self.pool.left_out(),
             "seed": self.request.seed,
             **self.request.described(),
-            "splits": [split.summary() for split in self.splits.values()],
+            "splits": [
+                split.summary() | ({"without_answer": n} if (n := self.without_answer.get(name)) else {})
+                for name, split in self.splits.items()
+            ],
         }
 
     def manifest(self, name: str) -> dict[str, Any]:
@@ -121,14 +130,27 @@ class Selection:
             scored=data.manifest,
         )
 
+    def write(
+        self, output: str | Path, *, format: str = "original", to: str | None = None, progress: Progress | None = None
+    ) -> None:
+        """Write one file (one split) or a folder of them, with the options of `select`."""
+        from curate.writing import check_output, write_selection
+
+        check_output(self.data.path, Path(output), format, to)
+        write_selection(self, Path(output), progress, format, to)
+
+    def _in_kind(self, table: pa.Table, rows: NDArray[np.int64]) -> Any:
+        return keep_range_index(self.data.restore(table), self.data.schema, rows)
+
     def _only(self, what: str) -> Split:
-        if len(self.splits) != 1:
+        training = [split for split in self.splits.values() if split.use == "training"]
+        if len(training) != 1:
             raise SelectionError(
-                f"There are {len(self.splits)} splits: {', '.join(self.splits)}.",
+                f"There are {len(training)} splits to train on: {', '.join(split.name for split in training)}.",
                 expected=f"one split for .{what}",
-                try_next=f"selection[{next(iter(self.splits))!r}]",
+                try_next=f"selection[{training[0].name!r}]",
             )
-        return next(iter(self.splits.values()))
+        return training[0]
 
 
 def select(
@@ -183,8 +205,6 @@ def select(
         check_output(scored, Path(output), format, to)
     with memory_for_streams():
         data = open_rows(scored)
-        if output is not None:
-            data.start_hashing()
         chosen = choose(data, request, options)
         if output is not None:
             write_selection(chosen, Path(output), progress, format, to)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.bins import bin_edges
 from curate.datasets.columns import Columns
+from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import QATable, manifest_in, read
 from curate.datasets.sources import check_named
 from curate.errors import DataError
@@ -117,7 +118,7 @@ def _score_summary(table: pa.Table, column: str) -> dict[str, Any]:
 
 
 def _describe_table(data: QATable) -> dict[str, Any]:
-    examples = data.examples()
+    examples = list(data.iterate(_ids(data)))
     manifest = manifest_in(data.table)
     template = _template(manifest, data.columns)
     relations = {example.relation for example in examples if example.relation}
@@ -143,6 +144,13 @@ def _describe_table(data: QATable) -> dict[str, Any]:
             for e in examples[:SHOWN_EXAMPLES]
         ],
     }
+
+
+def _ids(data: QATable) -> list[str]:
+    """The ids as they are: what is shown may have been put together or changed by hand since they were made."""
+    if ID_COLUMN in data.table.column_names:
+        return [str(cell) for cell in data.table[ID_COLUMN].to_pylist()]
+    return data.ids
 
 
 def _template(manifest: dict[str, Any], columns: Columns) -> Template:

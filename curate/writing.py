@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.arrow import as_indices, in_types_of
+from curate.datasets.arrow import as_indices
 from curate.datasets.card import HISTOGRAM, dataset_card
 from curate.datasets.export import ORIGINAL, STREAMS, SplitFile, check_format
 from curate.datasets.sources import SUFFIXES, data_suffix
@@ -104,6 +104,7 @@ def _write_splits(
     chosen: Selection, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None
 ) -> None:
     """Stream the table once into all files; what the explanation counts is gathered on the way."""
+    chosen.data.start_hashing()
     sample = MixSample(chosen.data)
     with ExitStack() as stack:
         streams = {
@@ -123,11 +124,23 @@ def _write_splits(
         manifests = {name: chosen.manifest(name) for name in paths}
         for name, stream in streams.items():
             if format != ORIGINAL:
+                _check_some_left(chosen, name, stream.without_answer, format)
                 manifests[name]["export"] = {"format": format, "without_answer": stream.without_answer}
             stream.close(manifests[name])
         chosen.__dict__["explanation"] = explanation.result()  # what the cached property would read again
     for name, path in paths.items():
         write_json(manifests[name], manifest_path(path))
+
+
+def _check_some_left(chosen: Selection, name: str, without_answer: int, format: str) -> None:
+    """SelectionError if a format has no place for any row of a split; the selection keeps for how many it has none."""
+    chosen.without_answer[name] = without_answer
+    if without_answer == len(chosen.splits[name].rows):
+        raise SelectionError(
+            f"No row of {name} has both a question and an answer, as --format {format} needs.",
+            expected="examples that can be trained on",
+            try_next="--format original, which keeps every row",
+        )
 
 
 def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Table, dict[str, pa.Table]]:
@@ -137,9 +150,7 @@ def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Ta
     batch = read.table()
     stop = read.start + batch.num_rows
     kept = {name: np.flatnonzero(split.mask[read.start : stop]) for name, split in chosen.splits.items()}
-    schema = chosen.data.schema
-    taken = {name: in_types_of(schema, batch.take(as_indices(rows))) for name, rows in kept.items()}
-    return stop, sample.of(batch, read.start), taken
+    return stop, sample.of(batch, read.start), {name: batch.take(as_indices(rows)) for name, rows in kept.items()}
 
 
 def _arranged(chosen: Selection, name: str, tables: list[pa.Table]) -> pa.Table:

@@ -7,7 +7,6 @@ import decimal
 import json
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -216,19 +215,33 @@ def test_a_score_without_nulls_is_read_once_and_written_to_the_bit(
     assert written[f"score_{name}"].to_numpy().tobytes() == scores.tobytes()
 
 
-@pytest.mark.parametrize("share", [0.5, 1e-9])
-def test_the_memory_pool_of_others_is_theirs_again(
-    file: Path, tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
-    others = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        with suppress(SelectionError):
-            curate.select(file, top=share, output=tmp_path / "top.parquet")
-        assert pa.default_memory_pool().backend_name == "system"
-    finally:
-        pa.set_memory_pool(others)
+def test_a_null_score_stays_null_and_nan_stays_nan(tmp_path: Path) -> None:
+    table = pa.table({"question": list("abcd"), "answer": list("abcd"), "score_x": [1.0, None, float("nan"), 2.0]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    curate.select(tmp_path / "in.parquet", whole=True, missing="lowest", output=tmp_path / "out.parquet")
+    written = pq.read_table(tmp_path / "out.parquet")["score_x"]
+    assert written.is_null().to_pylist() == [False, True, False, False]
+    assert str(written.to_pylist()) == "[1.0, None, nan, 2.0]"
+
+
+def test_what_cannot_be_hashed_leaves_no_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> str:
+        raise DataError("gone")
+
+    monkeypatch.setattr(stores.ParquetStore, "fingerprint", fail)
+    with pytest.raises(DataError, match="gone"):
+        curate.select(file, top=3, output=tmp_path / "top.parquet")
+    assert not (tmp_path / "top.parquet").exists()
+
+
+def test_a_table_is_selected_from_whatever_the_encoding_of_its_texts(tmp_path: Path) -> None:
+    texts = [f"http://facts.example/entity/Q{i:06}" for i in range(2000)]
+    table = pa.table({"question": texts, "answer": ["yes"] * 2000, "score_x": np.arange(2000.0)})
+    for name, encoding in (("a", "DELTA_BYTE_ARRAY"), ("b", "DELTA_LENGTH_BYTE_ARRAY"), ("c", "PLAIN")):
+        kinds = {"question": encoding, "answer": encoding}
+        pq.write_table(table, tmp_path / f"{name}.parquet", use_dictionary=False, column_encoding=kinds)
+        curate.select(tmp_path / f"{name}.parquet", top=0.5, output=tmp_path / "top.parquet")
+        assert pq.read_table(tmp_path / "top.parquet").replace_schema_metadata().equals(table[1000:])
 
 
 def test_texts_that_repeat_are_written_like_others(tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ def test_any_types_survive_score_and_select(tmp_path_factory: pytest.TempPathFac
     assert curate.score(table, by="column:views").equals(scored)
     curate.select(folder / "scored.parquet", top=2, output=folder / "top.parquet")
     order = sorted(range(ROWS), key=lambda row: -table["views"][row].as_py())
-    assert pq.read_table(folder / "top.parquet").equals(scored.take(sorted(order[:2])))
+    top, expected = pq.read_table(folder / "top.parquet"), scored.take(sorted(order[:2]))
+    assert top.schema.equals(expected.schema)
+    assert top.to_pylist() == expected.to_pylist()  # dictionaries may lack values that no row has
 
 
 def test_a_type_that_parquet_has_not_is_named(tmp_path: Path) -> None:

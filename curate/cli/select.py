@@ -134,6 +134,11 @@ def _remark(summary: dict[str, Any]) -> str:
     without, policy = summary["missing"]["rows"], summary["missing"]["policy"]
     action = {"exclude": " (left out)", "lowest": " (ranked last)", "error": ""}[policy] if without else ""
     others = [f"{n} {why}" for why, n in summary["left_out"].items() if why != "no score"]
+    others += [
+        f"{split['without_answer']} of {split['split']} without a question or an answer not written"
+        for split in summary["splits"]
+        if "without_answer" in split
+    ]
     return "; ".join([f"{summary['rows']} rows by {summary['by']}, {without} without a score{action}", *others])
 
 
@@ -151,10 +156,9 @@ def _tables(summary: dict[str, Any], explanation: dict[str, Any]) -> list[Any]:
 def _split_table(summary: dict[str, Any]) -> Any:
     rows = []
     for split in summary["splits"]:
-        cut = split["cut"] or {"score": None, "ties": None, "ties_kept": None}
-        rows.append(
-            [split["split"], split["asked"], split["rows"], score_text(cut["score"]), cut["ties"], cut["ties_kept"]]
-        )
+        cut = split["cut"]
+        edge = ["", None, None] if cut is None else [score_text(cut["score"]), cut["ties"], cut["ties_kept"]]
+        rows.append([split["split"], split["asked"], split["rows"], *edge])
     return make_table(None, ["split", "asked", "rows", "score at the cut", "rows with it", "of them kept"], rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +82,8 @@ def _row(split: Mapping[str, Any]) -> str:
 
 
 def score_text(score: float | None) -> str:
-    """The score at a cut as people read it; NaN where `--missing lowest` cuts among rows without one."""
-    if score is None:
-        return ""
-    return "no score" if math.isnan(score) else f"{score:.6g}"
+    """The score at a cut as people read it; None where `--missing lowest` cuts among rows without one."""
+    return "no score" if score is None else f"{score:.6g}"
 
 
 def _overlap(pairs: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from curate.errors import DataError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"^(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?$")
 
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_CACHE_LOCK = threading.Lock()
 
 _BEGINNING = re.compile(r"^([\w.-]+)\[:(\d+)\]$")
 
@@ -43,13 +44,27 @@ def read_hub(name: str, split: str | None = None) -> tuple[pa.Table, str]:
     problem = hub_problem()
     logging.set_verbosity_error()  # what its retries have to say, our message says at the end
     try:
-        with _only_from_cache() if problem else nullcontext():
-            table = _load(match["path"], match["config"], match["revision"], split)
-            if problem:
-                return table, _cached_revision(match["path"], match["config"], match["revision"])
-            return table, _resolved_revision(match["path"], match["revision"])
+        return (_downloaded if problem else _asked)(match["path"], match["config"], match["revision"], split)
     except Exception as error:  # the Hub client raises many kinds; each of them is something the user can fix
         raise _cannot_load(name, problem, error) from error
+
+
+def _asked(path: str, config: str | None, revision: str | None, split: str | None) -> tuple[pa.Table, str]:
+    from huggingface_hub import HfApi
+
+    table = _load(path, config, revision, split)
+    return table, str(HfApi().dataset_info(path, revision=revision).sha)
+
+
+def _downloaded(path: str, config: str | None, revision: str | None, split: str | None) -> tuple[pa.Table, str]:
+    """What was downloaded last; nobody here knows what a branch or tag stands for, so only its commit may be named."""
+    from datasets import load_dataset_builder
+
+    with _only_from_cache():
+        commit = str(load_dataset_builder(path, config).hash)
+        if revision not in (None, commit):
+            raise LookupError(f"without the Hub only {path}@{commit} is known, which was downloaded last")
+        return _load(path, config, None, split), commit
 
 
 def _cannot_load(name: str, problem: str | None, error: Exception) -> DataError:
@@ -64,7 +79,7 @@ def _cannot_load(name: str, problem: str | None, error: Exception) -> DataError:
         + (f" from what was downloaded before ({problem})" if problem else "")
         + f": {' '.join(str(error).split())[:MESSAGE]}",
         expected="an existing path, or owner/name, owner/name:config, owner/name@revision, and a split it has",
-        try_next="check the name; for a gated or private dataset, `hf auth login` first",
+        try_next="check the name" + ("" if problem else "; for a gated or private dataset, `hf auth login` first"),
     )
 
 
@@ -73,11 +88,12 @@ def _only_from_cache() -> Iterator[None]:
     """Let `datasets` take what it downloaded before, at once: without a network it would try for half a minute."""
     from datasets import config
 
-    before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        config.HF_HUB_OFFLINE = before
+    with _CACHE_LOCK:
+        before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
+        try:
+            yield
+        finally:
+            config.HF_HUB_OFFLINE = before
 
 
 def _load(path: str, config: str | None, revision: str | None, split: str | None) -> pa.Table:
@@ -102,19 +118,3 @@ def stream_table(rows: IterableDataset) -> pa.Table:
     import pyarrow as pa
 
     return pa.concat_tables(rows.with_format("arrow").iter(batch_size=10_000), promote_options="permissive")
-
-
-def _resolved_revision(path: str, revision: str | None) -> str:
-    from huggingface_hub import HfApi
-
-    return str(HfApi().dataset_info(path, revision=revision).sha)
-
-
-def _cached_revision(path: str, config: str | None, revision: str | None) -> str:
-    """The commit of what was downloaded before: the latest, whatever branch was asked for, but no other commit."""
-    from datasets import load_dataset_builder
-
-    commit = str(load_dataset_builder(path, config, revision=revision).hash)
-    if revision is not None and _COMMIT.match(revision) and revision != commit:
-        raise LookupError(f"only the commit {commit} was downloaded before")
-    return commit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from curate.datasets.recognise import FIRST_ROWS, recognise
 from curate.datasets.sources import Source
 from curate.datasets.stores import MemoryStore, Read, Store, open_store
 from curate.datasets.stream import in_order
+from curate.errors import DataError
 from curate.hashing import hash_texts
 from curate.records import Example
 
@@ -36,13 +38,15 @@ T = TypeVar("T")
 class ScoredRows:
     """A scored table: its name, its columns by role, and where its rows lie.
 
-    `restore` turns an Arrow table into the kind of thing that was given.
+    `restore` turns an Arrow table into the kind of thing that was given, `path` is what it was opened by if that was a
+    path or URL.
     """
 
     name: str
     roles: Columns
     store: Store
     restore: Callable[[pa.Table], Any]
+    path: str | None = None
 
     def __len__(self) -> int:
         return self.store.rows
@@ -67,12 +71,11 @@ class ScoredRows:
 
         if name not in self.schema.names or pa.types.is_nested(self.schema.field(name).type):
             return self.column(name)
-        parts = self._mapped(name, encode, encoded=True)
-        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+        return pa.chunked_array([chunk for part in self._mapped(name, encode) for chunk in part.chunks])
 
-    def _mapped(self, name: str, work: Callable[[pa.ChunkedArray], T], encoded: bool = False) -> Iterator[T]:
+    def _mapped(self, name: str, work: Callable[[pa.ChunkedArray], T]) -> Iterator[T]:
         """What becomes of a column, batch by batch; threads do it."""
-        return in_order(partial(_work_on, work, read, name) for read in self.store.reads([name], encoded=encoded))
+        return in_order(partial(_work_on, work, read, name) for read in self.store.reads([name]))
 
     def table_of(self, fields: Sequence[str]) -> pa.Table:
         """All rows of the columns that some fields read."""
@@ -142,20 +145,34 @@ def open_rows(data: Any, **settings: str | None) -> ScoredRows:
     """Open what `curate.read` opens, with the same settings.
 
     Parquet files, on this machine or in some storage, are left where they are until rows are asked for; then only
-    the columns that are wanted are read.
+    the columns that are wanted are read. DataError for a folder of several splits.
     """
     if isinstance(data, (str, Path)) and settings.get("split") is None:
+        _check_no_splits(Path(data))
         store = open_store(str(data))
         if store is not None:
             name = Path(data).name
-            return ScoredRows(name, _columns(store, name, settings), store, lambda table: table)
+            return ScoredRows(name, _columns(store, name, settings), store, lambda table: table, str(data))
     table = read(data, **settings)
     return ScoredRows(
         table.source.name,
         table.columns,
         MemoryStore(table.table, table.source.fingerprint),
         table.source.restore,
+        str(data) if isinstance(data, (str, Path)) else None,
     )
+
+
+def _check_no_splits(folder: Path) -> None:
+    """DataError for a folder of several splits: they share rows, and some are to be tested on."""
+    manifests = {path: json.loads(path.read_bytes()) for path in sorted(folder.glob("*.manifest.json"))}
+    splits = [path.name.removesuffix(".manifest.json") for path, m in manifests.items() if m.get("command") == "select"]
+    if len(splits) > 1:
+        raise DataError(
+            f"{folder} is a folder of splits: {', '.join(splits)}.",
+            expected="one of them, or the file that they were selected from",
+            try_next=str(folder / splits[0]),
+        )
 
 
 def _columns(store: Store, name: str, settings: Mapping[str, str | None]) -> Columns:

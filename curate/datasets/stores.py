@@ -23,10 +23,7 @@ BATCH = 100_000
 """Rows in a batch of the stream, where row groups are not larger."""
 
 WHOLE_ROWS, WHOLE_BYTES = 250_000, 1 << 28
-"""A row group of at most so many rows and bytes, decompressed, is one batch; a larger one is read in pieces."""
-
-PLAIN_TEXT = 4
-"""Bytes that a text has in Parquet at least, its length, if it is not a number in a dictionary."""
+"""A row group of at most so many rows and bytes, decompressed and not decoded, is one batch; others come in pieces."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,8 @@ class Store(ABC):
         """The first rows."""
 
     @abstractmethod
-    def reads(
-        self, names: Sequence[str] | None = None, rows: range | None = None, encoded: bool = False
-    ) -> Iterator[Read]:
-        """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some.
-
-        `encoded` allows texts to come as dictionaries: cheaper, for whoever casts what is left of a batch.
-        """
+    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+        """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -95,10 +87,8 @@ class MemoryStore(Store):
         """The first rows."""
         return self.table.slice(0, rows)
 
-    def reads(
-        self, names: Sequence[str] | None = None, rows: range | None = None, encoded: bool = False
-    ) -> Iterator[Read]:
-        """Slices of the table, with its types."""
+    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+        """Slices of the table."""
         table = self.table if names is None else self.columns(names)
         wanted = range(self.rows) if rows is None else rows
         for start in wanted[::BATCH]:
@@ -121,12 +111,12 @@ def open_remote_parquet(remote: Sequence[RemoteFile]) -> RemoteStore | None:
     return None if files is None else RemoteStore(remote, files)
 
 
-def _open_alike(sources: Sequence[Any], pre_buffer: bool, encoded: Sequence[str] = ()) -> list[Any] | None:
+def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        files = [pq.ParquetFile(source, pre_buffer=pre_buffer, read_dictionary=encoded) for source in sources]
+        files = [pq.ParquetFile(source, pre_buffer=pre_buffer) for source in sources]
     except (pa.ArrowException, OSError):
         return None
     filled = [file for file in files if file.metadata.num_rows]
@@ -158,13 +148,11 @@ class ParquetStore(Store):
         with self._readable():
             return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
 
-    def reads(
-        self, names: Sequence[str] | None = None, rows: range | None = None, encoded: bool = False
-    ) -> Iterator[Read]:
+    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
         """Small row groups together, large ones in pieces; those outside of the stretch are not read."""
         wanted = range(self.rows) if rows is None else rows
         start = 0
-        for file in self._encoded_files() if encoded else self.files:
+        for file in self.files:
             for groups in _groups_together(file.metadata):
                 part = range(max(wanted.start - start, 0), min(wanted.stop - start, groups.rows))
                 if part and groups.rows <= WHOLE_ROWS and groups.bytes <= WHOLE_BYTES:
@@ -173,12 +161,12 @@ class ParquetStore(Store):
                     yield from self._pieces(file, groups, names, part, start)
                 start += groups.rows
 
-    def _whole(self, file: Any, groups: Groups, names: Sequence[str] | None, part: range) -> pa.Table:
+    def _whole(self, file: Any, groups: RowGroups, names: Sequence[str] | None, part: range) -> pa.Table:
         with self._readable():
             return file.read_row_groups(groups.numbers, names, use_threads=False).slice(part.start, len(part))
 
     def _pieces(
-        self, file: Any, groups: Groups, names: Sequence[str] | None, part: range, start: int
+        self, file: Any, groups: RowGroups, names: Sequence[str] | None, part: range, start: int
     ) -> Iterator[Read]:
         """A part of a row group that is too large for memory: already read, since its batches have an order."""
         import pyarrow as pa
@@ -208,31 +196,14 @@ class ParquetStore(Store):
                 try_next="make the damaged file again",
             ) from error
 
-    def _encoded_files(self) -> Sequence[Any]:
-        """The same files, open to read texts of few values as dictionaries."""
-        names = set.intersection(*(_dictionaries(file) for file in self.files))
-        return (_open_alike(self.paths, pre_buffer=False, encoded=sorted(names)) if names else None) or self.files
-
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, one after the other."""
         with self._readable():
             return file_fingerprint([Path(path) for path in self.paths])
 
 
-def _dictionaries(file: Any) -> set[str]:
-    """The columns of texts that lie in the file as dictionaries, by its first row group: plain, a text has 4 bytes."""
-    import pyarrow as pa
-
-    group, kinds = file.metadata.row_group(0), file.schema_arrow
-    columns = [group.column(i) for i in range(group.num_columns)]
-    small = {c.path_in_schema for c in columns if c.total_uncompressed_size < PLAIN_TEXT * c.num_values}
-    return {
-        f.name for f in kinds if f.name in small and (pa.types.is_string(f.type) or pa.types.is_large_string(f.type))
-    }
-
-
 @dataclass(frozen=True)
-class Groups:
+class RowGroups:
     """Row groups of a file that follow each other: their numbers, their rows, their bytes when decompressed."""
 
     numbers: range
@@ -240,17 +211,17 @@ class Groups:
     bytes: int
 
 
-def _groups_together(footer: Any) -> Iterator[Groups]:
+def _groups_together(footer: Any) -> Iterator[RowGroups]:
     """All row groups of a file: as many together as are a batch, a larger one alone."""
-    together = Groups(range(0), 0, 0)
+    together = RowGroups(range(0), 0, 0)
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
         rows, size = together.rows + group.num_rows, together.bytes + group.total_byte_size
         if together.numbers and (rows > BATCH or size > WHOLE_BYTES):
             yield together
-            together = Groups(range(number, number + 1), group.num_rows, group.total_byte_size)
+            together = RowGroups(range(number, number + 1), group.num_rows, group.total_byte_size)
         else:
-            together = Groups(range(together.numbers.start, number + 1), rows, size)
+            together = RowGroups(range(together.numbers.start, number + 1), rows, size)
     if together.numbers:
         yield together
 
@@ -268,9 +239,6 @@ class RemoteStore(ParquetStore):
         """Threads take turns: neither a pre-buffered Parquet file nor a file of fsspec bears two of them."""
         with self._lock, super()._readable():
             yield
-
-    def _encoded_files(self) -> Sequence[Any]:
-        return self.files  # opening them again would be another round of requests
 
     def fingerprint(self) -> str:
         """SHA-256 of what the storage says of the files: hashing their bytes would be reading all of them."""

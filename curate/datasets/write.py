@@ -98,7 +98,8 @@ def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
 
 
 def _with_suffix(path: Path, suffix: str) -> str:
-    return str(path.with_suffix(suffix)) if path.suffix else str(path).rstrip("/") + suffix
+    stem = path.name.split(".")[0]
+    return str(path.with_name(stem + suffix)) if stem else str(path).rstrip("/") + suffix
 
 
 def write_parquet(table: pa.Table, path: Path, manifest: dict[str, Any]) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.answers import answer_text, parse_answers
-from curate.datasets.fields import cells_of
+from curate.datasets.arrow import as_indices
+from curate.datasets.rows import ScoredRows
 from curate.errors import SelectionError
-from curate.prompts import DEFAULT
+from curate.prompts import TEMPLATES, default_template
+from curate.records import Example
+from curate.shots import solution
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 CHUNK = 10_000
@@ -41,24 +42,22 @@ def rows_within(
     return rows, spent
 
 
-def token_counter(
-    table: pa.Table, question: str, answers: str, tokenizer: Any
-) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    """Counts the tokens of rows as the default prompt and completion (first answer), end-of-text not included."""
+def token_counter(data: ScoredRows, tokenizer: Any) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """Counts the tokens of rows as prompt and completion of the template that fits the data, without end-of-text."""
     import numpy as np
 
     from curate.lm.load import load_tokenizer
 
     tokenize = load_tokenizer(tokenizer) if isinstance(tokenizer, str) or hasattr(tokenizer, "joinpath") else tokenizer
+    template = TEMPLATES[default_template(data.roles)]
+    table = data.table_of(data.roles.fields())
 
-    def texts(rows: NDArray[np.int64]) -> Iterator[str]:
-        part = table.take(rows)
-        for q, a in zip(cells_of(part, question), cells_of(part, answers), strict=True):
-            accepted = parse_answers(a)
-            completion = DEFAULT.render_completion(accepted[0]) if accepted else ""
-            yield DEFAULT.render_prompt(answer_text(q)) + completion
+    def text(example: Example) -> str:
+        answer = solution(template, example)
+        return template.head(example) + template.ask(example) + (template.render_completion(answer) if answer else "")
 
     def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.array([len(ids) for ids in tokenize(list(texts(rows)))["input_ids"]], dtype=np.int64)
+        texts = [text(example) for example in data.examples(table.take(as_indices(rows)))]
+        return np.array([len(ids) for ids in tokenize(texts)["input_ids"]], dtype=np.int64)
 
     return count

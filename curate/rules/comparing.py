@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.datasets.rows import ScoredRows, open_rows
 from curate.hashing import hash_texts
+from curate.rules.holdout import subject_codes
 from curate.rules.mixes import mix, quantiles
 from curate.rules.ranking import SCORE_PREFIX
 from curate.rules.values import Groups, as_float, first_answers, groups_of
@@ -26,7 +27,7 @@ def compare(files: list[str]) -> dict[str, Any]:
     tables = dict(zip(names, map(open_rows, files), strict=True))
     ids = {name: _distinct(data.id_hashes()) for name, data in tables.items()}
     subjects = {
-        name: _distinct(hash_texts(_texts(data, data.roles.subject)))
+        name: _subjects(data.encoded(data.roles.subject))
         for name, data in tables.items()
         if data.roles.subject is not None
     }
@@ -45,7 +46,8 @@ def compare(files: list[str]) -> dict[str, Any]:
 
 def _names(files: list[str]) -> list[str]:
     stems = [Path(file).name.removesuffix(".parquet") for file in files]
-    return stems if len(set(stems)) == len(stems) else list(files)
+    names = stems if len(set(stems)) == len(stems) else files
+    return list(names) if len(set(names)) == len(names) else [f"{name} ({i})" for i, name in enumerate(names, start=1)]
 
 
 def _distinct(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -54,12 +56,10 @@ def _distinct(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.unique(hashes)
 
 
-def _texts(data: ScoredRows, column: str | None) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    assert column is not None
-    texts = data.column(column).cast(pa.string())
-    return texts.filter(texts.is_valid())
+def _subjects(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Hashes of the distinct subjects, those that a holdout would call the same being one."""
+    codes, texts = subject_codes(column)
+    return _distinct(hash_texts([texts[code] for code in set(codes[codes >= 0].tolist())]))
 
 
 def _shared(ids: dict[str, Any], subjects: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,7 +90,11 @@ def _scores(tables: dict[str, ScoredRows]) -> dict[str, dict[str, Any]]:
     common = [
         n for n in first.names if n.startswith(SCORE_PREFIX) and all(n in t.schema.names for t in tables.values())
     ]
-    numeric = [n for n in common if all(pa.types.is_floating(t.schema.field(n).type) for t in tables.values())]
+    numeric = [
+        n
+        for n in common
+        if all(pa.types.is_floating(k := t.schema.field(n).type) or pa.types.is_integer(k) for t in tables.values())
+    ]
     found: dict[str, dict[str, Any]] = {}
     for column in numeric:
         values = {name: as_float(data.column(column)) for name, data in tables.items()}

@@ -60,23 +60,30 @@ def sample(data: ScoredRows) -> MixSample:
 def explain(selection: Selection, gathered: MixSample | None = None) -> dict[str, Any]:
     """Quantiles of the pool and of every split, rows that splits share, and how the mixes moved.
 
-    The mixes compare each split with all rows that have a score and meet --where and the thresholds.
+    The pool is here all rows that have a score and meet --where and the thresholds, evaluation sets among them.
     """
     gathered = gathered or sample(selection.data)
     every = slice(None, None, gathered.stride)
-    splits = selection.splits.values()
-    masks = {split.name: split.mask[every] for split in splits}
-    before = (selection.pool.reasons == 0)[every]
-    for split in splits:
-        if split.use == "evaluation":
-            before = before | masks[split.name]
-    shown = selection.ranking.shown[every]
+    before = selection.pool.before
+    masks = {split.name: split.mask for split in selection.splits.values()}
+    shown = selection.ranking.shown
     return {
         "counted": "all rows" if gathered.stride == 1 else f"1 row in {gathered.stride}",
-        "quantiles": {name: arithmetic.quantiles(shown[mask]) for name, mask in {"pool": before, **masks}.items()},
-        "overlap": arithmetic.overlaps({split.name: split.mask for split in splits}),
-        **_mixes(gathered, before, masks),
+        "quantiles": {name: _quantiles(shown, mask) for name, mask in {"pool": before, **masks}.items()},
+        "overlap": arithmetic.overlaps(masks),
+        **_mixes(gathered, before[every], {name: mask[every] for name, mask in masks.items()}),
     }
+
+
+def _quantiles(shown: NDArray[np.float64], mask: NDArray[np.bool_]) -> dict[str, float]:
+    """Of at most EXPLAINED of the rows; the least and the greatest are always those of all."""
+    import numpy as np
+
+    values = shown if mask.all() else shown[np.flatnonzero(mask)]
+    found = arithmetic.quantiles(values[:: max(1, -(-len(values) // EXPLAINED))])
+    if found and len(values) > EXPLAINED:
+        found |= {"0": float(np.nanmin(values)), "1": float(np.nanmax(values))}
+    return found
 
 
 def _mixes(gathered: MixSample, before: NDArray[np.bool_], masks: dict[str, NDArray[np.bool_]]) -> dict[str, Any]:

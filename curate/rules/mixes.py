@@ -21,7 +21,7 @@ def quantiles(values: NDArray[np.float64]) -> dict[str, float]:
     """Scores at the usual quantiles, each the score of some row; NaN does not count. (N,) -> {"0.5": …}"""
     import numpy as np
 
-    values = values[~np.isnan(values)]
+    values = values[~np.isnan(values)]  # a copy, which may be put in order
     if not len(values):
         return {}
     at = [round(q * (len(values) - 1)) for q in QUANTILES]

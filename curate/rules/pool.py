@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,17 +15,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+LEAST = -sys.float_info.max
+"""What a score of minus infinity counts as where rows without a score are ranked below all others."""
+
+
 @dataclass
 class Pool:
     """Scores of the rows that can be chosen from, NaN for all others; `reasons` (N,) numbers into `labels`.
 
-    Reason 0 is none: the row is in the pool.
+    Reason 0 is none: the row is in the pool. `before` (N,) are the rows that were in it before evaluation sets, and
+    what goes with them, were taken out.
     """
 
     scores: NDArray[np.float64]
     reasons: NDArray[np.uint8]
     labels: list[str] = field(default_factory=lambda: [""])
     unmeasured: int = 0
+    before: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.mask
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -87,7 +97,7 @@ def make_pool(scores: NDArray[np.float64], outside: Sequence[tuple[NDArray[np.bo
             try_next="--missing exclude, to leave them out, or --missing lowest",
         )
     if missing == "lowest":
-        pool.scores = np.where(unmeasured, -np.inf, pool.scores)
+        pool.scores = np.where(unmeasured, -np.inf, np.maximum(pool.scores, LEAST))
     elif pool.unmeasured:
         pool.leave_out(unmeasured, "no score")
     return pool
@@ -99,7 +109,7 @@ def apply_thresholds(pool: Pool, shown: NDArray[np.float64], low: float | None, 
 
     if low is None and high is None:
         return
-    shown = np.where(np.isnan(shown), -np.inf, shown)  # what is ranked lowest is below every threshold
+    pool.leave_out(np.isnan(shown), "no score")
     if low is not None:
         pool.leave_out(shown < low, f"below --min-score {low:g}")
     if high is not None:

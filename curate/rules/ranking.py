@@ -46,17 +46,11 @@ class Ranking:
         return " + ".join(column.removeprefix(SCORE_PREFIX) for column in self.columns)
 
     def reads(self) -> Iterator[Read]:
-        """All rows of the table in batches, every column; the one that is held is not read a second time.
-
-        Texts may come as dictionaries, which `in_types_of` the table's schema makes texts again.
-        """
-        names = self.data.schema.names
-        if self.held is None or len(set(names)) < len(names):
-            return self.data.store.reads(encoded=True)
-        others = [name for name in names if name != self.held]
-        return (
-            Read(read.start, partial(self._completed, read)) for read in self.data.store.reads(others, encoded=True)
-        )
+        """All rows of the table in batches, every column; the one that is held is not read a second time."""
+        if self.held is None:
+            return self.data.store.reads()
+        others = [name for name in self.data.schema.names if name != self.held]
+        return (Read(read.start, partial(self._completed, read)) for read in self.data.store.reads(others))
 
     def _completed(self, read: Read) -> pa.Table:
         others = read.table()
@@ -81,7 +75,8 @@ def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
     if len(columns) == 1:
         if data.schema.field(columns[0]).type == "double":
             scores, nulls = _floats(data, columns[0])
-            return Ranking(data, tuple(by), columns, scores, scores, held=None if nulls else columns[0])
+            held = None if nulls or len(set(data.schema.names)) < len(data.schema) else columns[0]
+            return Ranking(data, tuple(by), columns, scores, scores, held)
         column = data.column(columns[0])
         scores = as_ranked(column)
         return Ranking(data, tuple(by), columns, scores, scores if _is_floating(column) else as_float(column))
@@ -100,7 +95,9 @@ def _floats(data: ScoredRows, column: str) -> tuple[NDArray[np.float64], int]:
         values[read.start : read.start + len(batch)] = as_float(batch)
         return int(batch.null_count)
 
-    return values, sum(in_order(partial(fill, read) for read in data.store.reads([column])))
+    nulls = sum(in_order(partial(fill, read) for read in data.store.reads([column])))
+    values.flags.writeable = False  # they may be written to the splits
+    return values, nulls
 
 
 def mean_percentile_rank(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -134,7 +131,9 @@ def score_column(table: pa.Table, by: str | None, where: str) -> str:
         raise ColumnError(
             f"{where} has no score: no column is named {SCORE_PREFIX}….",
             expected="a file that curate score made",
-            try_next=f"curate score {where} --by column:NAME -o scored.parquet, or --by column:NAME here",
+            try_next=f"--by column:{plain}"
+            if plain in table.column_names
+            else f"curate score {where} --by column:NAME -o scored.parquet, or --by column:NAME here",
         )
     elif by is None and len(names) > 1:
         raise ColumnError(

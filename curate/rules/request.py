@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,10 +81,14 @@ def parse_request(
     holdout: str | float | None = None,
     by: str | Sequence[str] | None = None,
     where: str | Sequence[str] | Mapping[str, Any] | None = None,
+    min_score: float | None = None,
+    max_score: float | None = None,
     **rest: Any,
 ) -> Request:
     """The options of `curate.select` as a Request; SelectionError for what cannot be meant."""
     sizes = {"top": top, "bottom": bottom, "random": random}
+    if holdout is None and rest.get("holdout_by", "subject") != "subject":
+        raise SelectionError("--holdout-by without --holdout does nothing.", try_next="--holdout 0.2 --holdout-by …")
     request = Request(
         sizes={name: parse_size(value, name) for name, value in sizes.items() if value is not None},
         band=None if band is None else parse_band(band),
@@ -91,24 +96,36 @@ def parse_request(
         holdout=None if holdout is None else parse_size(holdout, "holdout"),
         by=(by,) if isinstance(by, str) else tuple(by or ()),
         where=_where(where),
+        min_score=_number("min-score", min_score),
+        max_score=_number("max-score", max_score),
         **rest,
     )
     _check(request)
     return request
 
 
+WRITING = ("output", "format", "to")
+"""Options of `curate.select` that say where its splits go, not which rows they have."""
+
 SPLITS = ("top", "bottom", "random", "band", "budget_tokens", "whole")
 
 
-def change(request: Request, given: Mapping[str, Any], **changes: Any) -> Request:
-    """The request with some options replaced; asking for any split forgets the splits asked for before.
+def change(given: Mapping[str, Any], **changes: Any) -> tuple[Request, dict[str, Any]]:
+    """`given`, all options there are, with some replaced, parsed and as they are to be given next time.
 
-    `given` are the options it was parsed from.
+    Asking for any split forgets the splits asked for before; the tokenizer is remembered for a later budget.
     """
-    kept = {k: v for k, v in given.items() if not (changes.keys() & set(SPLITS) and k in (*SPLITS, "tokenizer"))}
-    if "budget_tokens" in changes and "tokenizer" not in changes and request.budget is not None:
-        kept["tokenizer"] = request.budget.tokenizer
-    return parse_request(**(kept | changes))
+    unknown = next((name for name in changes if name not in given), None)
+    if unknown is not None:
+        raise SelectionError(
+            f"There is nothing called {unknown!r} to select by.",
+            expected=f"one of {', '.join(sorted(given))}",
+            try_next="selection.reselect(…).write(OUTPUT), to write it" if unknown in WRITING else None,
+        )
+    forgotten = {**dict.fromkeys(SPLITS), "whole": False} if changes.keys() & set(SPLITS) else {}
+    options = {**given, **forgotten, **changes}
+    unused = {"tokenizer": None} if options["budget_tokens"] is None and "tokenizer" not in changes else {}
+    return parse_request(**options | unused), options
 
 
 def with_holdout_key(request: Request, keys: Sequence[str], scores: Sequence[str]) -> Request:
@@ -131,6 +148,11 @@ def _check(request: Request) -> None:
         raise SelectionError(
             "Nothing was asked for.", try_next="--top 0.3, --bottom 0.3, --random 0.3, --band 30:70 or --whole"
         )
+    if request.stratify_by and request.controlled_by and request.stratify_by != request.controlled_by:
+        raise SelectionError(
+            "--controlled-by takes its halves inside its own groups, not inside those of --stratify-by.",
+            expected="one of the two",
+        )
     if request.budget and (request.stratify_by or request.controlled_by):
         raise SelectionError(
             "A token budget is spent on the best known rows first, so it cannot be shared out over groups.",
@@ -144,14 +166,24 @@ def _check(request: Request) -> None:
         raise SelectionError(f"--min-score {low} is above --max-score {high}.", expected="the lower one first")
 
 
+def _number(flag: str, value: Any) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise SelectionError(f"--{flag} {value!r} is not a number.", expected="a number") from None
+
+
 def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise SelectionError(f"--{flag} {value} is unknown.", expected=f"one of {', '.join(known)}")
 
 
 def _budget(tokens: int | None, tokenizer: Any) -> Budget | None:
+    if tokens is None and tokenizer is not None:
+        raise SelectionError("--tokenizer without --budget-tokens does nothing.", try_next="--budget-tokens 1000000")
     if tokens is None:
         return None
+    tokens = int(_number("budget-tokens", tokens) or 0)
     if tokens < 1:
         raise SelectionError(f"--budget-tokens {tokens} buys nothing.", expected="a number of tokens above 0")
     if tokenizer is None:
@@ -160,13 +192,17 @@ def _budget(tokens: int | None, tokenizer: Any) -> Budget | None:
             expected="the folder or Hub id of the model that will be finetuned",
             try_next=f"--budget-tokens {tokens} --tokenizer MODEL",
         )
-    return Budget(int(tokens), tokenizer)
+    return Budget(tokens, tokenizer)
 
 
 def _where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
-    """`relation=country,sport` as {"relation": ("country", "sport")}; the values of a repeated column add up."""
+    """`relation=country,sport` as {"relation": ("country", "sport")}; the values of a repeated column add up.
+
+    A value with a comma is put in double quotes, as in CSV.
+    """
     if isinstance(conditions, Mapping):
-        return {c: (v,) if isinstance(v, str) else tuple(map(str, v)) for c, v in conditions.items()}
+        several = (list, tuple, set, frozenset)
+        return {c: tuple(map(str, v)) if isinstance(v, several) else (str(v),) for c, v in conditions.items()}
     parsed: dict[str, tuple[str, ...]] = {}
     for condition in [conditions] if isinstance(conditions, str) else conditions or []:
         column, sign, values = condition.partition("=")
@@ -176,5 +212,5 @@ def _where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> dict[s
                 expected="COLUMN=VALUE or COLUMN=VALUE,VALUE,…",
                 try_next="--where relation=country,sport",
             )
-        parsed[column] = parsed.get(column, ()) + tuple(value.strip() for value in values.split(","))
+        parsed[column] = parsed.get(column, ()) + tuple(v.strip() for v in next(csv.reader([values.strip()])))
     return parsed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import isnan
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate import selection
@@ -17,7 +18,7 @@ from curate.rules.holdout import held_out, subject_codes
 from curate.rules.pool import Pool, apply_thresholds, make_pool
 from curate.rules.ranking import Ranking
 from curate.rules.request import Order, Request
-from curate.rules.values import accepted_answers, first_answers, groups_of, role_column
+from curate.rules.values import accepted_answers, check_plain, first_answers, groups_of, role_column
 from curate.selection import Cut, Size, Ties
 
 if TYPE_CHECKING:
@@ -74,11 +75,12 @@ class Split:
         """What goes into the manifest and into `--json`."""
         import numpy as np
 
+        cut = self.cut
         return {
             "split": self.name,
             "asked": self.asked,
             "rows": int(np.count_nonzero(self.mask)),
-            "cut": None if self.cut is None else asdict(self.cut),
+            "cut": None if cut is None else asdict(cut) | {"score": None if isnan(cut.score) else cut.score},
             "use": self.use,
             "order": self.order,
             **({} if self.tokens is None else {"tokens": self.tokens}),
@@ -90,6 +92,7 @@ def make_splits(data: ScoredRows, request: Request, ranking: Ranking) -> tuple[P
     outside = [_outside(data, column, values) for column, values in request.where.items()]
     pool = make_pool(ranking.scores, outside, request.missing)
     apply_thresholds(pool, ranking.shown, request.min_score, request.max_score)
+    pool.before = pool.mask
     evaluation = list(_evaluation_sets(data, request, ranking, pool))
     splits = {split.name: split for split in _training_splits(data, request, ranking, pool)}
     return pool, splits | {split.name: split for split in evaluation}
@@ -100,12 +103,13 @@ def _outside(data: ScoredRows, name: str, values: tuple[str, ...]) -> tuple[NDAr
     import numpy as np
 
     groups = groups_of(data.encoded(role_column(data, name, "where")), name)
-    absent = [value for value in values if value not in groups.labels]
+    found = [groups.labels[code] for code in np.unique(groups.codes)]  # a dictionary may have values that no row has
+    absent = [value for value in values if value not in found]
     if absent:
-        some = groups.labels[:12]
+        some = found[:12]
         raise SelectionError(
             f"No row has {absent[0]!r} in {name}.",
-            expected=f"one of: {', '.join(some)}{', …' if len(some) < len(groups.labels) else ''}",
+            expected=f"one of: {', '.join(some)}{', …' if len(some) < len(found) else ''}",
         )
     wanted = np.array([label in values for label in groups.labels])
     return ~wanted[groups.codes], f"not {name}={','.join(values)}"
@@ -115,7 +119,9 @@ def _evaluation_sets(data: ScoredRows, request: Request, ranking: Ranking, pool:
     """The held-out subjects and the test set of other answers; what is in them leaves the pool."""
     if request.holdout is not None:
         name = role_column(data, request.holdout_by, "holdout-by")
-        subjects, texts = subject_codes(data.encoded(name))
+        column = data.encoded(name)
+        check_plain(column, name)
+        subjects, texts = subject_codes(column)
         hashes = keyed(hash_texts(texts), request.seed, "holdout")
         mask = held_out(subjects, hashes, pool.mask, request.holdout.rows(len(pool))) & pool.mask
         pool.leave_out(mask, "held out")
@@ -201,14 +207,11 @@ class _Cutter:
         """The best known rows whose tokens fit."""
         import numpy as np
 
-        budget, roles = self.request.budget, self.data.roles
+        budget = self.request.budget
         assert budget is not None
         rows = np.flatnonzero(self.pool.mask)
         order = rows[selection.ordered(self.scores[rows], self._hashes(rows))]
-        texts = self.data.table_of([roles.question, roles.answers])
-        k, spent = rows_within(
-            budget.tokens, order, token_counter(texts, roles.question, roles.answers, budget.tokenizer)
-        )
+        k, spent = rows_within(budget.tokens, order, token_counter(self.data, budget.tokenizer))
         mask = np.zeros(len(self.scores), dtype=bool)
         mask[order[:k]] = True
         return self.split("budget", mask, str(budget), tokens=spent)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 1 << 18
-"""Rows sorted into groups at a time."""
+"""Rows sorted into groups at a time, or as many as there are groups."""
 
 
 def quotas(sizes: Sequence[int], share: Fraction) -> list[int]:
@@ -60,8 +60,9 @@ def rows_by_group(codes: NDArray[np.int32], pool: NDArray[np.bool_], groups: int
     sorted_rows = np.empty(sizes.sum(), dtype=np.int64)
     ends = np.cumsum(sizes)
     free = ends - sizes  # where the next row of each group goes
-    for start in range(0, len(codes), BLOCK):
-        rows = start + np.flatnonzero(pool[start : start + BLOCK])
+    block = max(BLOCK, groups)
+    for start in range(0, len(codes), block):
+        rows = start + np.flatnonzero(pool[start : start + block])
         of_rows = codes[rows].astype(np.int16 if groups < 2**15 else np.int32)  # 16 bits are sorted in linear time
         counts = np.bincount(of_rows, minlength=groups)
         shift = free - (np.cumsum(counts) - counts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.datasets.answers import answer_text, parse_answers
-from curate.datasets.arrow import as_indices, encode, floats, numpy_view, valid_rows
+from curate.datasets.arrow import as_indices, encode, numpy_view, valid_rows
 from curate.datasets.columns import listed, nearest
 from curate.datasets.fields import columns_of
 from curate.datasets.rows import ScoredRows
@@ -40,7 +40,7 @@ def as_float(column: pa.ChunkedArray) -> NDArray[np.float64]:
         column = column.cast(pa.float64())
     elif not pa.types.is_float64(column.type):
         column = pc.cast(column, pa.float64(), safe=False)
-    parts = [floats(chunk) for chunk in column.chunks]
+    parts = [numpy_view(chunk, np.float64, null=np.nan) for chunk in column.chunks]
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
 
@@ -63,16 +63,21 @@ def groups_of(column: pa.ChunkedArray, labels: str) -> Groups:
 
     `labels` names the column in the message when its cells are no plain values.
     """
+    check_plain(column, labels)
+    codes, values = encoded(column)
+    return _sorted_groups(codes, ["(none)" if v is None else answer_text(v) for v in values])
+
+
+def check_plain(column: pa.ChunkedArray, name: str) -> None:
+    """ColumnError for a column of lists or structs, whose cells are not told apart by their text."""
     import pyarrow as pa
 
     if pa.types.is_nested(column.type):
         raise ColumnError(
-            f"The column {labels!r} holds {column.type}, which is no group.",
+            f"The column {name!r} holds {column.type}, which is no group.",
             expected="a column of plain values",
             try_next="another column",
         )
-    codes, values = encoded(column)
-    return _sorted_groups(codes, ["(none)" if v is None else answer_text(v) for v in values])
 
 
 def first_answers(column: pa.ChunkedArray) -> Groups:
@@ -140,7 +145,7 @@ def role_column(data: ScoredRows, name: str, flag: str) -> str:
         raise ColumnError(
             f"{data.name} has no column {name!r} (asked for with --{flag}).",
             expected=f"one of its columns: {listed(data.schema.names)}",
-            try_next=f"--{flag} {nearest(name, data.schema.names)}",
+            try_next=f"--{flag} {nearest(name, data.schema.names)}{'=VALUE' if flag == 'where' else ''}",
         )
     return column
 

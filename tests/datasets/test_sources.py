@@ -91,12 +91,14 @@ def test_config_split_and_revision_of_a_hub_dataset(tmp_path: Path) -> None:
     for (kind, message), named in zip(found[3:], ["'easy', 'hard'", "'train', 'test'", "'me/nothing'"], strict=True):
         assert kind == "DataError"
         assert named in message
-    other = (f"me/facts:easy@{'2' * 40}", None)
+    asked[1] = (f"me/facts:hard@{REVISION}", None)
+    expected[1] = [f"me/facts:hard@{REVISION}@{REVISION}", ["h"]]
+    others = [(f"me/facts:easy@{name}", None) for name in ("2" * 40, "v1.0", REVISION[:7])]
     for offline in ("0", "1"):  # the server is gone, or is not to be asked
-        found = _hub_reads([*asked, other, ("me/nothing", None)], {**environment, "HF_HUB_OFFLINE": offline})
+        found = _hub_reads([*asked, *others, ("me/nothing", None)], {**environment, "HF_HUB_OFFLINE": offline})
         assert found[:3] == expected
-        assert f"only the commit {REVISION} was downloaded" in found[3][1]
-        assert "no such dataset was downloaded before" in found[4][1]
+        assert all(f"only me/facts@{REVISION} is known" in message for _, message in found[3:6])
+        assert "no such dataset was downloaded before" in found[6][1]
 
 
 def _hub_reads(asked: list[tuple[str, str | None]], environment: dict[str, str]) -> list[Any]:
