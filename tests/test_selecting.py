@@ -287,6 +287,21 @@ def test_unmeasured_rows_rank_below_all_others_if_asked(scored: Rows) -> None:
         curate.select(scored, bottom=2, missing="error")
 
 
+def test_a_row_without_a_score_meets_no_threshold(scored: Rows) -> None:
+    for threshold in ({"max_score": 5}, {"min_score": float("-inf")}):
+        chosen = curate.select(scored, whole=True, missing="lowest", **threshold)  # type: ignore[arg-type]
+        assert "id-5" not in ids(chosen.kept)
+
+
+def test_minus_infinity_ranks_above_no_score() -> None:
+    scores = [1.0, float("-inf"), None, float("-inf"), None]
+    rows = [{"question": str(i), "answer": "a", "score_x": s} for i, s in enumerate(scores)]
+    for seed in range(5):
+        chosen = curate.select(rows, top=3, missing="lowest", seed=seed)
+        assert [row["question"] for row in chosen.kept] == ["0", "1", "3"]
+        assert chosen.cut.score == float("-inf")
+
+
 def test_thresholds_narrow_the_pool_that_shares_are_taken_of(scored: Rows) -> None:
     assert ids(curate.select(scored, min_score=5, max_score=8).kept) == ["id-1", "id-2", "id-3", "id-6", "id-7", "id-8"]
     chosen = curate.select(scored, min_score=5, max_score=8, top=0.5)
@@ -390,6 +405,87 @@ def test_a_token_budget_takes_the_best_known_that_fit(scored: Rows) -> None:
     chosen = curate.select(scored, budget_tokens=60, tokenizer=one_token_a_character)
     assert ids(chosen.kept) == ["id-0", "id-6"]
     assert chosen.summary()["splits"][0]["tokens"] == 52
+
+
+def test_a_token_budget_of_multiple_choice_counts_what_is_written(tmp_path: Path) -> None:
+    def one_token_a_character(texts: list[str]) -> dict[str, list[str]]:
+        return {"input_ids": [list(text) for text in texts]}
+
+    rows = [{"question": f"Q{i}?", "choices": ["red", "blue"], "answer": 1, "score_x": i} for i in range(9)]
+    chosen = curate.select(
+        rows,
+        budget_tokens=600,
+        tokenizer=one_token_a_character,
+        format="prompt-completion",
+        output=tmp_path / "b.jsonl",
+    )
+    written = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    sizes = [len(row["prompt"] + row["completion"]) for row in written]
+    assert chosen.summary()["splits"][0]["tokens"] == sum(sizes) <= 600 < sum(sizes) + max(sizes)
+
+
+def test_the_labels_of_a_data_frame_stay_with_their_rows(scored: Rows) -> None:
+    import pandas as pd
+
+    for index in (None, [3 * i for i in range(12)], pd.RangeIndex(5, 29, 2, name="place")):
+        frame = pd.DataFrame(scored, index=index)
+        chosen = curate.select(frame, top=0.5, order="popular-first")
+        for part in (chosen.kept, chosen.dropped):
+            assert part["question"].tolist() == frame.loc[part.index, "question"].tolist()
+            assert part.index.name == frame.index.name
+
+
+def test_what_was_dropped_can_be_selected_from_again(scored: Rows) -> None:
+    dropped = curate.select(scored, top=3).dropped
+    again = curate.select(dropped, by="views", top=3).dropped
+    assert [row["curate_dropped"] for row in again].count("below the cut of top") == 5
+
+
+def test_a_training_split_beside_an_evaluation_set_is_the_one_kept(scored: Rows) -> None:
+    chosen = curate.select(scored, top=0.5, holdout=0.2)
+    assert ids(chosen.kept) == ids(chosen["top"])
+    assert chosen.cut == chosen.splits["top"].cut
+
+
+def test_conditions_in_python_are_values_or_lists_of_them(scored: Rows) -> None:
+    rows = [{**row, "year": 2000 + i, "place": "Paris, France" if i else "Rome"} for i, row in enumerate(scored)]
+    assert len(curate.select(rows, where={"year": 2001}).kept) == 1
+    assert len(curate.select(rows, where={"year": [2001, "2002"]}).kept) == 2
+    assert len(curate.select(rows, where='place="Paris, France",Rome', min_score="3").kept) == 9  # type: ignore[arg-type]
+    with pytest.raises(SelectionError) as error:
+        curate.select(rows, where="place=France")
+    assert error.value.expected == 'one of: "Paris, France", Rome'
+    with pytest.raises(SelectionError, match="is not a number"):
+        curate.select(rows, min_score="few")  # type: ignore[arg-type]
+
+
+def test_a_selection_of_a_selection_is_written_and_remembers(scored: Rows, file: Path, tmp_path: Path) -> None:
+    first = curate.select(file, bottom=0.5, budget_tokens=60, tokenizer=lambda t: {"input_ids": [list(x) for x in t]})
+    second = first.reselect(top=0.2)
+    assert list(second.reselect(order="shuffled").splits) == ["top"]
+    assert second.reselect(budget_tokens=60).summary()["splits"][0]["tokens"] == 52
+    second.write(tmp_path / "out" / "top.parquet")
+    assert ids_in(tmp_path / "out" / "top.parquet") == ids(second.kept)
+    with pytest.raises(OutputError, match="would replace the input"):
+        second.write(file)
+    with pytest.raises(SelectionError, match=r"nothing called 'output'[^$]*write\(OUTPUT\)"):
+        first.reselect(output="x.parquet")
+
+
+def test_the_pool_of_the_explanation_is_the_one_before_evaluation_sets(scored: Rows) -> None:
+    chosen = curate.select(scored, controlled_by="relation", max_score=8)
+    assert chosen.explanation["quantiles"]["pool"]["1"] == 8
+    expected = curate.select(scored, whole=True, max_score=8).explanation["relation"]["most_frequent"]
+    assert chosen.explanation["relation"]["most_frequent"] == expected
+
+
+def test_quantiles_of_a_large_table_have_its_extremes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "EXPLAINED", 10)
+    rows = [{"question": str(i), "answer": "a", "score_x": float(i)} for i in range(95)]
+    found = curate.select(rows, top=60, bottom=2).explanation["quantiles"]
+    assert (found["pool"]["0"], found["pool"]["1"]) == (0, 94)
+    assert (found["top"]["0"], found["top"]["1"]) == (35, 94)
+    assert set(found["bottom"].values()) == {0, 1}
 
 
 def test_the_explanation_counts_what_moved_and_what_is_shared(scored: Rows) -> None:

@@ -106,7 +106,7 @@ def _outside(data: ScoredRows, name: str, values: tuple[str, ...]) -> tuple[NDAr
     found = [groups.labels[code] for code in np.unique(groups.codes)]  # a dictionary may have values that no row has
     absent = [value for value in values if value not in found]
     if absent:
-        some = found[:12]
+        some = [f'"{label}"' if "," in label else label for label in found[:12]]
         raise SelectionError(
             f"No row has {absent[0]!r} in {name}.",
             expected=f"one of: {', '.join(some)}{', …' if len(some) < len(found) else ''}",

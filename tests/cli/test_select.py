@@ -128,6 +128,13 @@ def test_compare_shows_files_side_by_side(curate: Curate, scored: Path) -> None:
         ("select scored.parquet --top 0.5 -o top.xlsx", "Try: -o top.parquet"),
         ("select scored.parquet --top 0.5 --whole -o top.parquet --dry-run", "2 splits do not fit the one file"),
         ("select scored.parquet --top 0.5 -o scored.parquet --dry-run", "would replace the input"),
+        ("select scored.parquet --holdout 0.2 --holdout-by answers --whole -o o", "is no group"),
+        ("select scored.parquet --top .5 --holdout-by relation -o o", "--holdout-by without --holdout"),
+        ("select scored.parquet --top .5 --tokenizer x -o o", "--tokenizer without --budget-tokens"),
+        ("select scored.parquet --controlled-by relation --stratify-by subject -o o", "inside its own groups"),
+        ("select scored.parquet --top .5 --where relationn=director -o o", "Try: --where relation=VALUE"),
+        ("select films.jsonl --top .5 --by views -o o", "Try: --by column:views"),
+        ("select scored.parquet --top .5 -o top.csv.gz", "Try: -o top.parquet"),
         ("show scored.parquet films.jsonl", "2 files were named"),
         ("show --compare scored.parquet", "nothing to compare"),
     ],
@@ -140,6 +147,48 @@ def test_what_cannot_be_meant_is_said_and_nothing_is_written(
     assert result.exit_code == 1, result.stdout
     assert message in result.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_of_splits_is_nothing_to_select_from(curate: Curate, scored: Path) -> None:
+    curate("select", scored, "--top", 0.5, "--bottom", 0.5, "-o", "splits/")
+    for command in (("select", "splits/", "--top", 0.5), ("score", "splits/", "--by", "column:views")):
+        result = curate(*command, "-o", "again.parquet")
+        assert result.exit_code == 1
+        assert "is a folder of splits: bottom.parquet, top.parquet" in result.stderr
+    curate("select", scored, "--top", 0.5, "-o", "one/")
+    assert curate("select", "one/", "--top", 2, "-o", "again.parquet").exit_code == 0
+
+
+def test_rows_that_a_format_has_no_place_for_are_told(curate: Curate, scored: Path, tmp_path: Path) -> None:
+    rows = [{"question": q, "answers": a, "score_x": s} for q, a, s in [("a", ["x"], 1), ("b", [], 3), ("c", None, 2)]]
+    (tmp_path / "some.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = curate("select", "some.jsonl", "--whole", "--format", "alpaca", "-o", "out.jsonl", "--json")
+    assert json.loads(result.stdout)["splits"][0]["without_answer"] == 2
+    assert "2 of whole without a question or an answer not written" in result.stderr
+    none = curate("select", "some.jsonl", "--top", 2, "--format", "alpaca", "-o", "none.jsonl")
+    assert none.exit_code == 1
+    assert "No row of top has both" in none.stderr
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_show_takes_rows_whose_ids_repeat_or_are_changed(curate: Curate, scored: Path, tmp_path: Path) -> None:
+    table = pq.read_table(scored)
+    pq.write_table(table.replace_schema_metadata(), tmp_path / "other.parquet")
+    curate("select", scored, "--whole", "-o", "a/")
+    curate("select", scored, "--top", 0.5, "-o", "a/b/")
+    for name in ("other.parquet", "a/*/*.parquet", "a/*.parquet"):
+        assert curate("show", name).exit_code == 0
+
+
+def test_compare_counts_subjects_as_a_holdout_does(curate: Curate, tmp_path: Path) -> None:
+    for name, subjects in (("one", ["Paris", "Rome", ""]), ("two", [" paris ", "ROME", ""])):
+        rows = [{"question": s, "answer": "x", "subject": s, "score_n": n} for n, s in enumerate(subjects)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = json.loads(curate("show", "--compare", "one.jsonl", "two.jsonl", "one.jsonl", "--json").stdout)
+    assert [split["distinct_subjects"] for split in found["splits"]] == [2, 2, 2]
+    assert [pair["subjects"] for pair in found["overlap"]] == [2, 2, 2]
+    assert [pair["rows"] for pair in found["overlap"]] == [1, 3, 1]
+    assert [s["measured"] for s in found["scores"]["n"].values()] == [3, 3, 3]
 
 
 def test_a_folder_may_have_a_dot_in_its_name(curate: Curate, scored: Path, tmp_path: Path) -> None:
