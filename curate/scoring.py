@@ -127,10 +127,9 @@ def score_file(
     With `or_nothing`, raises EstimatorError and writes nothing when no estimator could score any row; of a shard
     only `merge_files` can tell.
     """
-    data.start_hashing()
     parts = parts_beside(output)
     going = ScoringPass(data, estimators, parts, progress, shard)
-    with whole_file(output) as temporary:
+    with data.hashing(), whole_file(output) as temporary:
         stream = ParquetStream(temporary, going.schema)
         _write_behind(stream, going.batches())
         if or_nothing and shard is None and going.measured_nothing:

@@ -137,7 +137,8 @@ class Selection:
         from curate.writing import check_output, write_selection
 
         check_output(self.data.path, Path(output), format, to)
-        write_selection(self, Path(output), progress, format, to)
+        with self.data.hashing(), memory_for_streams():
+            write_selection(self, Path(output), progress, format, to)
 
     def _in_kind(self, table: pa.Table, rows: NDArray[np.int64]) -> Any:
         return keep_range_index(self.data.restore(table), self.data.schema, rows)
@@ -205,8 +206,10 @@ def select(
         check_output(scored, Path(output), format, to)
     with memory_for_streams():
         data = open_rows(scored)
-        chosen = choose(data, request, options)
-        if output is not None:
+        if output is None:
+            return choose(data, request, options)
+        with data.hashing():
+            chosen = choose(data, request, options)
             write_selection(chosen, Path(output), progress, format, to)
     return chosen
 

@@ -104,7 +104,6 @@ def _write_splits(
     chosen: Selection, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None
 ) -> None:
     """Stream the table once into all files; what the explanation counts is gathered on the way."""
-    chosen.data.start_hashing()
     sample = MixSample(chosen.data)
     with ExitStack() as stack:
         streams = {

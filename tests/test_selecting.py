@@ -7,6 +7,7 @@ import decimal
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -225,13 +226,29 @@ def test_a_null_score_stays_null_and_nan_stays_nan(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_hashed_leaves_no_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> str:
+    def fail(*_: object) -> str:
         raise DataError("gone")
 
     monkeypatch.setattr(stores.ParquetStore, "fingerprint", fail)
     with pytest.raises(DataError, match="gone"):
         curate.select(file, top=3, output=tmp_path / "top.parquet")
     assert not (tmp_path / "top.parquet").exists()
+
+
+def test_a_file_is_not_hashed_to_its_end_when_its_selection_fails(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = threading.Event()
+
+    def hash_for_long(_: object, asked_to: threading.Event) -> str:
+        if asked_to.wait(30):
+            given_up.set()
+        return ""
+
+    monkeypatch.setattr(stores.ParquetStore, "fingerprint", hash_for_long)
+    with pytest.raises(SelectionError):
+        curate.select(file, top=1e-9, output=tmp_path / "top.parquet")
+    assert given_up.wait(10)
 
 
 def test_a_table_is_selected_from_whatever_the_encoding_of_its_texts(tmp_path: Path) -> None:

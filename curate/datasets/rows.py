@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -98,17 +99,28 @@ class ScoredRows:
         """Changes whenever the content does."""
         return self._hashing.result()
 
-    def start_hashing(self) -> None:
-        """Begin with the fingerprint, while something else is done: whoever asks for it waits, or meets the error."""
+    @contextmanager
+    def hashing(self) -> Iterator[None]:
+        """Begin with the fingerprint while something else is done; give it up if that fails."""
         _ = self._hashing
+        try:
+            yield
+        except BaseException:
+            self._given_up.set()
+            raise
+
+    @cached_property
+    def _given_up(self) -> threading.Event:
+        return threading.Event()
 
     @cached_property
     def _hashing(self) -> Future[str]:
+        """The fingerprint in the making: whoever asks for it waits, or meets the error."""
         hashing: Future[str] = Future()
 
         def work() -> None:
             try:
-                hashing.set_result(self.store.fingerprint())
+                hashing.set_result(self.store.fingerprint(self._given_up))
             except Exception as error:
                 hashing.set_exception(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,12 +72,14 @@ def table_fingerprint(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def file_fingerprint(paths: Sequence[Path]) -> str:
-    """SHA-256 of the files' bytes, one after the other."""
+def file_fingerprint(paths: Sequence[Path], given_up: threading.Event | None = None) -> str:
+    """SHA-256 of the files' bytes, one after the other; InterruptedError once `given_up` is set."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
+                if given_up is not None and given_up.is_set():
+                    raise InterruptedError(f"{path} was not hashed to its end")
                 digest.update(block)
     return digest.hexdigest()
 

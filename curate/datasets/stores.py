@@ -53,8 +53,8 @@ class Store(ABC):
         """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some."""
 
     @abstractmethod
-    def fingerprint(self) -> str:
-        """Changes whenever the content does."""
+    def fingerprint(self, given_up: threading.Event | None = None) -> str:
+        """Changes whenever the content does; takes a while for large files, unless `given_up` is set meanwhile."""
 
     def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
         """The same rows, one read after the other."""
@@ -94,7 +94,7 @@ class MemoryStore(Store):
         for start in wanted[::BATCH]:
             yield Read(start, partial(table.slice, start, min(BATCH, wanted.stop - start)))
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, given_up: threading.Event | None = None) -> str:
         """The one the table was read with."""
         return self._fingerprint
 
@@ -196,10 +196,10 @@ class ParquetStore(Store):
                 try_next="make the damaged file again",
             ) from error
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, given_up: threading.Event | None = None) -> str:
         """SHA-256 of the files' bytes, one after the other."""
         with self._readable():
-            return file_fingerprint([Path(path) for path in self.paths])
+            return file_fingerprint([Path(path) for path in self.paths], given_up)
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class RemoteStore(ParquetStore):
         with self._lock, super()._readable():
             yield
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, given_up: threading.Event | None = None) -> str:
         """SHA-256 of what the storage says of the files: hashing their bytes would be reading all of them."""
         with self._readable():
             versions = "\n".join(file.version() for file in self.remote)
