@@ -27,7 +27,7 @@ from curate.datasets.write import (
     write_text,
 )
 from curate.errors import OutputError, SelectionError
-from curate.rules.explaining import MixSample, explain
+from curate.rules.explaining import MixSample, explain_mixes, explain_scores
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,6 +110,8 @@ def _write_splits(
             name: SplitFile(stack.enter_context(whole_file(path)), chosen.data, format, kind)
             for name, path in paths.items()
         }
+        beside = stack.enter_context(ThreadPoolExecutor(1, "curate-explain"))
+        scores = beside.submit(explain_scores, chosen)
         ordered: dict[str, list[pa.Table]] = {n: [] for n, s in chosen.splits.items() if s.positions is not None}
         for done, sampled, parts in in_order(partial(_parts, chosen, sample, read) for read in chosen.ranking.reads()):
             sample.add(sampled)
@@ -117,7 +119,7 @@ def _write_splits(
                 ordered[name].append(part) if name in ordered else streams[name].write(part)
             if progress:
                 progress("select", done, len(chosen.data))
-        explanation = stack.enter_context(ThreadPoolExecutor(1, "curate-explain")).submit(explain, chosen, sample)
+        mixes = beside.submit(explain_mixes, chosen, sample)
         for name, tables in ordered.items():
             streams[name].write(_arranged(chosen, name, tables))
         manifests = {name: chosen.manifest(name) for name in paths}
@@ -126,7 +128,7 @@ def _write_splits(
                 _check_some_left(chosen, name, stream.without_answer, format)
                 manifests[name]["export"] = {"format": format, "without_answer": stream.without_answer}
             stream.close(manifests[name])
-        chosen.__dict__["explanation"] = explanation.result()  # what the cached property would read again
+        chosen.__dict__["explanation"] = scores.result() | mixes.result()  # what the cached property would read again
     for name, path in paths.items():
         write_json(manifests[name], manifest_path(path))
 

@@ -545,7 +545,7 @@ def test_an_error_while_explaining_leaves_no_file(file: Path, tmp_path: Path, mo
     def fail(*_: object) -> None:
         raise ArithmeticError
 
-    monkeypatch.setattr("curate.writing.explain", fail)
+    monkeypatch.setattr("curate.writing.explain_mixes", fail)
     with pytest.raises(ArithmeticError):
         curate.select(file, top=3, output=tmp_path / "top.parquet")
     assert not (tmp_path / "top.parquet").exists()

@@ -57,22 +57,37 @@ def sample(data: ScoredRows) -> MixSample:
     return gathered
 
 
-def explain(selection: Selection, gathered: MixSample | None = None) -> dict[str, Any]:
+def explain(selection: Selection) -> dict[str, Any]:
     """Quantiles of the pool and of every split, rows that splits share, and how the mixes moved.
 
     The pool is here all rows that have a score and meet --where and the thresholds, evaluation sets among them.
     """
-    gathered = gathered or sample(selection.data)
-    every = slice(None, None, gathered.stride)
-    before = selection.pool.before
+    return explain_scores(selection) | explain_mixes(selection, sample(selection.data))
+
+
+def explain_scores(selection: Selection) -> dict[str, Any]:
+    """The part that scores and masks tell."""
     masks = {split.name: split.mask for split in selection.splits.values()}
     shown = selection.ranking.shown
     return {
-        "counted": "all rows" if gathered.stride == 1 else f"1 row in {gathered.stride}",
-        "quantiles": {name: _quantiles(shown, mask) for name, mask in {"pool": before, **masks}.items()},
+        "quantiles": {name: _quantiles(shown, mask) for name, mask in {"pool": selection.pool.before, **masks}.items()},
         "overlap": arithmetic.overlaps(masks),
-        **_mixes(gathered, before[every], {name: mask[every] for name, mask in masks.items()}),
     }
+
+
+def explain_mixes(selection: Selection, gathered: MixSample) -> dict[str, Any]:
+    """The part that relations and answers tell: how their mixes moved."""
+    every = slice(None, None, gathered.stride)
+    before = selection.pool.before[every]
+    masks = {split.name: split.mask[every] for split in selection.splits.values()}
+    table = gathered.table()
+    mixes: dict[str, Any] = {"counted": "all rows" if gathered.stride == 1 else f"1 row in {gathered.stride}"}
+    for role, column in gathered.roles.items():
+        if column is not None:
+            values = values_of(table, column)
+            groups = first_answers(values) if role == "answers" else groups_of(values, column)
+            mixes[role] = arithmetic.mix(groups, before, masks)
+    return mixes
 
 
 def _quantiles(shown: NDArray[np.float64], mask: NDArray[np.bool_]) -> dict[str, float]:
@@ -84,14 +99,3 @@ def _quantiles(shown: NDArray[np.float64], mask: NDArray[np.bool_]) -> dict[str,
     if found and len(values) > EXPLAINED:
         found |= {"0": float(np.nanmin(values)), "1": float(np.nanmax(values))}
     return found
-
-
-def _mixes(gathered: MixSample, before: NDArray[np.bool_], masks: dict[str, NDArray[np.bool_]]) -> dict[str, Any]:
-    table = gathered.table()
-    mixes: dict[str, Any] = {}
-    for role, column in gathered.roles.items():
-        if column is not None:
-            values = values_of(table, column)
-            groups = first_answers(values) if role == "answers" else groups_of(values, column)
-            mixes[role] = arithmetic.mix(groups, before, masks)
-    return mixes

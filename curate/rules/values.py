@@ -88,8 +88,9 @@ def first_answers(column: pa.ChunkedArray) -> Groups:
     if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
         has_items, items = _first_items(column)
         codes, cells = encoded(items)
-        if all(cell is not None and answer_text(cell) for cell in cells):  # else what trains is a later item
-            firsts = _sorted_groups(codes, [answer_text(cell) for cell in cells])
+        texts = [answer_text(cell) for cell in cells]
+        if all(texts):  # else what trains is a later item
+            firsts = _sorted_groups(codes, texts)
             of_rows = np.full(len(column), -1, dtype=np.int32)
             of_rows[has_items] = firsts.codes
             return Groups(of_rows, firsts.labels)
