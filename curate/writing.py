@@ -105,6 +105,7 @@ def _write_splits(
 ) -> None:
     """Stream the table once into all files; what the explanation counts is gathered on the way."""
     sample = MixSample(chosen.data)
+    chosen.without_answer.clear()
     with ExitStack() as stack:
         streams = {
             name: SplitFile(stack.enter_context(whole_file(path)), chosen.data, format, kind)

@@ -249,6 +249,12 @@ def test_a_file_is_not_hashed_to_its_end_when_its_selection_fails(
     with pytest.raises(SelectionError):
         curate.select(file, top=1e-9, output=tmp_path / "top.parquet")
     assert given_up.wait(10)
+    chosen = curate.select(file, top=3)
+    with pytest.raises(ZeroDivisionError):
+        chosen.write(tmp_path / "top.parquet", progress=lambda *_: 1 // 0)  # type: ignore[arg-type,return-value]
+    monkeypatch.undo()
+    chosen.write(tmp_path / "top.parquet")
+    assert len(pq.read_table(tmp_path / "top.parquet")) == 3
 
 
 def test_a_table_is_selected_from_whatever_the_encoding_of_its_texts(tmp_path: Path) -> None:

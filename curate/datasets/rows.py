@@ -101,12 +101,14 @@ class ScoredRows:
 
     @contextmanager
     def hashing(self) -> Iterator[None]:
-        """Begin with the fingerprint while something else is done; give it up if that fails."""
-        _ = self._hashing
+        """Begin with the fingerprint while something else is done; give it up, for now, if that fails."""
+        hashing = self._hashing
         try:
             yield
         except BaseException:
-            self._given_up.set()
+            if not hashing.done():
+                self._given_up.set()
+                del self.__dict__["_hashing"], self.__dict__["_given_up"]
             raise
 
     @cached_property
