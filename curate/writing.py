@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.datasets.arrow import as_indices
 from curate.datasets.card import HISTOGRAM, dataset_card
+from curate.datasets.dictionaries import in_types_of
 from curate.datasets.export import ORIGINAL, STREAMS, SplitFile, check_format
 from curate.datasets.sources import SUFFIXES, data_suffix
 from curate.datasets.stores import Read
@@ -152,7 +153,8 @@ def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Ta
     batch = read.table()
     stop = read.start + batch.num_rows
     kept = {name: np.flatnonzero(split.mask[read.start : stop]) for name, split in chosen.splits.items()}
-    return stop, sample.of(batch, read.start), {name: batch.take(as_indices(rows)) for name, rows in kept.items()}
+    parts = {name: in_types_of(chosen.data.schema, batch.take(as_indices(rows))) for name, rows in kept.items()}
+    return stop, sample.of(batch, read.start), parts
 
 
 def _arranged(chosen: Selection, name: str, tables: list[pa.Table]) -> pa.Table:

@@ -72,11 +72,13 @@ class ScoredRows:
 
         if name not in self.schema.names or pa.types.is_nested(self.schema.field(name).type):
             return self.column(name)
-        return pa.chunked_array([chunk for part in self._mapped(name, encode) for chunk in part.chunks])
+        parts = self._mapped(name, encode, dictionaries=True)
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
 
-    def _mapped(self, name: str, work: Callable[[pa.ChunkedArray], T]) -> Iterator[T]:
+    def _mapped(self, name: str, work: Callable[[pa.ChunkedArray], T], dictionaries: bool = False) -> Iterator[T]:
         """What becomes of a column, batch by batch; threads do it."""
-        return in_order(partial(_work_on, work, read, name) for read in self.store.reads([name]))
+        reads = self.store.reads([name], dictionaries=dictionaries)
+        return in_order(partial(_work_on, work, read, name) for read in reads)
 
     def table_of(self, fields: Sequence[str]) -> pa.Table:
         """All rows of the columns that some fields read."""

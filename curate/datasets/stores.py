@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from curate.datasets.dictionaries import dictionary_columns
 from curate.datasets.remote import RemoteFile, is_url, open_remote
 from curate.datasets.sources import file_fingerprint, find_files
 from curate.errors import DataError
@@ -49,8 +50,13 @@ class Store(ABC):
         """The first rows."""
 
     @abstractmethod
-    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
-        """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some."""
+    def reads(
+        self, names: Sequence[str] | None = None, rows: range | None = None, dictionaries: bool = False
+    ) -> Iterator[Read]:
+        """All rows in order, or a stretch of them, in batches that threads may read at once: all columns, or some.
+
+        With `dictionaries`, texts that repeat may come as such; `in_types_of` the schema makes them texts again.
+        """
 
     @abstractmethod
     def fingerprint(self, given_up: threading.Event | None = None) -> str:
@@ -87,7 +93,9 @@ class MemoryStore(Store):
         """The first rows."""
         return self.table.slice(0, rows)
 
-    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+    def reads(
+        self, names: Sequence[str] | None = None, rows: range | None = None, dictionaries: bool = False
+    ) -> Iterator[Read]:
         """Slices of the table."""
         table = self.table if names is None else self.columns(names)
         wanted = range(self.rows) if rows is None else rows
@@ -102,7 +110,12 @@ class MemoryStore(Store):
 def open_parquet(paths: Sequence[Path]) -> ParquetStore | None:
     """Files that are Parquet, have rows and one schema; None if anything else, which `read` can read or explain."""
     files = _open_alike(paths, pre_buffer=False)  # pre-buffering reads slower here
-    return None if files is None else ParquetStore(paths, files)
+    if files is None:
+        return None
+    columns = dictionary_columns(files)
+    again = _open_alike(paths, pre_buffer=False, read_dictionary=columns) if columns else None
+    same = again is not None and [a.metadata for a in again] == [file.metadata for file in files]
+    return ParquetStore(paths, files, again if same else None)
 
 
 def open_remote_parquet(remote: Sequence[RemoteFile]) -> RemoteStore | None:
@@ -111,12 +124,14 @@ def open_remote_parquet(remote: Sequence[RemoteFile]) -> RemoteStore | None:
     return None if files is None else RemoteStore(remote, files)
 
 
-def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
+def _open_alike(
+    sources: Sequence[Any], pre_buffer: bool, read_dictionary: Sequence[str] | None = None
+) -> list[Any] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        files = [pq.ParquetFile(source, pre_buffer=pre_buffer) for source in sources]
+        files = [pq.ParquetFile(source, pre_buffer=pre_buffer, read_dictionary=read_dictionary) for source in sources]
     except (pa.ArrowException, OSError):
         return None
     filled = [file for file in files if file.metadata.num_rows]
@@ -125,11 +140,17 @@ def _open_alike(sources: Sequence[Any], pre_buffer: bool) -> list[Any] | None:
 
 
 class ParquetStore(Store):
-    """Rows of Parquet files of one schema, in the order of the files; memory holds a batch at a time."""
+    """Rows of Parquet files of one schema, in the order of the files; memory holds a batch at a time.
 
-    def __init__(self, paths: Sequence[PurePath], files: Sequence[Any]) -> None:
+    `with_dictionaries` are the same files, opened to read texts that repeat as dictionaries.
+    """
+
+    def __init__(
+        self, paths: Sequence[PurePath], files: Sequence[Any], with_dictionaries: Sequence[Any] | None = None
+    ) -> None:
         self.paths = paths
         self.files = files
+        self.with_dictionaries = with_dictionaries or files
         self.schema = files[0].schema_arrow
         self.rows = sum(file.metadata.num_rows for file in files)
 
@@ -148,11 +169,13 @@ class ParquetStore(Store):
         with self._readable():
             return pa.Table.from_batches([next(self.files[0].iter_batches(rows))])
 
-    def reads(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[Read]:
+    def reads(
+        self, names: Sequence[str] | None = None, rows: range | None = None, dictionaries: bool = False
+    ) -> Iterator[Read]:
         """Small row groups together, large ones in pieces; those outside of the stretch are not read."""
         wanted = range(self.rows) if rows is None else rows
         start = 0
-        for file in self.files:
+        for file in self.with_dictionaries if dictionaries else self.files:
             for groups in _groups_together(file.metadata):
                 part = range(max(wanted.start - start, 0), min(wanted.stop - start, groups.rows))
                 if part and groups.rows <= WHOLE_ROWS and groups.bytes <= WHOLE_BYTES:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from curate.datasets.arrow import as_indices
+from curate.datasets.arrow import as_indices, empty_table
+from curate.datasets.dictionaries import in_types_of
 from curate.datasets.fields import columns_read, values_of
 from curate.rules import mixes as arithmetic
 from curate.rules.values import first_answers, groups_of
@@ -29,6 +30,7 @@ class MixSample:
         self.stride = -(-len(data) // EXPLAINED)
         self.fields = list(dict.fromkeys(name for name in self.roles.values() if name is not None))
         self._columns = columns_read(self.fields, data.schema.names)
+        self._schema = empty_table(data.schema).select(self._columns).schema
         self._parts: list[pa.Table] = []
 
     def of(self, batch: pa.Table, start: int) -> pa.Table:
@@ -37,7 +39,7 @@ class MixSample:
 
         rows = np.arange(-start % self.stride, batch.num_rows, self.stride)
         part = batch.select(self._columns)
-        return part if self.stride == 1 else part.take(as_indices(rows))
+        return in_types_of(self._schema, part if self.stride == 1 else part.take(as_indices(rows)))
 
     def add(self, part: pa.Table) -> None:
         """Gather what `of` took from the next batch."""

@@ -46,11 +46,12 @@ class Ranking:
         return " + ".join(column.removeprefix(SCORE_PREFIX) for column in self.columns)
 
     def reads(self) -> Iterator[Read]:
-        """All rows of the table in batches, every column; the one that is held is not read a second time."""
+        """All rows of the table in batches, every column, texts maybe as dictionaries; `held` is not read again."""
         if self.held is None:
-            return self.data.store.reads()
+            return self.data.store.reads(dictionaries=True)
         others = [name for name in self.data.schema.names if name != self.held]
-        return (Read(read.start, partial(self._completed, read)) for read in self.data.store.reads(others))
+        reads = self.data.store.reads(others, dictionaries=True)
+        return (Read(read.start, partial(self._completed, read)) for read in reads)
 
     def _completed(self, read: Read) -> pa.Table:
         others = read.table()

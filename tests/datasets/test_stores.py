@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.datasets import stores
+from curate.datasets.dictionaries import in_types_of
 from curate.datasets.stores import ParquetStore, open_parquet
 
 
@@ -72,3 +74,55 @@ def test_heavy_row_groups_are_not_read_together(tmp_path: Path, monkeypatch: pyt
     size = pq.read_metadata(tmp_path / "0.parquet").row_group(0).total_byte_size
     monkeypatch.setattr(stores, "WHOLE_BYTES", size)
     assert [read.table().num_rows for read in store.reads()] == [10, 10]
+
+
+def write_texts(path: Path, *groups: list[str | None], **options: Any) -> None:
+    schema = pa.schema({"text": pa.string(), "wide": pa.large_string()})
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for texts in groups:
+            writer.write_table(pa.table({"text": texts, "wide": texts}, schema))
+
+
+FEW = [None if i % 9 == 0 else f"a text of some length {i % 3}" for i in range(200)]
+MANY = [f"text {i} of some length" for i in range(200)]
+DELTA = {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY", "wide": "DELTA_BYTE_ARRAY"}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options", "expected"),
+    [
+        (FEW, FEW, {}, True),
+        (FEW, MANY, {}, False),
+        (MANY, FEW, {}, False),
+        (FEW, FEW, {"use_dictionary": False}, False),
+        (["https://facts.example/1"] * 200, ["https://facts.example/1"] * 200, DELTA, False),
+    ],
+    ids=["few values", "many in a later group", "many in the first group", "plain", "delta"],
+)
+@pytest.mark.parametrize("in_one_file", [True, False])
+def test_texts_may_come_as_dictionaries_that_lie_so_in_every_row_group(
+    first: list[str], second: list[str], options: Any, expected: bool, in_one_file: bool, tmp_path: Path
+) -> None:
+    for name, groups in {"a": [first, second]}.items() if in_one_file else {"a": [first], "b": [second]}.items():
+        write_texts(tmp_path / name, *groups, **options)
+    store = open_parquet(sorted(tmp_path.iterdir()))
+    assert store is not None
+    tables = [read.table() for read in store.reads(dictionaries=True)]
+    assert {pa.types.is_dictionary(kind) for table in tables for kind in table.schema.types} == {expected}
+    restored = pa.concat_tables([in_types_of(store.schema, table) for table in tables])
+    assert restored.schema.types == [pa.string(), pa.large_string()]
+    assert restored["text"].to_pylist() == restored["wide"].to_pylist() == [*first, *second]
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "old", FEW)
+    write_texts(tmp_path / "new", FEW[:100])
+    opened = [
+        stores._open_alike([tmp_path / name], False, columns) for name, columns in (("old", None), ("new", ["text"]))
+    ]
+    monkeypatch.setattr(stores, "_open_alike", lambda *_, **__: opened.pop(0))
+    store = open_parquet([tmp_path / "old"])
+    assert store is not None
+    assert [read.table()["text"].to_pylist() for read in store.reads(dictionaries=True)] == [FEW]
