@@ -181,14 +181,21 @@ def open_rows(data: Any, **settings: str | None) -> ScoredRows:
 
 def _check_no_splits(folder: Path) -> None:
     """DataError for a folder of several splits: they share rows, and some are to be tested on."""
-    manifests = {path: json.loads(path.read_bytes()) for path in sorted(folder.glob("*.manifest.json"))}
-    splits = [path.name.removesuffix(".manifest.json") for path, m in manifests.items() if m.get("command") == "select"]
+    splits = [p.name.removesuffix(".manifest.json") for p in sorted(folder.glob("*.manifest.json")) if _is_of_split(p)]
     if len(splits) > 1:
         raise DataError(
             f"{folder} is a folder of splits: {', '.join(splits)}.",
             expected="one of them, or the file that they were selected from",
             try_next=str(folder / splits[0]),
         )
+
+
+def _is_of_split(manifest: Path) -> bool:
+    try:
+        content = json.loads(manifest.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("command") == "select"
 
 
 def _columns(store: Store, name: str, settings: Mapping[str, str | None]) -> Columns:

@@ -156,6 +156,8 @@ def test_a_folder_of_splits_is_nothing_to_select_from(curate: Curate, scored: Pa
         assert result.exit_code == 1
         assert "is a folder of splits: bottom.parquet, top.parquet" in result.stderr
     curate("select", scored, "--top", 0.5, "-o", "one/")
+    for name, content in (("a", b"[]"), ("b", b"\xff"), ("c", b"{}")):  # manifests of others
+        (scored.parent / "one" / f"{name}.manifest.json").write_bytes(content)
     assert curate("select", "one/", "--top", 2, "-o", "again.parquet").exit_code == 0
 
 
