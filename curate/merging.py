@@ -12,7 +12,7 @@ from curate.datasets.arrow import as_indices, empty_table, valid_rows
 from curate.datasets.ids import ID_COLUMN
 from curate.datasets.read import manifest_in
 from curate.datasets.repeats import Repeats
-from curate.datasets.sources import find_files
+from curate.datasets.sources import check_named, find_files
 from curate.datasets.stores import ParquetStore
 from curate.datasets.stream import ParquetStream, read_ahead, written_schema
 from curate.datasets.write import check_writable, manifest_path, whole_file, write_json
@@ -209,6 +209,7 @@ def _differences(one: Any, two: Any, path: str = "") -> Iterator[tuple[str, Any,
 
 def _files(name: str) -> list[Path]:
     """In a folder only the Parquet files, since unfinished shards have parts beside them."""
+    check_named(name)
     path = Path(name).expanduser()
     found = sorted(path.glob("*.parquet")) if path.is_dir() else find_files(name)
     if not found:
@@ -220,7 +221,7 @@ def _open(path: Path) -> ShardFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         raise DataError(
             f"{path} is no shard: it is not called .parquet.",
             expected="files of curate score --shard",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -33,9 +33,7 @@ from curate.rules.explaining import MixSample, explain_mixes, explain_scores
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curate.selecting import Selection
-
-Progress = Callable[[str, int, int], None]
+    from curate.selecting import Progress, Selection
 
 ENDING = re.compile(r"\.(?!v\d)[a-z]\w{1,8}", re.IGNORECASE)
 """What the name of a file ends in, as `.xlsx`, and that of a folder does not: `run.v2`, `v1.2`."""

@@ -478,6 +478,9 @@ def test_conditions_in_python_are_values_or_lists_of_them(scored: Rows) -> None:
     with pytest.raises(SelectionError) as error:
         curate.select(rows, where="place=France")
     assert error.value.expected == 'one of: "Paris, France", Rome'
+    for tokens in (float("inf"), 10.5):
+        with pytest.raises(SelectionError, match="a whole number"):
+            curate.select(rows, budget_tokens=tokens, tokenizer=len)  # type: ignore[arg-type]
     with pytest.raises(SelectionError, match="is not a number"):
         curate.select(rows, min_score="few")  # type: ignore[arg-type]
 

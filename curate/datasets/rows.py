@@ -99,37 +99,34 @@ class ScoredRows:
     @property
     def fingerprint(self) -> str:
         """Changes whenever the content does."""
-        return self._hashing.result()
+        return self._hashing[0].result()
 
     @contextmanager
     def hashing(self) -> Iterator[None]:
         """Begin with the fingerprint while something else is done; give it up, for now, if that fails."""
-        hashing = self._hashing
+        hashing, given_up = self._hashing
         try:
             yield
         except BaseException:
             if not hashing.done():
-                self._given_up.set()
-                del self.__dict__["_hashing"], self.__dict__["_given_up"]
+                given_up.set()
+                del self.__dict__["_hashing"]
             raise
 
     @cached_property
-    def _given_up(self) -> threading.Event:
-        return threading.Event()
-
-    @cached_property
-    def _hashing(self) -> Future[str]:
-        """The fingerprint in the making: whoever asks for it waits, or meets the error."""
+    def _hashing(self) -> tuple[Future[str], threading.Event]:
+        """The fingerprint in the making, and what ends that: whoever asks for it waits, or meets the error."""
         hashing: Future[str] = Future()
+        given_up = threading.Event()
 
         def work() -> None:
             try:
-                hashing.set_result(self.store.fingerprint(self._given_up))
+                hashing.set_result(self.store.fingerprint(given_up))
             except Exception as error:
                 hashing.set_exception(error)
 
         threading.Thread(target=work, name="curate-hash", daemon=True).start()  # no exit waits for a daemon
-        return hashing
+        return hashing, given_up
 
     def examples(
         self, batch: pa.Table, ids: Sequence[str] | None = None, extra: Sequence[str] = ()
@@ -164,7 +161,7 @@ def open_rows(data: Any, **settings: str | None) -> ScoredRows:
     the columns that are wanted are read. DataError for a folder of several splits.
     """
     if isinstance(data, (str, Path)) and settings.get("split") is None:
-        _check_no_splits(Path(data))
+        _check_no_splits(Path(data).expanduser())
         store = open_store(str(data))
         if store is not None:
             name = Path(data).name

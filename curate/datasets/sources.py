@@ -180,13 +180,22 @@ def check_names(table: pa.Table, where: object) -> None:
 
 
 def check_named(name: str) -> None:
-    """DataError for an empty name, which would be that of the folder we are in."""
+    """DataError for an empty name, which would be that of the folder we are in, and for one that no file can have."""
     if not name.strip():
         raise DataError(
             f"The name of the data is empty: {name!r} (a variable that is not set?).",
             expected="a file, a folder, a glob, a URL or a Hub id",
             try_next="ls, to see what is in this folder",
         )
+    try:
+        Path(name).expanduser().exists()
+    except OSError as error:
+        if not is_url(name):
+            raise DataError(
+                f"The name of the data cannot be that of a file ({error.strerror}): {name[:60]}…",
+                expected="a file, a folder, a glob, a URL or a Hub id",
+                try_next="- as the name and the data on standard input, if this is the data itself",
+            ) from error
 
 
 def find_files(name: str) -> list[Path]:

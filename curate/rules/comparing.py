@@ -27,7 +27,7 @@ def compare(files: list[str]) -> dict[str, Any]:
     tables = dict(zip(names, map(open_rows, files), strict=True))
     ids = {name: _distinct(data.id_hashes()) for name, data in tables.items()}
     subjects = {
-        name: _subjects(data.encoded(data.roles.subject))
+        name: _subjects(data.encoded(data.roles.subject), data.roles.subject)
         for name, data in tables.items()
         if data.roles.subject is not None
     }
@@ -56,9 +56,9 @@ def _distinct(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.unique(hashes)
 
 
-def _subjects(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+def _subjects(column: pa.ChunkedArray, name: str) -> NDArray[np.uint64]:
     """Hashes of the distinct subjects, those that a holdout would call the same being one."""
-    codes, texts = subject_codes(column)
+    codes, texts = subject_codes(column, name)
     return _distinct(hash_texts([texts[code] for code in set(codes[codes >= 0].tolist())]))
 
 

@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def subject_codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
+def subject_codes(column: pa.ChunkedArray, name: str) -> tuple[NDArray[np.int64], list[str]]:
     """The subject of every row as a number into the distinct subjects; -1 for a row that has none.
 
-    Subjects are the same when their text is, outer blanks and case aside.
+    Subjects are the same when their text is, outer blanks and case aside. ColumnError, with the column's `name`, for
+    lists and structs.
     """
     import numpy as np
 
     from curate.datasets.answers import answer_text
-    from curate.rules.values import encoded
+    from curate.rules.values import check_plain, encoded
 
+    check_plain(column, name)
     codes, values = encoded(column)
     number: dict[str, int] = {}
     texts = [answer_text(value).casefold() for value in values]

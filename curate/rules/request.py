@@ -179,20 +179,20 @@ def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
 
 
 def _budget(tokens: int | None, tokenizer: Any) -> Budget | None:
-    if tokens is None and tokenizer is not None:
+    number = _number("budget-tokens", tokens)
+    if number is None and tokenizer is not None:
         raise SelectionError("--tokenizer without --budget-tokens does nothing.", try_next="--budget-tokens 1000000")
-    if tokens is None:
+    if number is None:
         return None
-    tokens = int(_number("budget-tokens", tokens) or 0)
-    if tokens < 1:
-        raise SelectionError(f"--budget-tokens {tokens} buys nothing.", expected="a number of tokens above 0")
+    if number < 1 or not number.is_integer():
+        raise SelectionError(f"--budget-tokens {tokens} buys nothing.", expected="a whole number of tokens above 0")
     if tokenizer is None:
         raise SelectionError(
             "--budget-tokens needs a tokenizer to count with.",
             expected="the folder or Hub id of the model that will be finetuned",
             try_next=f"--budget-tokens {tokens} --tokenizer MODEL",
         )
-    return Budget(tokens, tokenizer)
+    return Budget(int(number), tokenizer)
 
 
 def _where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from curate.rules.holdout import held_out, subject_codes
 from curate.rules.pool import Pool, apply_thresholds, make_pool
 from curate.rules.ranking import Ranking
 from curate.rules.request import Order, Request
-from curate.rules.values import accepted_answers, check_plain, first_answers, groups_of, role_column
+from curate.rules.values import accepted_answers, first_answers, groups_of, role_column
 from curate.selection import Cut, Size, Ties
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _outside(data: ScoredRows, name: str, values: tuple[str, ...]) -> tuple[NDAr
     import numpy as np
 
     groups = groups_of(data.encoded(role_column(data, name, "where")), name)
-    found = [groups.labels[code] for code in np.unique(groups.codes)]  # a dictionary may have values that no row has
+    used = np.flatnonzero(np.bincount(groups.codes))  # a dictionary may have values that no row has
+    found = [groups.labels[code] for code in used.tolist()]
     absent = [value for value in values if value not in found]
     if absent:
         some = [f'"{label}"' if "," in label else label for label in found[:12]]
@@ -119,9 +120,7 @@ def _evaluation_sets(data: ScoredRows, request: Request, ranking: Ranking, pool:
     """The held-out subjects and the test set of other answers; what is in them leaves the pool."""
     if request.holdout is not None:
         name = role_column(data, request.holdout_by, "holdout-by")
-        column = data.encoded(name)
-        check_plain(column, name)
-        subjects, texts = subject_codes(column)
+        subjects, texts = subject_codes(data.encoded(name), name)
         hashes = keyed(hash_texts(texts), request.seed, "holdout")
         mask = held_out(subjects, hashes, pool.mask, request.holdout.rows(len(pool))) & pool.mask
         pool.leave_out(mask, "held out")
