@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.datasets.rows import open_rows
+from curate.data.table import open_rows
 from curate.records import Example, Score
 from curate.scoring import score_file
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from loss_vs_lm_eval import make_model
 
-from curate.datasets.read import read
+from curate.data.table import read
 from curate.estimators.loss import LossEstimator
-from curate.lm.load import LoadedModel
+from curate.lm.model import LoadedModel
 from curate.prompts import DEFAULT
 from curate.records import Example
 

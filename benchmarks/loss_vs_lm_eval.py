@@ -21,13 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from curate.datasets.read import read
-from curate.lm.answer_loss import answer_losses
-from curate.lm.encode import encode
-from curate.lm.load import LoadedModel
-from curate.prompts import DEFAULT
+from curate.data.table import read
+from curate.lm.loss import answer_losses
+from curate.lm.model import LoadedModel
+from curate.lm.packing import encode
+from curate.prompts import DEFAULT, Shots
 from curate.records import Example
-from curate.shots import Shots
 
 SIZES: dict[str, dict[str, Any]] = {
     "3M": {"hidden_size": 128, "num_hidden_layers": 5, "intermediate_size": 344, "num_attention_heads": 4},

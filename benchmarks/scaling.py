@@ -23,7 +23,7 @@ from typing import Any
 
 from loss_vs_lm_eval import make_model
 
-from curate.datasets.read import read
+from curate.data.table import read
 from curate.prompts import DEFAULT
 
 GOALS = {"ray": 1.6, "shards": 1.8}

@@ -31,7 +31,7 @@ def make_table(path: Path, rows: int, seed: int = 0) -> None:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from curate.datasets.ids import hex_ids
+    from curate.data.ids import hex_ids
 
     def text(prefix: str, numbers: Any) -> Any:
         return pc.binary_join_element_wise(prefix, pc.cast(pa.array(numbers), pa.string()), " ")
@@ -130,7 +130,7 @@ TASKS = {
 
 
 CONTENDERS = {function.__name__: function for functions in TASKS.values() for function in functions}
-MODULES = {"curate": ("curate.selecting", *CURATE)}
+MODULES = {"curate": ("curate.selection.select", *CURATE)}
 """What each begins with, by the first word of its name; by default the package of that name."""
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from curate.simulation.registry import EXPERIMENTS
+from curate.simulation.simulate import EXPERIMENTS
 
 
 def measure(experiment: str) -> tuple[float, float]:

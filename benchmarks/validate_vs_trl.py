@@ -32,16 +32,15 @@ from typing import Any
 from loss_vs_lm_eval import make_model
 
 import curate
-from curate.datasets.read import read
-from curate.lm.folding import folded
-from curate.lm.greedy import MAX_NEW_TOKENS, greedy_answers
-from curate.lm.load import LoadedModel, load_model
-from curate.prompts import DEFAULT
+from curate.data.table import read
+from curate.lm.forward import folded
+from curate.lm.generate import MAX_NEW_TOKENS, greedy_answers
+from curate.lm.model import LoadedModel, load_model
+from curate.prompts import DEFAULT, Shots
 from curate.records import Example
-from curate.shots import Shots
-from curate.validation.batches import training_items
-from curate.validation.config import FinetuneConfig
+from curate.settings import FinetuneConfig
 from curate.validation.finetune import finetuned
+from curate.validation.trainer import training_items
 
 WORLD = Path(curate.__file__).parent / "world"
 CASES = (("world", 1000, 600), ("3M", 1000, 600), ("34M", 160, 300))

@@ -55,11 +55,9 @@ def main() -> None:
 
 def measure(url: str, subjects: int, rate: float | None) -> dict[str, float | None]:
     """Look up as many subjects as take about five seconds at the rate."""
-    from curate.wikipedia.api import ApiViews
-    from curate.wikipedia.connect import open_cache, open_client
-    from curate.wikipedia.options import PageviewOptions
-    from curate.wikipedia.subjects import Reference
-    from curate.wikipedia.windows import Window
+    from curate.wikipedia.options import PageviewOptions, Window
+    from curate.wikipedia.titles import Reference
+    from curate.wikipedia.views import ApiViews, open_cache, open_client
 
     count = min(subjects, int(5 * rate)) if rate else subjects
     settings = PageviewOptions(pageviews_url=url, mediawiki_url=url, rate=rate or 0).resolved()

@@ -14,35 +14,34 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from curate.datasets.read import QATable, read
+    from curate.data.table import QATable, read
     from curate.errors import CurateError
-    from curate.merging import merge
     from curate.recipes.run import RecipeRun, run
     from curate.records import Example, Score
     from curate.scoring import score
-    from curate.selecting import Selection, select
-    from curate.simulation.results import Simulation
-    from curate.simulation.running import simulate
-    from curate.validation.config import FinetuneConfig
-    from curate.validation.outcome import Validation
+    from curate.selection.select import Selection, select
+    from curate.settings import FinetuneConfig
+    from curate.shards import merge
+    from curate.simulation.simulate import Simulation, simulate
+    from curate.validation.results import Validation
     from curate.validation.validate import validate
 
 _HOMES = {
     "CurateError": "curate.errors",
     "Example": "curate.records",
-    "QATable": "curate.datasets.read",
+    "QATable": "curate.data.table",
     "RecipeRun": "curate.recipes.run",
     "Score": "curate.records",
-    "Selection": "curate.selecting",
-    "Simulation": "curate.simulation.results",
-    "FinetuneConfig": "curate.validation.config",
-    "merge": "curate.merging",
-    "Validation": "curate.validation.outcome",
-    "read": "curate.datasets.read",
+    "Selection": "curate.selection.select",
+    "Simulation": "curate.simulation.simulate",
+    "FinetuneConfig": "curate.settings",
+    "merge": "curate.shards",
+    "Validation": "curate.validation.results",
+    "read": "curate.data.table",
     "run": "curate.recipes.run",
     "score": "curate.scoring",
-    "select": "curate.selecting",
-    "simulate": "curate.simulation.running",
+    "select": "curate.selection.select",
+    "simulate": "curate.simulation.simulate",
     "validate": "curate.validation.validate",
 }
 

@@ -1,10 +1,13 @@
-"""The two nouns everything leans on: an `Example` goes into an estimator, a `Score` comes out."""
+"""What everything leans on: an `Example` goes into an estimator, a `Score` comes out; what arms are called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from curate.errors import SettingError
 
 OK = "ok"
 """The status of a score that was measured; every other status says why it was not."""
@@ -48,3 +51,41 @@ class Score:
     value: float | None
     status: str = OK
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+BASE = "base"
+"""The untouched model, evaluated zero-shot: the first row of every comparison."""
+
+PAPER_ORDER = ("top", "random", "bottom", "whole")
+
+_FEW_SHOT = re.compile(rf"{BASE}-\d+-shot")
+
+
+def few_shot_name(count: int) -> str:
+    """What the untouched model is called when it is asked after so many solved examples."""
+    return f"{BASE}-{count}-shot"
+
+
+def is_untouched(arm: str) -> bool:
+    """Whether this row of a comparison is the untouched model, zero-shot or few-shot."""
+    return arm == BASE or _FEW_SHOT.fullmatch(arm) is not None
+
+
+def contrast(arms: Sequence[str]) -> tuple[str, str] | None:
+    """The two finetuned arms a reader compares first: top and bottom, or the first two; None if there are not two."""
+    if "top" in arms and "bottom" in arms:
+        return "top", "bottom"
+    finetuned = [arm for arm in arms if not is_untouched(arm)]
+    return (finetuned[0], finetuned[1]) if len(finetuned) > 1 else None
+
+
+def as_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """The seeds 0, 1, 2, … for a number of them, or those given; SettingError for none, or one twice.
+
+    >>> as_seeds(3)
+    [0, 1, 2]
+    """
+    listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not listed or len(set(listed)) < len(listed):  # the same run twice would count as two, and narrow the interval
+        raise SettingError(f"The seeds are {seeds}.", expected="at least one, each once", try_next="--seeds 5")
+    return listed

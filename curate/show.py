@@ -1,24 +1,101 @@
-"""What is in a file: counts, quantiles and a histogram of every score, as plain values."""
+"""What is in a file, a split or a run."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from curate.bins import bin_edges
-from curate.datasets.columns import Columns
-from curate.datasets.ids import ID_COLUMN
-from curate.datasets.read import QATable, manifest_in, read
-from curate.datasets.sources import check_named
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.data.columns import Columns
+from curate.data.files import manifest_in
+from curate.data.ids import ID_COLUMN
+from curate.data.sources import check_named
+from curate.data.table import QATable, read
 from curate.errors import DataError
-from curate.prompts import TEMPLATES, Template, default_template
-from curate.selecting import SCORE_PREFIX, score_values
-from curate.shots import solution
-from curate.views_report import describe_views
+from curate.estimators.column import score_of_number
+from curate.prompts import TEMPLATES, Template, default_template, solution
+from curate.records import Example
+from curate.selection.select import SCORE_PREFIX, score_values
+from curate.summary import bin_edges, rank_correlation
+from curate.wikipedia.views import MEASURED
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+SHOWN = 20
+STATUS, VIEWS = "pageviews_status", "pageviews_views"
+KNOWN_VIEWS = "s_pop"
+
+
+def describe_views(table: pa.Table, examples: Sequence[Example]) -> dict[str, Any] | None:
+    """The report as plain values; None for a table that `pageviews` did not score.
+
+    `quantiles` are of monthly views over examples; `most` and `least` list subjects once each, as (subject, views);
+    `unanswered` gives, for each status without a score, the first subjects, or the questions of those without one.
+    """
+    if STATUS not in table.column_names or VIEWS not in table.column_names:
+        return None
+    statuses = table[STATUS].to_pylist()
+    views = table[VIEWS].to_pylist()
+    labels = _labels(table, examples)
+    ranked = sorted(
+        {label: v for label, v in zip(labels, views, strict=True) if v is not None}.items(), key=lambda x: (-x[1], x[0])
+    )
+    return {
+        "statuses": dict(Counter(statuses).most_common()),
+        "quantiles": _quantiles([v for v in views if v is not None]),
+        "most": ranked[:SHOWN],
+        "least": ranked[::-1][:SHOWN],
+        "unanswered": _unanswered(statuses, labels),
+        "agreement": _agreement(table, views),
+    }
+
+
+def _labels(table: pa.Table, examples: Sequence[Example]) -> list[str]:
+    """What each row is about, in the best words there are."""
+    columns = [
+        table[name].to_pylist() for name in ("pageviews_title", "pageviews_subject") if name in table.column_names
+    ]
+    return [
+        next((text for text in texts if text), None) or example.subject or example.question
+        for example, *texts in zip(examples, *columns, strict=True)
+    ]
+
+
+def _quantiles(views: Sequence[float]) -> dict[str, float]:
+    if not views:
+        return {}
+    values = np.quantile(views, QUANTILES, method="nearest")
+    return {f"{q:g}": float(v) for q, v in zip(QUANTILES, values, strict=True)}
+
+
+def _unanswered(statuses: Sequence[str], labels: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, dict[str, None]] = {}
+    for status, label in zip(statuses, labels, strict=True):
+        shown = found.setdefault(status, {})
+        if status not in MEASURED and len(shown) < SHOWN:
+            shown[label] = None
+    return {status: list(shown) for status, shown in found.items() if shown}
+
+
+def _agreement(table: pa.Table, views: Sequence[float | None]) -> dict[str, Any] | None:
+    """Spearman's correlation with the views the data came with; None where it is not defined."""
+
+    if KNOWN_VIEWS not in table.column_names:
+        return None
+    known = [score_of_number(value, KNOWN_VIEWS).value for value in table[KNOWN_VIEWS].to_pylist()]
+    a, b = (np.array([np.nan if v is None else v for v in side], float) for side in (views, known))
+    both = int((~(np.isnan(a) | np.isnan(b))).sum())
+    correlation = rank_correlation(a, b)
+    return {
+        "column": KNOWN_VIEWS,
+        "examples": both,
+        "rank_correlation": None if np.isnan(correlation) else correlation,
+    }
+
 
 QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 BINS = 12
@@ -67,7 +144,7 @@ def _summary_in(folder: Path) -> dict[str, Any] | None:
 
 def compare_files(files: list[str]) -> dict[str, Any]:
     """Two splits or more side by side; DataError for fewer."""
-    from curate.rules.comparing import compare
+    from curate.selection.explain import compare
 
     if len(files) < 2:
         raise DataError(
@@ -80,7 +157,6 @@ def compare_files(files: list[str]) -> dict[str, Any]:
 
 def read_scores(file: Path) -> pa.Table:
     """The score columns of a Parquet file."""
-    import pyarrow.parquet as pq
 
     names = pq.read_schema(file).names
     return pq.read_table(file, columns=[name for name in names if name.startswith(SCORE_PREFIX)])
@@ -88,7 +164,6 @@ def read_scores(file: Path) -> pa.Table:
 
 def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:
     """For every score column of numbers: rows measured, coverage, quantiles and a histogram."""
-    import pyarrow as pa
 
     names = [n for n in table.column_names if n.startswith(SCORE_PREFIX)]
     numeric = [n for n in names if pa.types.is_floating(t := table.schema.field(n).type) or pa.types.is_integer(t)]
@@ -96,8 +171,6 @@ def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def _score_summary(table: pa.Table, column: str) -> dict[str, Any]:
-    import numpy as np
-
     values = score_values(table, column)
     values = values[~np.isnan(values)]
     finite = values[np.isfinite(values)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.agreement import overlap, rank_correlation
+from curate.summary import overlap, rank_correlation
 
 
 def test_rank_correlation_sees_order_only_and_leaves_out_the_unknown() -> None:

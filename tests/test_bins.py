@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.bins import bin_edges
+from curate.summary import bin_edges
 
 
 def fullest(values: np.ndarray) -> float:

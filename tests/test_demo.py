@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.demo import CONFIG, run_demo
-from curate.validation.config import FinetuneConfig
+from curate.recipes.run import CONFIG, run_demo
+from curate.settings import FinetuneConfig
 
 
 def test_the_world_is_what_its_card_says(world: Path) -> None:

@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 import pytest
 
-from curate.chunks import Chunks
 from curate.errors import ModelError
-from curate.isolating import MOST_FAILED, may_fail, scores_apart
+from curate.estimators.base import MOST_FAILED, may_fail, scores_apart
 from curate.records import Example, Score
+from curate.scoring import Chunks
 
 EXAMPLES = [Example(str(n), f"Who is {n}?", ("She",)) for n in range(100)]
 
@@ -49,7 +49,7 @@ def test_an_error_of_every_row_ends_the_run(rows: int) -> None:
 
 
 def test_a_short_last_chunk_may_fail_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.chunks.CHUNK", 99)
+    monkeypatch.setattr("curate.scoring.CHUNK", 99)
     assert [score.status for score in Chunks(Touchy([99]), EXAMPLES).scores()] == ["ok"] * 99 + ["failed"]
     assert Chunks(Touchy([99]), EXAMPLES[99:], first=False).scores()[0].status == "failed", "in a later batch"
     with pytest.raises(ValueError, match="no"):

@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from curate.estimators.registry import read_shots
-from curate.job import prepare
 from curate.prompts import DEFAULT
+from curate.scoring import prepare
 
 
 def test_solved_examples_may_be_a_list_of_rows_and_subject_templates_a_list_of_texts(

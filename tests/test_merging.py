@@ -12,11 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.chunks import CHUNK
-from curate.datasets.stream import ParquetStream
-from curate.datasets.write import write_json
+from curate.data.files import ParquetStream, write_json
 from curate.errors import DataError, EstimatorError, SettingError
-from curate.sharding import Shard, find_shard
+from curate.scoring import CHUNK, Shard, find_shard
 
 Tiny = Callable[[str], Path]
 ROWS = 3 * CHUNK + 40

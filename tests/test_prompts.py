@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from curate.errors import EstimatorError
-from curate.prompts import TEMPLATES, find_template, parse_template
+from curate.prompts import TEMPLATES, Shots, find_template, parse_template
 from curate.records import Example
-from curate.shots import Shots
 
 ALIEN = Example("1", "Who directed Alien?", ("Ridley Scott",), "Alien", "director")
 COLOURS = Example("2", "Which is a colour?", ("red",), "basic_colours", None, ("one", "red", "dog"))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from curate.errors import SettingError
-from curate.seeds import as_seeds
+from curate.records import as_seeds
 
 
 def test_seeds_are_those_given() -> None:

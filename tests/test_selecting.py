@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.datasets import stores
+from curate.data import stores
 from curate.errors import ColumnError, DataError, OutputError, SelectionError
-from curate.rules import explaining
+from curate.selection.ranking import explain as explaining
 
 Rows = list[dict[str, Any]]
 
@@ -554,7 +554,7 @@ def test_an_error_while_explaining_leaves_no_file(file: Path, tmp_path: Path, mo
     def fail(*_: object) -> None:
         raise ArithmeticError
 
-    monkeypatch.setattr("curate.writing.explain_mixes", fail)
+    monkeypatch.setattr("curate.selection.select.explain_mixes", fail)
     with pytest.raises(ArithmeticError):
         curate.select(file, top=3, output=tmp_path / "top.parquet")
     assert not (tmp_path / "top.parquet").exists()

@@ -14,22 +14,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from curate import selection
+from curate.data.ids import hash_texts, id_hashes
 from curate.errors import SelectionError
-from curate.hashing import hash_texts, id_hashes
-from curate.rules import strata
-from curate.rules.budget import rows_within
-from curate.rules.holdout import held_out
-from curate.rules.mixes import mix, quantiles
-from curate.rules.ranking import mean_percentile_rank
-from curate.rules.values import Groups, as_ranked
-from curate.selection import (
+from curate.selection.explain import mix, quantiles
+from curate.selection.groups import Groups, as_ranked, held_out
+from curate.selection.ranking import (
     Size,
     between,
     bottom_rows,
     cut_of,
     drawn,
     kth_highest,
+    mean_percentile_rank,
     ordered,
     parse_band,
     parse_size,
@@ -38,6 +34,9 @@ from curate.selection import (
     top_rows,
     total_order,
 )
+from curate.selection.ranking import groups as strata
+from curate.selection.ranking import ranking as selection
+from curate.selection.rules import rows_within
 
 # Few distinct values, so that most examples have ties; missing, infinite and signed-zero scores among them.
 SCORES = st.lists(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from curate.errors import EstimatorError
-from curate.prompts import TEMPLATES
+from curate.prompts import TEMPLATES, Shots
 from curate.records import Example
-from curate.shots import Shots
 
 
 def example(question: str, relation: str | None = None, answer: str = "x") -> Example:

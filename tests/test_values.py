@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import curate
-from curate.rules.values import encoded
+from curate.selection.groups import encoded
 
 CELLS = st.none() | st.sampled_from(["a", "b", "", "ä"])
 CHUNKS = st.lists(st.lists(CELLS, max_size=5), max_size=4)
@@ -54,6 +54,6 @@ def test_rows_of_no_relation_in_several_row_groups_are_selected_from(options: di
     table = pa.table(rows)
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("curate.datasets.stores.BATCH", 20)
+        patch.setattr("curate.data.stores.BATCH", 20)
         found = curate.select(tmp_path / "in.parquet", top=0.5, output=tmp_path / "splits", **options)
     assert found["top"].equals(curate.select(table, top=0.5, **options)["top"])

@@ -31,7 +31,7 @@ def demo(
 
     Example: curate demo -o demo
     """
-    from curate.demo import run_demo, unpack_world
+    from curate.recipes.run import run_demo, unpack_world
 
     out = Output(json, quiet)
     if unpack:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from curate.sharding import Shard
+    from curate.scoring import Shard
 
 ShardOption = Annotated[
     str | None,

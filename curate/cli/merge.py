@@ -27,7 +27,7 @@ def merge(
 
     Example: curate merge shards/ -o scored.parquet
     """
-    from curate.merging import merge_files
+    from curate.shards import merge_files
 
     out = Output(json, quiet)
     merged = merge_files(shards, output, allow_unmeasured=max_missing is not None)

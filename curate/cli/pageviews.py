@@ -67,7 +67,7 @@ def note_lookups(out: Output, estimators: Sequence[Any]) -> None:
 
 def plan_lookups(estimator: PageViewsEstimator, examples: Iterable[Example]) -> tuple[dict[str, Any], str]:
     """What a dry run tells: the subjects, and the requests at most, as values and as a line."""
-    from curate.wikipedia.mediawiki import BATCH
+    from curate.wikipedia.client import BATCH
 
     found = Counter(estimator.finder.find(example) for example in examples)
     without = found.pop(None, 0)

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.chunks import CHUNK
 from curate.cli.pageviews import plan_lookups
-from curate.datasets.fields import columns_read
-from curate.datasets.rows import ScoredRows
+from curate.data.columns import columns_read
+from curate.data.table import ScoredRows
 from curate.estimators.registry import build, check_loss, read_shots
-from curate.job import ScoringJob
-from curate.passing import check_names, even_batches
 from curate.records import Example
+from curate.scoring import CHUNK, ScoringJob, check_names, even_batches
 
 
 def score_plan(job: ScoringJob, output: Path) -> tuple[dict[str, Any], list[str]]:
@@ -52,8 +50,8 @@ def roles_line(rows: ScoredRows) -> str:
 
 def _reading(job: ScoringJob, stretch: range) -> tuple[dict[str, int], str]:
     """How much text the model would read: what is there twice in a chunk is read once."""
-    from curate.estimators.asking import ask
-    from curate.lm.load import load_tokenizer
+    from curate.estimators.loss import ask
+    from curate.lm.model import load_tokenizer
     from curate.prompts import find_template
 
     options = job.options

@@ -47,7 +47,7 @@ def run(
     Example: curate run popqa-controlled --data popQA.tsv --limit 40 --seeds 1 --set validation.tune=off -o try/
     """
     from curate.errors import SettingError
-    from curate.recipes.catalogue import recipe_text
+    from curate.recipes.recipe import recipe_text
 
     out = Output(json, quiet)
     if list_ or recipe is None:
@@ -66,7 +66,7 @@ def run(
 
 
 def _list(out: Output) -> None:
-    from curate.recipes.catalogue import descriptions
+    from curate.recipes.recipe import descriptions
 
     found = descriptions()
     rows = [[name, about] for name, about in found.items()]
@@ -90,7 +90,7 @@ def _plan(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
 
 
 def _cost(recipe: Recipe) -> dict[str, int]:
-    from curate.validation.tune import grid
+    from curate.settings import grid
 
     selection = recipe.selection
     arms = sum(

@@ -92,9 +92,7 @@ def score(
     """
     asked = locals()
     from curate.cli.plan import score_plan
-    from curate.job import prepare
-    from curate.scoring import score_file
-    from curate.sharding import find_shard
+    from curate.scoring import find_shard, prepare, score_file
 
     out = Output(json, quiet)
     part = find_shard(shard)
@@ -143,7 +141,7 @@ def _report(out: Output, scored: Scored, output: Path, seconds: float) -> None:
 
 
 def _summary_row(name: str, summary: dict[str, Any], statuses: dict[str, int]) -> list[object]:
-    from curate.wikipedia.lookup import MEASURED
+    from curate.wikipedia.views import MEASURED
 
     quantiles = summary["quantiles"]
     reasons = ", ".join(f"{status} {n}" for status, n in statuses.items() if status not in MEASURED and n)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curate.cli.console import DryRun, Json, Output, Quiet, command, make_table
-from curate.datasets.card import score_text
+from curate.data.export import score_text
 from curate.errors import SettingError
 
 if TYPE_CHECKING:
-    from curate.selecting import Selection
+    from curate.selection.select import Selection
 
 
 @command
@@ -97,10 +97,9 @@ def select(
     Example: curate select popQA.tsv --by column:s_pop --where relation=country,sport,occupation
     --controlled-by relation -o popqa-controlled/
     """
-    from curate.datasets.push import check_push, push_folder
-    from curate.selecting import OPTIONS
-    from curate.selecting import select as run
-    from curate.writing import check_fits, check_output
+    from curate.data.hub import check_push, push_folder
+    from curate.selection.select import OPTIONS, check_fits, check_output
+    from curate.selection.select import select as run
 
     given = {name: value for name, value in locals().items() if name in OPTIONS}
     if public and push_to_hub is None:

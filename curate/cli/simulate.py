@@ -55,8 +55,8 @@ def simulate(
 
     Example: curate simulate facts -o facts/
     """
-    from curate.simulation.running import plan
-    from curate.simulation.running import simulate as run
+    from curate.simulation.simulate import plan
+    from curate.simulation.simulate import simulate as run
 
     out = Output(json, quiet)
     settings = {
@@ -91,7 +91,7 @@ def simulate(
 
 def simulation_tables(summary: dict[str, Any]) -> list[Any]:
     """The tables of a simulation for a person, and its verdict."""
-    from curate.simulation.registry import find_experiment
+    from curate.simulation.simulate import find_experiment
 
     shown = find_experiment(summary["experiment"]).shown(summary)
     return [*(make_table(t.title, t.headers, t.rows) for t in shown), summary["verdict"]]

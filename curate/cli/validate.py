@@ -77,10 +77,10 @@ def validate(
 
     Example: curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
     """
-    from curate.datasets.read import read
-    from curate.validation.config import FinetuneConfig
-    from curate.validation.parts import check_run_folder
-    from curate.validation.processes import is_first, leave
+    from curate.data.table import read
+    from curate.settings import FinetuneConfig
+    from curate.validation.runner import check_run_folder
+    from curate.validation.trainer import is_first, leave
     from curate.validation.validate import plan
     from curate.validation.validate import validate as run
 
@@ -148,7 +148,7 @@ def _show(out: Output, plan: dict[str, Any], output: Path) -> None:
 
 def summary_tables(summary: dict[str, Any]) -> list[Any]:
     """The tables of a run for a person: accuracies, differences, other tasks, verdict."""
-    from curate.report.tasks import task_table
+    from curate.report.page import task_table
 
     arms = [
         [

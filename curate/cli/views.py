@@ -32,8 +32,8 @@ def fetch(
 
     Example: curate views fetch --month 2021-10 -o dumps/ --contact you@example.org
     """
-    from curate.wikipedia.connect import open_download
-    from curate.wikipedia.download import dump_url, fetch
+    from curate.wikipedia.dumps import dump_url, fetch
+    from curate.wikipedia.views import open_download
 
     out = Output(json, quiet)
     base, http, agents = open_download(month, agent, contact, dumps_url)
@@ -63,9 +63,8 @@ def build(
 
     Example: curate views build dumps/*.bz2 -o views.parquet
     """
-    from curate.datasets.write import check_writable
-    from curate.wikipedia.build import build_table, read_titles
-    from curate.wikipedia.dumps import Wanted
+    from curate.data.files import check_writable
+    from curate.wikipedia.dumps import Wanted, build_table, read_titles
     from curate.wikipedia.options import ACCESS, check_choice
 
     out = Output(json, quiet)

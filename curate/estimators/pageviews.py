@@ -9,8 +9,8 @@ from typing import Any
 from curate.errors import EstimatorError
 from curate.estimators.column import score_of_number
 from curate.records import OK, Example, Score
-from curate.wikipedia.lookup import ZERO_VIEWS, LookupStats, Views, ViewSource
-from curate.wikipedia.subjects import Reference, SubjectFinder
+from curate.wikipedia.titles import Reference, SubjectFinder
+from curate.wikipedia.views import ZERO_VIEWS, LookupStats, Views, ViewSource
 
 NO_SUBJECT = "no_subject"
 EVIDENCE = {"views": "float64", "title": "string", "subject": "string"}

@@ -9,10 +9,8 @@ from typing import Any
 from curate.errors import EstimatorError
 from curate.estimators.base import Estimator
 from curate.estimators.column import ColumnEstimator
-from curate.estimators.loss import LossEstimator
-from curate.estimators.reductions import ANSWERS, REDUCTIONS
-from curate.prompts import DEFAULT, Template, find_template
-from curate.shots import Shots
+from curate.estimators.loss import ANSWERS, REDUCTIONS, LossEstimator
+from curate.prompts import DEFAULT, Shots, Template, find_template
 from curate.wikipedia.options import PageviewOptions
 
 
@@ -79,7 +77,7 @@ def _loss(argument: str, options: EstimatorOptions) -> Estimator:
     check_loss(options)
     template = find_template(options.template)
     shots = read_shots(template, options)
-    from curate.lm.load import load_model
+    from curate.lm.model import load_model
     from curate.lm.processes import choose_devices, start_helpers
 
     own, *others = choose_devices(options.device, options.processes)
@@ -104,14 +102,14 @@ def read_shots(template: Template, options: EstimatorOptions) -> Shots:
         )
     if options.shots == 0:
         return Shots(template)
-    from curate.datasets.read import read
+    from curate.data.table import read
 
     return Shots(template, read(options.shots_from).examples(), options.shots)
 
 
 def _pageviews(argument: str, options: EstimatorOptions) -> Estimator:
     from curate.estimators.pageviews import PageViewsEstimator, ViewsColumnEstimator
-    from curate.wikipedia.connect import make_finder, open_source
+    from curate.wikipedia.views import make_finder, open_source
 
     kind, _, column = options.pageviews.views_from.partition(":")
     if kind == "column" and column:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from curate.piping import Owner
 
 if TYPE_CHECKING:
-    from curate.lm.answer_loss import AnswerLoss
+    from curate.lm.loss import AnswerLoss
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
 
     import torch
 
-    from curate.lm.answer_loss import answer_losses
-    from curate.lm.load import load_model
+    from curate.lm.loss import answer_losses
+    from curate.lm.model import load_model
 
     torch.set_num_threads(threads)
     loaded = None

@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from curate.errors import ModelError, SettingError
-from curate.lm.answer_loss import AnswerLoss, Report, answer_losses
-from curate.lm.load import LoadedModel
+from curate.lm.loss import AnswerLoss, Report, answer_losses
+from curate.lm.model import LoadedModel
 from curate.piping import PipedProcess, ProcessEndedError
 
 Pairs = Sequence[tuple[str, str]]

@@ -1,26 +1,441 @@
-"""Run a recipe: prepare the data, score, select, validate, each unless it is done already, and sum up."""
+"""Running a recipe: its steps, what is made already, and the commands they stand for."""
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from curate import __version__
-from curate.datasets.write import write_json, write_text
-from curate.errors import CurateError, RecipeError, SettingError
-from curate.folders import check_own_folder
-from curate.recipes.catalogue import recipe_text
-from curate.recipes.recipe import Recipe, check, with_names
-from curate.recipes.sources import pinned
-from curate.recipes.steps import STEPS, Ledger, Say
-from curate.recipes.words import in_recipe_words
-from curate.recipes.work import Meter, Work, no_meter
-from curate.recipes.yamlfile import MAPPING, Override, given, override, parse
-from curate.validation.processes import processes
+from curate.data.files import (
+    check_own_folder,
+    check_writable,
+    manifest_in,
+    whole_folder,
+    write_json,
+    write_parquet,
+    write_text,
+)
+from curate.data.ids import ID_COLUMN
+from curate.data.sources import file_fingerprint
+from curate.data.table import QATable, make_manifest, read
+from curate.errors import ColumnError, CurateError, DataError, EstimatorError, OutputError, RecipeError, SettingError
+from curate.recipes.recipe import (
+    MAPPING,
+    Origin,
+    Override,
+    Recipe,
+    check,
+    given,
+    in_recipe_words,
+    local_path,
+    origins,
+    override,
+    parse,
+    pinned,
+    recipe_text,
+    with_names,
+)
+from curate.scoring import Progress, score
+from curate.selection.ranking import random_rows
+from curate.selection.select import Selection, score_values, select
+from curate.settings import FinetuneConfig
+from curate.summary import overlap, rank_correlation
+from curate.validation.results import Validation
+from curate.validation.runner import Notify
+from curate.validation.trainer import processes
+from curate.validation.validate import validate
+
+STEPS = "steps.json"
+"""Where a folder remembers them."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its name, what it makes, all that could change that, the work, and the command that does the same.
+
+    `made_from` is asked when the steps before are done.
+    """
+
+    name: str
+    output: Path
+    made_from: Callable[[], Mapping[str, Any]]
+    work: Callable[[], object]
+    command: str | None = None
+
+
+class Ledger:
+    """The steps that are done in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / STEPS
+        self.done: dict[str, dict[str, str]] = {}
+        with suppress(OSError, ValueError, KeyError, TypeError):  # without it, or if it is damaged, nothing is done
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            self.done = {name: {key: kept[name][key] for key in ("made_from", "output")} for name in kept}
+
+    def has(self, step: Step) -> bool:
+        """Whether what the step makes is there, made from the same, and untouched since."""
+        kept = self.done.get(step.name)
+        return (
+            kept is not None
+            and step.output.exists()
+            and kept["output"] == content_of(step.output)
+            and kept["made_from"] == digest(step.made_from())
+        )
+
+    def run(self, steps: Iterable[Step], say: Say) -> None:
+        """Do what is not done, in order."""
+        for step in steps:
+            if self.has(step):
+                say(f"{step.name}: done earlier ({step.output})")
+                continue
+            say(f"$ {step.command}" if step.command else f"{step.name}: {step.output}")
+            made_from = digest(step.made_from())
+            step.work()
+            self.done[step.name] = {"made_from": made_from, "output": content_of(step.output)}
+            write_json(self.done, self.path)
+
+    def to_do(self, steps: Sequence[Step]) -> list[str]:
+        """The names of the steps that `run` would not skip; what follows one of them may turn out to be unchanged."""
+        first = next((i for i, step in enumerate(steps) if not self.has(step)), len(steps))
+        return [step.name for step in steps[first:]]
+
+
+def digest(content: Any) -> str:
+    """A hash of settings and fingerprints, and of the version of curate."""
+    text = json.dumps([__version__, content], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def content_of(path: Path) -> str:
+    """A hash of a file, or of the files that lie directly in a folder."""
+    if path.is_file():
+        return file_fingerprint([path])[:16]
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    return digest([(file.name, file_fingerprint([file])) for file in files])
+
+
+def command_line(command: str, *first: object, options: Mapping[str, Any]) -> str:
+    """`curate score data.parquet --by loss …`: options by their names in Python, without None and False."""
+    words = [
+        "curate",
+        command,
+        *map(str, first),
+        *(word for name, value in options.items() for word in _flag(name, value)),
+    ]
+    return shlex.join(words)
+
+
+def changed(settings: Any, *without: str) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults."""
+    values = {item.name: getattr(settings, item.name) for item in fields(settings) if item.name not in without}
+    return {name: value for name, value in values.items() if value != _default(settings, name)}
+
+
+def _default(settings: Any, name: str) -> Any:
+    item = next(item for item in fields(settings) if item.name == name)
+    return item.default_factory() if callable(item.default_factory) else item.default
+
+
+def _flag(name: str, value: Any) -> Iterator[str]:
+    flag = "-o" if name == "output" else f"--{name.replace('_', '-')}"
+    if value is True:
+        yield flag
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _flag(name, item)
+    elif value is not None and value is not False:
+        yield from (flag, str(value))
+
+
+ROLES = ("subject", "relation")
+
+
+def prepare(
+    origin: Origin,
+    columns: Mapping[str, Any],
+    where: Mapping[str, Sequence[str]],
+    limit: int | None,
+    output: Path,
+) -> int:
+    """Write the rows of a dataset that meet `where`, at most `limit` of them drawn by id; how many they are."""
+    data = read(origin.name, split=origin.split, **columns)
+    rows = wanted_rows(data, where)
+    if limit is not None and len(rows) > limit:
+        ids = data.ids
+        rows = [rows[i] for i in sorted(random_rows([ids[row] for row in rows], limit, seed=0))]
+    details = {"where": {name: list(values) for name, values in where.items()}, "limit": limit}
+    made_from = manifest_in(data.table)
+    manifest = make_manifest("run", data, **details, **({"made_from": made_from} if made_from else {}))
+    write_parquet(_take(data.table, rows), output, manifest)
+    return len(rows)
+
+
+def wanted_rows(data: QATable, where: Mapping[str, Sequence[str]]) -> list[int]:
+    """The numbers of the rows that have one of the values in each role or column that `where` names."""
+    rows = list(range(len(data)))
+    for name, values in where.items():
+        found = _values(data, name)
+        there = {value for value in found if value}
+        for value in values:
+            if value not in there:
+                some = ", ".join(sorted(there)[:12])
+                raise DataError(f"No row of {data.source.name} has {value!r} in {name}.", f"one of: {some}")
+        rows = [row for row in rows if found[row] in values]
+    if not rows:
+        raise DataError(f"No row of {data.source.name} meets dataset.where.", expected="conditions that some row meets")
+    return rows
+
+
+def _values(data: QATable, name: str) -> list[str | None]:
+    if name in ROLES and name not in data.table.column_names:
+        values = [getattr(example, name) for example in data.examples()]
+        if not any(values):
+            raise ColumnError(
+                f"{data.source.name} has no {name}.", expected=f"a column that tells it, by dataset.{name}_column"
+            )
+        return values
+    if name not in data.table.column_names:
+        raise ColumnError(
+            f"{data.source.name} has no column {name!r} (dataset.where).",
+            expected=f"subject, relation, or one of {', '.join(data.table.column_names)}",
+        )
+    return [None if cell is None else str(cell) for cell in data.table[name].to_pylist()]
+
+
+def _take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    return table if len(rows) == table.num_rows else table.take(pa.array(rows, pa.int64()))
+
+
+SCORED_PER_ARM = 10
+"""With a limit, so many times as many examples are scored, so that a small part of them can still be an arm."""
+
+MAY_BE_FILES = ("model", "template", "shots_from", "views_from", "lm_eval")
+"""Settings that may name a file or folder."""
+
+Meter = Callable[[], AbstractContextManager[Progress | None]]
+"""Opens a display of how far scoring is."""
+
+
+def no_meter() -> AbstractContextManager[None]:
+    """Shows nothing."""
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A recipe in its folder."""
+
+    recipe: Recipe
+    folder: Path
+    say: Say = lambda line: None
+    meter: Meter = no_meter
+
+    def steps(self) -> Iterator[Step]:
+        """All steps, in order."""
+        for part, origin in origins(self.recipe).items():
+            yield self._preparing(part, origin)
+        yield self._scoring("score", self.recipe.estimators.by, self.data("train"), self.scored)
+        if self.test_estimator is not None:
+            yield self._scoring("score test", (self.test_estimator,), self.data("test"), self.test_set)
+        yield self._selecting()
+        yield self._validating()
+
+    @property
+    def scored(self) -> Path:
+        """The scored examples that splits are cut from."""
+        return self.folder / "scored.parquet"
+
+    @property
+    def splits(self) -> Path:
+        """The folder of splits."""
+        return self.folder / "splits"
+
+    @property
+    def run(self) -> Path:
+        """The folder of the validation."""
+        return self.folder / "run"
+
+    @property
+    def test_set(self) -> Path:
+        """What every arm is tested on."""
+        if not self.recipe.has_test_set:
+            return self.splits / f"{self.recipe.test_split}.parquet"
+        return self.data("test") if self.test_estimator is None else self.folder / "test.parquet"
+
+    @property
+    def test_estimator(self) -> str | None:
+        """The estimator that tells the popularity of a test set of its own; None if a column of it does."""
+        by = self.recipe.validation.by
+        return by if self.recipe.has_test_set and by in self.recipe.estimators.by else None
+
+    def data(self, part: str) -> Path:
+        """The prepared rows of `train`, `test` or `shots`."""
+        return self.folder / "data" / f"{part}.parquet"
+
+    def _preparing(self, part: str, origin: Origin) -> Step:
+        dataset, limit = self.recipe.dataset, self.recipe.limit
+        rows = {"train": limit and SCORED_PER_ARM * limit, "test": limit, "shots": None}[part]
+        where = {} if part == "shots" else dataset.where
+        return Step(
+            name=f"data {part}",
+            output=self.data(part),
+            made_from=lambda: {
+                "origin": origin.fingerprint(),
+                "columns": dataset.columns(),
+                "where": dict(where),
+                "rows": rows,
+            },
+            work=lambda: self.say(f"{prepare(origin, dataset.columns(), where, rows, self.data(part))} examples"),
+        )
+
+    def _scoring(self, name: str, by: tuple[str, ...], data: Path, output: Path) -> Step:
+        options = self._score_options(by)
+
+        def work() -> None:
+            from curate.lm.model import load_tokenizer
+            from curate.scoring import score
+
+            load_tokenizer(self.model, self.recipe.model.revision)  # a wrong name is told before hours of scoring
+            with self.meter() as progress:
+                score(data, by, output=output, progress=progress, **options)
+            gc.collect()  # the model that scored makes room for the one that is finetuned
+
+        return Step(
+            name=name,
+            output=output,
+            made_from=lambda: {
+                "data": content_of(data),
+                "by": by,
+                "options": _contents(options),
+            },
+            work=work,
+            command=command_line("score", data, options={"by": by} | options | {"output": output}),
+        )
+
+    def _score_options(self, by: tuple[str, ...]) -> dict[str, Any]:
+        """The arguments of `curate.score` that matter to these estimators and are not at their defaults."""
+        estimators, model = self.recipe.estimators, self.recipe.model
+        options: dict[str, Any] = {}
+        if "loss" in by:
+            options |= {"model": self.model} | changed(model, "name")
+            options |= changed(estimators, "by", "pageviews", "shots_from", "shots_split")
+            options |= {"template": self.recipe.dataset.template} if self.recipe.dataset.template else {}
+            options |= {"shots_from": str(self.data("shots"))} if estimators.shots else {}
+        if "pageviews" in by:
+            options |= changed(estimators.pageviews)
+        return options
+
+    def _selecting(self) -> Step:
+        options = self.recipe.selection.options()
+
+        def work() -> None:
+            from curate.selection.select import select
+
+            select(self.scored, output=self.splits, **options)
+
+        return Step(
+            name="select",
+            output=self.splits,
+            made_from=lambda: {"scored": content_of(self.scored), "options": options},
+            work=work,
+            command=command_line(
+                "select", self.scored, options=changed(self.recipe.selection) | {"output": self.splits}
+            ),
+        )
+
+    def _validating(self) -> Step:
+        recipe = self.recipe
+        options = asdict(recipe.validation) | {"template": recipe.dataset.template, "limit": recipe.limit}
+        options |= {"device": recipe.model.device, "revision": recipe.model.revision}
+        shown = changed(recipe.validation) | {"seeds": recipe.validation.seeds, "limit": recipe.limit}
+        shown |= changed(recipe.model, "name") | {"template": recipe.dataset.template}
+        shown |= changed(recipe.finetuning) | {"output": self.run}
+
+        def work() -> None:
+            from curate.validation.validate import validate
+
+            validate(
+                self.splits,
+                eval=self.test_set,
+                model=self.model,
+                output=self.run,
+                config=recipe.finetuning,
+                progress=self.say,
+                **options,
+            )
+
+        return Step(
+            name="validate",
+            output=self.run,
+            made_from=lambda: {
+                "splits": content_of(self.splits),
+                "test": content_of(self.test_set),
+                "model": self.model_content,
+                "finetuning": asdict(recipe.finetuning),
+                "options": _contents(options),
+            },
+            work=work,
+            command=command_line("validate", self.splits, options={"eval": self.test_set, "model": self.model} | shown),
+        )
+
+    @property
+    def model(self) -> str:
+        """The model's folder or Hub id."""
+        return local_path(self.recipe.model.name)
+
+    @cached_property
+    def model_content(self) -> str:
+        """What changes whenever the model's folder does; a Hub model by its name."""
+        return str(_content(self.model))
+
+    def summary(self) -> dict[str, Any]:
+        """The outcome in short, out of the finished run."""
+        found = json.loads((self.run / "summary.json").read_text(encoding="utf-8"))
+        return {
+            "description": self.recipe.description,
+            "verdict": found["verdict"],
+            "arms": found["arms"],
+            "differences": found["differences"],
+            "lm_eval": found["lm_eval"],
+            "warnings": found["warnings"],
+            "model": found["config"]["model"],
+            "curate": __version__,
+            "files": {
+                "recipe": "recipe.yaml",
+                "scores": self.scored.name,
+                "splits": f"{self.splits.name}/",
+                "test": str(self.test_set.relative_to(self.folder)),
+                "run": f"{self.run.name}/",
+                "report": f"{self.run.name}/report.html",
+            },
+        }
+
+
+def _contents(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they matter; a folder that happens to be called like the value of another one is none of them."""
+    return {name: _content(value) if name in MAY_BE_FILES else value for name, value in options.items()}
+
+
+def _content(value: Any) -> Any:
+    """A setting as it matters: of a file or folder what it holds, not where it lies."""
+    if isinstance(value, str) and value and Path(value).exists():
+        return content_of(Path(value))
+    return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)
@@ -146,3 +561,96 @@ def resolved_yaml(recipe: Recipe) -> str:
     head = "# Every setting as it was used. It runs again with: curate run recipe.yaml -o FOLDER\n"
     plain = json.loads(json.dumps(content))  # tuples as lists
     return head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+
+
+ESTIMATORS = ("views", "loss")
+"""What the arms can be selected by: subject frequency in pretraining, or the pretrained model's loss."""
+
+CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=260)
+ALONG = 300
+"""Test questions asked after every epoch."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the loss agrees with the views: rank correlation, and the share of FT-Top they have in common."""
+
+    rank_correlation: float
+    top_overlap: float
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found."""
+
+    agreement: Agreement
+    selection: Selection
+    validation: Validation
+
+
+def run_demo(
+    folder: Path,
+    by: str = "views",
+    seeds: int = 5,
+    config: FinetuneConfig = CONFIG,
+    show_command: Callable[[str], None] = lambda line: None,
+    progress: Notify = lambda line: None,
+) -> Demo:
+    """Score, select and validate the bundled world in `folder`; `show_command` gets the command of each step."""
+    if by not in ESTIMATORS:
+        raise EstimatorError(f"The demo cannot select by {by!r}.", expected=f"one of {', '.join(ESTIMATORS)}")
+    check_writable(folder / "world")
+    unpack_world(folder / "world")
+    scored, splits, run = folder / "scored.parquet", folder / f"splits-by-{by}", folder / f"run-by-{by}"
+    model = folder / "world" / "model"
+
+    show_command(f"curate score {folder}/world/train.parquet --by column:views --by loss --model {model} -o {scored}")
+    score(folder / "world" / "train.parquet", ["column:views", "loss"], model=model, output=scored)
+
+    show_command(f"curate select {scored} --by {by} --top 0.5 --bottom 0.5 --random 0.5 --whole -o {splits}")
+    chosen = select(scored, by=by, top=0.5, bottom=0.5, random=0.5, whole=True, output=splits)
+
+    show_command(
+        f"curate validate {splits} --eval {folder}/world/test.parquet --by views --model {model} --seeds {seeds} "
+        f"--learning-rate {config.learning_rate} --max-steps {config.max_steps} "
+        f"--batch-size {config.batch_size} --along {ALONG} -o {run}"
+    )
+    result = validate(
+        splits,
+        eval=folder / "world" / "test.parquet",
+        by="views",
+        model=model,
+        output=run,
+        seeds=seeds,
+        config=config,
+        along=ALONG,
+        progress=progress,
+    )
+    return Demo(agreement_of(scored), chosen, result)
+
+
+def unpack_world(folder: Path) -> None:
+    """Copy the bundled model, questions and README to a folder, where ordinary commands can use them."""
+    with (
+        as_file(files("curate") / "world") as bundled,
+        whole_folder(folder, replace=_is_world(folder)) as target,
+    ):
+        shutil.copytree(bundled, target, dirs_exist_ok=True)
+
+
+def _is_world(folder: Path) -> bool:
+    if folder.exists() and not (folder / "world.json").is_file():
+        raise OutputError(
+            f"{folder} exists and is not the bundled world.",
+            expected="a new folder",
+            try_next="another name for -o",
+        )
+    return True
+
+
+def agreement_of(scored: Any) -> Agreement:
+    """Views against loss on a file that has both scores."""
+    tops = [select(scored, by=by, top=0.5)["top"][ID_COLUMN].to_pylist() for by in ESTIMATORS]
+    table = select(scored, by="views", whole=True)["whole"]
+    views, loss = (score_values(table, f"score_{by}") for by in ESTIMATORS)
+    return Agreement(rank_correlation(views, loss), overlap(*tops))

@@ -1,31 +1,166 @@
-"""The report: one HTML page that needs no network, all text from the data escaped."""
+"""The report: one self-contained HTML page."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.arm_names import contrast, is_untouched
-from curate.datasets.write import whole_file, write_text
-from curate.report.answers import answers_table
-from curate.report.drawing import Drawing, label, palette
+import numpy as np
+
+from curate.data.files import whole_file, write_text
+from curate.records import contrast, is_untouched
 from curate.report.figures import (
+    Drawing,
+    Rows,
+    RunTables,
     accuracy_figure,
+    advantage,
     attention_figure,
     curves_figure,
+    heatmap_figure,
     held_out_figure,
+    label,
+    palette,
     popularity_figure,
     quintiles_figure,
+    read_tables,
     relations_figure,
+    telling_maps,
     test_accuracy_figure,
     training_loss_figure,
 )
-from curate.report.heatmaps import heatmap_figure, telling_maps
-from curate.report.render import render
-from curate.report.tables import Rows, RunTables, read_tables
-from curate.report.tasks import task_table
+
+
+def render(template: str, script: str | None = None, **context: Any) -> str:
+    """A template with the page's style and, where it has one, a script: the only one the page will run."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("curate.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: "" if share is None else f"{100 * share:.1f}"
+    environment.filters["points"] = lambda share: f"{100 * share:+.1f}".replace("-", "−")
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["place"] = lambda share, reach: f"{50 + 50 * max(-1, min(1, share / reach)):.2f}%"
+    environment.filters["label"] = label
+    code = _source(environment, script) if script else ""
+    return environment.get_template(template).render(
+        style=Markup(_source(environment, "style.css")),
+        script=Markup(code),
+        script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        **context,
+    )
+
+
+def _source(environment: Any, name: str) -> str:
+    text, _, _ = environment.loader.get_source(environment, name)
+    return str(text)
+
+
+def task_table(rows: Rows, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a metric: `task`, `metric`, `n` questions, and for each arm `values` (mean, standard error).
+
+    The error is that over seeds where there are several, else the one lm-eval gives, over the task's questions.
+    Arms that were not asked have no value.
+    """
+    found: dict[tuple[str, str], dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        found[row["task"], row["metric"]][row["arm"]].append(row)
+    return [
+        {
+            "task": task,
+            "metric": metric,
+            "n": next(iter(by_arm.values()))[0]["n"],
+            "higher_is_better": next(iter(by_arm.values()))[0]["higher_is_better"],
+            "values": [_over_seeds(by_arm[arm]) if arm in by_arm else None for arm in arms],
+        }
+        for (task, metric), by_arm in found.items()
+    ]
+
+
+def _over_seeds(rows: Rows) -> tuple[float, float | None]:
+    values = [float(row["value"]) for row in rows]  # an infinite perplexity is the text "inf" in summary.json
+    if len(values) == 1:
+        return values[0], None if rows[0]["stderr"] is None else float(rows[0]["stderr"])
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+
+
+BUDGET = 2_000_000
+"""Bytes of a page that questions and answers may take; those beyond it are left to predictions.parquet."""
+LONGEST = 600
+"""Characters shown of a question, or of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The table's data as JSON that can stand in a script element, and how many questions it has and lacks."""
+
+    json: str
+    shown: int
+    left_out: int
+
+
+def answers_table(predictions: Rows, arms: Sequence[str], budget: int = BUDGET) -> Answers:
+    """Every test question with every arm's answers, as the page's script reads them.
+
+    First come questions that the first arm of the `contrast` gets right with more seeds than the second.
+    """
+    by_id: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in predictions:
+        by_id[row["id"]][row["arm"]].append(row)
+    ordered = sorted(by_id.values(), key=lambda said: -advantage(said, contrast(arms)))
+    lines: list[str] = []
+    used = 0
+    for said in ordered:
+        line = _json(_question(said, arms))
+        used += len(line.encode()) + 1
+        if used > budget:
+            break
+        lines.append(line)
+    seeds = {arm: max(len(said[arm]) for said in ordered) for arm in arms}
+    about = _json([{"label": label(arm), "seeds": seeds[arm]} for arm in arms])
+    return Answers(f'{{"arms":{about},"rows":[{",".join(lines)}]}}', len(lines), len(ordered) - len(lines))
+
+
+def _question(said: Mapping[str, Rows], arms: Sequence[str]) -> list[Any]:
+    """[question, accepted, percentile, relation, subject, answers], where answers are [text, right, seeds] per arm."""
+    first = said[arms[0]][0]
+    percentile = first["popularity_percentile"]
+    return [
+        _clip(first["question"]),
+        _clip(", ".join(first["answers"])),
+        None if percentile is None else round(percentile),
+        first["relation"],
+        first["subject"],
+        [_distinct(said[arm]) for arm in arms],
+    ]
+
+
+def _distinct(rows: Rows) -> list[list[Any]]:
+    counted = Counter((_clip(row["prediction"].strip()), int(row["correct"])) for row in rows)
+    return [[text, right, seeds] for (text, right), seeds in counted.most_common()]
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _json(content: Any) -> str:
+    """JSON without `<`, so that no text in it can end the script element it stands in."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
 
 TITLES = {
     "accuracy": "Accuracy",

@@ -9,7 +9,7 @@ def main() -> None:
     """Is asked with what `make_part` takes, again and again; answers with the part."""
     owner = Owner()
 
-    from curate.simulation.parts import make_part
+    from curate.simulation.synthetic import make_part
 
     for part in owner.questions():
         owner.answer(make_part, part)

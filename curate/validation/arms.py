@@ -1,4 +1,4 @@
-"""Arms: the splits that are used as finetuning sets."""
+"""The arms, the test set, and what they share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,127 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.arm_names import PAPER_ORDER, is_untouched
-from curate.datasets.ids import number_repeats
-from curate.datasets.read import read
-from curate.datasets.sources import data_suffix, find_files
-from curate.datasets.write import manifest_path
-from curate.errors import DataError
-from curate.prompts import DEFAULT, Template
-from curate.records import Example
-from curate.selection import random_rows
-from curate.shots import solution
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curate.data.files import manifest_path
+from curate.data.ids import number_repeats
+from curate.data.sources import data_suffix, find_files
+from curate.data.table import QATable, read
+from curate.errors import ColumnError, DataError
+from curate.prompts import DEFAULT, Template, solution
+from curate.records import PAPER_ORDER, Example, is_untouched
+from curate.selection.ranking import random_rows
+from curate.selection.select import SCORE_PREFIX, score_column, score_values
+from curate.validation.statistics import popularity_percentiles
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The examples every arm is tested on, with their popularity percentiles (NaN where unknown)."""
+
+    examples: Sequence[Example]
+    percentiles: NDArray[np.float64]
+    popularity: str | None
+    unusable: int
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+
+def make_test_set(
+    data: QATable, by: str | None = None, limit: int | None = None, template: Template = DEFAULT
+) -> TestSet:
+    """The usable examples of an evaluation set (a sample of `limit`), with percentiles if it has a score."""
+
+    examples = data.examples()
+    column = popularity_column(data, by)
+    scores = np.full(len(data), np.nan) if column is None else score_values(data.table, column)
+    popularity = {example.id: score for example, score in zip(examples, scores, strict=True)}
+    usable = usable_examples(examples, template)
+    if not usable:
+        raise DataError(f"{data.source.name} has no example with a question and an answer to test on.")
+    tested = sample(usable, limit)
+    percentiles = popularity_percentiles(np.array([popularity[e.id] for e in tested]), [e.id for e in tested])
+    return TestSet(tested, percentiles, column, len(examples) - len(usable))
+
+
+def popularity_column(data: QATable, by: str | None) -> str | None:
+    """The column of an evaluation set that tells popularity: a score, any column of numbers by name, or none."""
+
+    names = data.table.column_names
+    if by is not None and f"{SCORE_PREFIX}{by}" not in names:
+        column = by.removeprefix("column:")
+        if column not in names:
+            raise ColumnError(
+                f"{data.source.name} has no score and no column named {by!r}.",
+                expected=f"one of its columns: {', '.join(names)}",
+                try_next="--by NAME, with a column of numbers, higher for better known",
+            )
+        kind = data.table.schema.field(column).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise ColumnError(
+                f"The column {column!r} of {data.source.name} holds {kind}, not numbers.",
+                expected="a column of numbers, higher for better known",
+                try_next="--by NAME, with such a column",
+            )
+        return column
+    if by is None and not any(name.startswith(SCORE_PREFIX) for name in names):
+        return None
+    return score_column(data.table, by, data.source.name)
+
+
+def count_leakage(arms: Sequence[Arm], test: TestSet) -> dict[str, dict[str, int]]:
+    """For each arm, how many test examples share their question, and how many their subject, with its training set.
+
+    Capitals and white space make no difference.
+    """
+    counts = {}
+    for arm in arms:
+        questions = {_folded(e.question) for e in arm.examples}
+        subjects = {_folded(e.subject) for e in arm.examples if e.subject}
+        counts[arm.name] = {
+            "question": sum(_folded(e.question) in questions for e in test.examples),
+            "subject": sum(_folded(e.subject) in subjects for e in test.examples if e.subject),
+        }
+    return counts
+
+
+def _folded(text: str) -> str:
+    """Capitals and white space aside."""
+    return " ".join(text.casefold().split())
+
+
+BINS = 24
+
+
+def popularity_of(splits: Any, test: QATable, column: str | None) -> dict[str, Any] | None:
+    """Histograms of `column` in every split that has it and in the test set; None without such a column."""
+    if column is None:
+        return None
+    tables = {name: read(data).table for name, data in named_splits(splits).items()} | {"test": test.table}
+    values = {name: score_values(table, column) for name, table in tables.items() if column in table.column_names}
+    return histograms(values, column)
+
+
+def histograms(values: Mapping[str, NDArray[np.float64]], column: str) -> dict[str, Any] | None:
+    """Shares of each arm's examples in bins that all arms have in common: `edges` (E+1), `shares` {arm: E}.
+
+    Bins are even, or even on a logarithmic scale (`log`) when the largest value, none being negative, is over a
+    hundred times the median: raw page views are like that, their logarithms are not.
+    """
+
+    measured = {name: found[np.isfinite(found)] for name, found in values.items()}
+    measured = {name: found for name, found in measured.items() if len(found)}
+    if not measured:
+        return None
+    everything = np.concatenate(list(measured.values()))
+    low, high = float(everything.min()), float(everything.max())
+    high = max(high, low + 1e-9 * max(1.0, abs(low)))  # all the same: bins need some width
+    log = low >= 0 and high > 100 * max(1.0, float(np.median(everything)))
+    edges = np.expm1(np.linspace(np.log1p(low), np.log1p(high), BINS + 1)) if log else np.linspace(low, high, BINS + 1)
+    edges[0], edges[-1] = low, high
+    shares = {name: (np.histogram(found, edges)[0] / len(found)).tolist() for name, found in measured.items()}
+    return {"column": column, "log": bool(log), "edges": edges.tolist(), "shares": shares}
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,95 @@
-"""How much a model looks at the subject when it is about to answer (paper, Section 5.1 and B.3)."""
+"""How much attention the last position pays to the subject, layer by layer (Section 5.1, B.3)."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from curate.lm.load import LoadedModel
-from curate.validation.subjects import SubjectPrompt
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.lm.model import LoadedModel
+from curate.prompts import Template
+from curate.records import Example, contrast
+from curate.selection.ranking import random_rows
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectPrompt:
+    """A prompt as tokens, the positions of those that are part of the subject (never empty), and each token's text."""
+
+    id: str
+    ids: tuple[int, ...]
+    subject: tuple[int, ...]
+    texts: tuple[str, ...] = ()
+
+
+def subject_spans(question: str, subject: str) -> list[tuple[int, int]]:
+    """Characters (start, end) of every mention of the subject in the question; empty where there is none.
+
+    A mention is a whole word with the subject's capitals; failing that in any capitals (`iPhone` for `Iphone`);
+    failing that inside a word, since not every script puts spaces between words. Any white space matches any other.
+
+    >>> subject_spans("In what city was It filmed?", "It")
+    [(17, 19)]
+    >>> subject_spans("who wrote the waste  land?", "The Waste Land")
+    [(10, 25)]
+    """
+    words = r"\s+".join(map(re.escape, subject.split()))
+    if not words:
+        return []
+    whole = rf"(?<!\w){words}(?!\w)"
+    for pattern, flags in ((whole, 0), (whole, re.IGNORECASE), (words, 0)):
+        found = [match.span() for match in re.finditer(pattern, question, flags)]
+        if found:
+            return found
+    return []
+
+
+def subject_prompts(
+    loaded: LoadedModel, examples: Sequence[Example], prompts: Sequence[str]
+) -> list[SubjectPrompt | None]:
+    """Each example's prompt with the tokens of its subject, in order; None where attention to it has no meaning.
+
+    That is so when the example has no subject, or choices (its subject is then a field of study, not an entity),
+    when the question does not name the subject, or when the prompt is longer than the model's context. Every
+    mention in the question counts; those in solved examples before it do not. A token is the subject's as soon as
+    one of its characters is, by the tokenizer's offsets.
+    """
+    found: list[SubjectPrompt | None] = []
+    for example, prompt in zip(examples, prompts, strict=True):
+        start = prompt.rfind(example.question)
+        spans = subject_spans(example.question, example.subject) if example.subject and not example.choices else []
+        if start < 0 or not spans:
+            found.append(None)
+            continue
+        encoded = loaded.tokenizer(prompt, return_offsets_mapping=True)
+        tokens = tuple(
+            position
+            for position, (first, last) in enumerate(encoded["offset_mapping"])
+            if any(max(first, start + a) < min(last, start + b) for a, b in spans)
+        )
+        if tokens and len(encoded["input_ids"]) <= loaded.context:
+            texts = _texts(loaded, prompt, encoded)
+            found.append(SubjectPrompt(example.id, tuple(encoded["input_ids"]), tokens, texts))
+        else:
+            found.append(None)
+    return found
+
+
+def _texts(loaded: LoadedModel, prompt: str, encoded: Any) -> tuple[str, ...]:
+    """What of the prompt each token covers; a special token's name."""
+    names = loaded.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+    offsets = encoded["offset_mapping"]
+    return tuple(prompt[a:b] or name for (a, b), name in zip(offsets, names, strict=True))
+
 
 TOKEN_BUDGET = 4096
 """Prompt tokens that go through the model together."""
@@ -26,7 +102,6 @@ def subject_attention(
 
     In each head the largest weight on any of the subject's tokens, then the mean over the layer's heads (B.3).
     """
-    import numpy as np
 
     return np.array(_reduced(loaded, prompts, _to_subject, token_budget))
 
@@ -103,3 +178,114 @@ def _eager_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(implementation)
+
+
+EXAMPLES = 500
+"""Test examples whose attention is averaged, at most: enough for a standard error of a few thousandths."""
+MAPS = 24
+"""Of these, examples whose whole attention is kept for heat maps."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The test examples that attention is measured on, and how many have a subject in their question at all."""
+
+    prompts: Sequence[SubjectPrompt]
+    with_subject: int
+
+    def look(self, loaded: LoadedModel) -> dict[str, Any] | None:
+        """Mean subject attention of every layer, and a few whole maps; None where there is nothing to look at."""
+        if not self.prompts or not has_attention(loaded):
+            return None
+        maps = attention_maps(loaded, self.prompts[:MAPS])
+        return {
+            "layers": subject_attention(loaded, self.prompts).mean(axis=0).tolist(),
+            "maps": [
+                {
+                    "id": prompt.id,
+                    "tokens": list(prompt.texts),
+                    "subject": [t in prompt.subject for t in range(len(prompt.ids))],
+                    "weights": weights.round(5).tolist(),
+                }
+                for prompt, weights in zip(self.prompts, maps, strict=False)
+            ],
+        }
+
+
+def make_probe(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> Probe:
+    """A seeded sample of the test examples that name their subject, with their zero-shot prompts."""
+    prompts = [template.head(example) + template.ask(example) for example in examples]
+    found = [prompt for prompt in subject_prompts(loaded, examples, prompts) if prompt is not None]
+    rows = random_rows([prompt.id for prompt in found], min(EXAMPLES, len(found)), seed=0)
+    return Probe([found[row] for row in rows], len(found))
+
+
+def attention_rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
+    """Mean attention to the subject of every run that was looked at: arm, seed, layer (from 1), subject_attention."""
+    return [
+        {"arm": run.arm, "seed": run.seed, "layer": layer, "subject_attention": value}
+        for run in runs
+        if run.attention
+        for layer, value in enumerate(run.attention["layers"], start=1)
+    ]
+
+
+def map_rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
+    """The attention maps of every arm at its first seed: a row for each example and layer."""
+    first: dict[str, Any] = {}
+    for run in runs:
+        first.setdefault(run.arm, run)
+    return [
+        {"arm": run.arm, "seed": run.seed, "id": kept["id"], "layer": layer}
+        | {"tokens": kept["tokens"], "subject": kept["subject"], "attention": weights}
+        for run in first.values()
+        if run.attention
+        for kept in run.attention["maps"]
+        for layer, weights in enumerate(kept["weights"], start=1)
+    ]
+
+
+def attention_summary(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], probe: Probe) -> dict[str, Any] | None:
+    """Whether the first arm of the `contrast` looks at the subject more than the second in the later half of layers.
+
+    Gives both means over seeds, their difference seed by seed, and a sentence that says what they say; None
+    without attention.
+    """
+    if not rows:
+        return None
+    about = {"examples": len(probe.prompts), "with_subject": probe.with_subject}
+    pair = contrast(arms)
+    if pair is None:
+        return {**about, "sentence": "There is only one finetuned arm: nothing to compare."}
+    depth = max(row["layer"] for row in rows)
+    later = [row for row in rows if row["layer"] > depth // 2]
+    first, second = (_by_seed(later, arm) for arm in pair)
+    differences = [first[seed] - second[seed] for seed in first if seed in second]
+    means = {arm: sum(by_seed.values()) / len(by_seed) for arm, by_seed in zip(pair, (first, second), strict=True)}
+    layers = f"layer {depth}" if depth // 2 + 1 == depth else f"layers {depth // 2 + 1} to {depth}"
+    where = f"In the later half of the model ({layers} of {depth})"
+    return {
+        **about,
+        "later_layers": [depth // 2 + 1, depth],
+        "later_attention": means,
+        "later_differences": differences,
+        "sentence": f"{where} the last token of the prompt gives the subject {means[pair[0]]:.3f} of its attention "
+        f"after finetuning on {pair[0]} and {means[pair[1]]:.3f} after {pair[1]}: {_in_words(differences, pair[0])}.",
+    }
+
+
+def _by_seed(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[int, float]:
+    seeds: dict[int, list[float]] = {}
+    for row in rows:
+        if row["arm"] == arm:
+            seeds.setdefault(row["seed"], []).append(row["subject_attention"])
+    return {seed: sum(values) / len(values) for seed, values in seeds.items()}
+
+
+def _in_words(differences: Sequence[float], arm: str) -> str:
+    """Seed by seed, since a mean over a few seeds can hide that they disagree."""
+    more, less, seeds = sum(d > 0 for d in differences), sum(d < 0 for d in differences), len(differences)
+    if more not in (0, seeds) or (more == 0 and less < seeds):
+        return f"no clear difference, {arm} gives it more with {more} of {seeds} seeds"
+    times = "the one seed" if seeds == 1 else f"each of the {seeds} seeds"
+    return f"{arm} gives it {'more' if more else 'less'} with {times}"

@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.datasets.read import read
-from curate.engines.placing import absolute, resources_of
-from curate.engines.session import ray_session
-from curate.engines.settings import EngineOptions
+from curate.data.table import read
+from curate.engines import absolute, ray_session, resources_of
 from curate.errors import CurateError, EngineError
 from curate.prompts import TEMPLATES
-from curate.seeds import as_seeds
+from curate.records import as_seeds
+from curate.settings import EngineOptions, grid
 from curate.validation.arms import Arm, named_splits
-from curate.validation.inputs import read_inputs
-from curate.validation.outcome import Validation
-from curate.validation.parts import PARTS
-from curate.validation.running import Runner
-from curate.validation.tune import grid
+from curate.validation.results import Validation
+from curate.validation.runner import PARTS, Runner
+from curate.validation.validate import read_inputs
 
 RETRIES = 3
 """Times that a task whose worker died is begun again; it goes on from its last checkpoint."""

@@ -1,22 +1,191 @@
-"""What a validation leaves behind: tables in Parquet, summary.json, figures, the report; the manifest last."""
+"""The outcome of a validation, and the folder it leaves."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from curate.datasets.write import whole_file, write_json
-from curate.validation.compare import TOP_PERCENTS, top_accuracy
-from curate.validation.looking import attention_rows, map_rows
-from curate.validation.tune import Trial
-from curate.versions import versions
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from curate.data.files import versions, whole_file, write_json
+from curate.records import contrast, is_untouched
+from curate.settings import Trial
+from curate.validation.arms import Arm, TestSet
+from curate.validation.attention import attention_rows, map_rows
+from curate.validation.runner import Run
+from curate.validation.statistics import (
+    TOP_PERCENTS,
+    Difference,
+    accuracy,
+    accuracy_rows,
+    cluster_codes,
+    compare_arms,
+    curve_groups,
+    gap_change,
+    quintile_groups,
+    relation_groups,
+    standard_error,
+    top_accuracy,
+    verdict,
+)
 
-    from curate.validation.outcome import Validation
+
+@dataclass(frozen=True)
+class Validation:
+    """The outcome: every prediction of every arm and seed, and what follows from them.
+
+    `.summary()` is what stands in summary.json, `["verdict"]` its one sentence; `.arm_rows()` the accuracies,
+    `.differences` every pair of arms with its interval, `.warnings()` what to read before the numbers.
+    """
+
+    test: TestSet
+    arms: Sequence[Arm]
+    runs: Sequence[Run]
+    config: Mapping[str, Any]
+    leakage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    trials: Sequence[Trial] = ()
+    attention: Mapping[str, Any] | None = None
+    popularity: Mapping[str, Any] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The untouched model, then the arms in their order."""
+        return list(dict.fromkeys(run.arm for run in self.runs))
+
+    def correct(self, arm: str) -> NDArray[np.float64]:
+        """1.0 where the arm's answer was right: (S, N), seeds by test examples."""
+
+        return np.array([[p.correct for p in run.predictions] for run in self.of(arm)], dtype=np.float64)
+
+    def of(self, arm: str) -> list[Run]:
+        """The runs of one arm, by seed."""
+        return [run for run in self.runs if run.arm == arm]
+
+    def arm_rows(self) -> list[dict[str, Any]]:
+        """One row an arm: sizes, accuracy with its standard error over seeds, exact match, F1."""
+        sizes = {arm.name: len(arm.examples) for arm in self.arms}
+        return [self._arm_row(name, sizes.get(name, 0)) for name in self.names]
+
+    def _arm_row(self, name: str, n_train: int) -> dict[str, Any]:
+        runs = self.of(name)
+        answers = [p for run in runs for p in run.predictions]
+        return {
+            "arm": name,
+            "n_train": n_train,
+            "n_eval": len(self.test.examples),
+            "seeds": len(runs),
+            "accuracy": accuracy(self.correct(name)),
+            "stderr": standard_error(self.correct(name)),
+            "exact_match": sum(p.exact_match for p in answers) / len(answers),
+            "f1": sum(p.f1 for p in answers) / len(answers),
+        }
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int64]:
+        """Which test examples are resampled together: those that ask about the same subject. -> (N,)"""
+        return cluster_codes([example.subject for example in self.test.examples])
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """Every pair of arms, the earlier one minus the later one; the untouched model is last."""
+        names = sorted(self.names, key=is_untouched)
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        return compare_arms({name: self.correct(name) for name in names}, pairs, self.clusters)
+
+    @cached_property
+    def parts(self) -> dict[str, list[dict[str, Any]]]:
+        """Accuracy of every arm per relation, per popularity quintile and on the top-x%, with intervals."""
+        groups = {
+            "relations": relation_groups([example.relation for example in self.test.examples]),
+            "quintiles": quintile_groups(self.test.percentiles),
+            "curves": curve_groups(self.test.percentiles),
+        }
+        correct = {name: self.correct(name) for name in self.names}
+        rows = iter(accuracy_rows(correct, [g for found in groups.values() for g in found], self.clusters))
+        return {name: [next(rows) for _ in range(len(found) * len(correct))] for name, found in groups.items()}
+
+    @cached_property
+    def gap(self) -> dict[str, Any] | None:
+        """Whether the first arm of the `contrast` is further ahead on all test questions than on the popular ones."""
+        pair = contrast(self.names)
+        if pair is None:
+            return None
+        return gap_change({name: self.correct(name) for name in pair}, pair, self.test.percentiles, self.clusters)
+
+    def training_rows(self) -> list[dict[str, Any]]:
+        """How each arm and seed trained: step, epoch, training loss, held-out accuracy and loss, test accuracy."""
+        return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training]
+
+    def along_rows(self) -> list[dict[str, Any]]:
+        """Each arm's accuracy on the test questions asked along training, mean of the seeds: after the first epoch, at
+        the step that was kept, and after the last epoch.
+        """
+        ways = [(run, [r for r in run.training if r.get("test_accuracy") is not None]) for run in self.runs]
+        rows = []
+        for arm in self.arms:
+            mine = [
+                (way[0], next((row for row in way if row["step"] == run.steps), way[-1]), way[-1])
+                for run, way in ways
+                if run.arm == arm.name and way
+            ]
+            if mine:
+                means = [
+                    sum(row["test_accuracy"] or 0.0 for row in place) / len(mine) for place in zip(*mine, strict=True)
+                ]
+                rows.append({"arm": arm.name, **dict(zip(("first", "kept", "last"), means, strict=True))})
+        return rows
+
+    def task_rows(self) -> list[dict[str, Any]]:
+        """Every metric of every lm-eval task, for every arm and seed."""
+        return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.tasks]
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into summary.json."""
+        return {
+            "verdict": verdict(self.differences, self.arms[0].name) if self.arms else "No arm.",
+            "arms": self.arm_rows(),
+            "differences": [asdict(d) for d in self.differences],
+            "warnings": self.warnings(),
+            **self.parts,
+            "gap": self.gap,
+            "training": self.training_rows(),
+            "along": self.along_rows(),
+            "lm_eval": self.task_rows(),
+            "popularity": self.popularity,
+            "attention": self.attention,
+            "leakage": dict(self.leakage),
+            "config": dict(self.config),
+        }
+
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers has to know first."""
+        warnings = []
+        for name, shared in self.leakage.items():
+            if shared["question"]:
+                warnings.append(f"{shared['question']} test questions are also in the training set {name}.")
+            elif shared["subject"]:
+                warnings.append(f"{shared['subject']} test examples ask about a subject that {name} trains on.")
+        for arm in self.arms:
+            if arm.unusable:
+                warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
+        for run in self.runs:
+            if any(not math.isfinite(row["held_out_loss"] or 0.0) for row in run.training):
+                warnings.append(f"Training on {run.arm} with seed {run.seed} diverged; try a lower --learning-rate.")
+        if self.test.unusable:
+            warnings.append(f"{self.test.unusable} test examples have no question or no answer.")
+        if self.test.popularity is None:
+            warnings.append("The test set has no score, so there are no curves by popularity; see --by.")
+        if not any(self.correct(name).any() for name in self.names):
+            warnings.append("No arm answered any question: this model seems to store none of these facts.")
+        return warnings
 
 
 def write_run(result: Validation, folder: Path) -> None:
@@ -119,9 +288,6 @@ def run_manifest(result: Validation) -> dict[str, Any]:
 
 
 def _write_rows(rows: list[dict[str, Any]], path: Path, schema: pa.Schema | None = None) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     with whole_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
 
@@ -163,6 +329,4 @@ def _trial_schema() -> pa.Schema:
 
 
 def _schema(**types: str) -> pa.Schema:
-    import pyarrow as pa
-
     return pa.schema([(n, pa.list_(pa.string()) if t == "list" else pa.type_for_alias(t)) for n, t in types.items()])

@@ -1,17 +1,271 @@
-"""transformers' Trainer with a loss on answers only: what it computes at answer tokens, counts and saves."""
+"""The Hugging Face Trainer on completions: batches, micro-batches, loggers, ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from curate.errors import ModelError, SettingError
 from curate.lm.forward import head_at
-from curate.lm.load import LoadedModel
-from curate.validation.batches import IGNORED, LengthGrouped
-from curate.validation.processes import is_first
+from curate.lm.model import LoadedModel
+from curate.lm.packing import Encoded, encode, fit
+from curate.prompts import Template, solution
+from curate.records import Example
+from curate.settings import FinetuneConfig
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How a batch goes through the model: in `accumulation` parts of `micro_batch` examples on each process.
+
+    With `checkpointing` activations are computed again instead of kept.
+    """
+
+    micro_batch: int
+    accumulation: int = 1
+    checkpointing: bool = False
+
+    def smaller(self) -> Fitting:
+        """The next thing to try when memory ran out; the batch stays what it is. ModelError when nothing is left."""
+        if not self.checkpointing:
+            return replace(self, checkpointing=True)
+        parts = next((n for n in range(2, self.micro_batch + 1) if self.micro_batch % n == 0), None)
+        if parts is None:
+            raise ModelError(
+                "One example alone does not fit in memory while this model is finetuned.",
+                expected="memory for the model, its adapters and one example",
+                try_next="--method qlora, --dtype bfloat16, a smaller --lora-rank, or another --device",
+            )
+        return replace(self, micro_batch=self.micro_batch // parts, accumulation=self.accumulation * parts)
+
+    def __str__(self) -> str:
+        parts = f"{self.accumulation} × {self.micro_batch} examples a step"
+        return f"{parts}, activations computed again" if self.checkpointing else parts
+
+
+def first_fitting(batch_size: int, processes: int = 1) -> Fitting:
+    """The whole batch at once, shared among the processes."""
+    if batch_size % processes:
+        raise ModelError(
+            f"A batch of {batch_size} cannot be shared equally by {processes} processes.",
+            try_next=f"--batch-size {processes * max(1, batch_size // processes)}",
+        )
+    return Fitting(batch_size // processes)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch means that memory ran out."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
+
+
+def check_logger(report_to: str) -> None:
+    """SettingError now, before anything is trained, for a logger that Trainer does not know or that is not here."""
+    if report_to == "none":
+        return
+    from transformers.integrations import get_available_reporting_integrations
+
+    there = get_available_reporting_integrations()
+    if report_to not in there:
+        raise SettingError(
+            f"There is no logger {report_to!r} here.",
+            expected=f"--report-to with one of: {', '.join(['none', *there])}",
+            try_next=f"pip install {report_to}, if it is one that Trainer knows: tensorboard, wandb, trackio",
+        )
+
+
+@contextmanager
+def logging_to(report_to: str, logs: Path | None) -> Iterator[None]:
+    """While it lasts TensorBoard writes to `logs`; afterwards the run of W&B is over, so that the next has its own."""
+    before = os.environ.get(TENSORBOARD)
+    if report_to == "tensorboard" and logs is not None:
+        os.environ[TENSORBOARD] = str(logs)
+    try:
+        yield
+    finally:
+        os.environ.pop(TENSORBOARD, None)
+        if before is not None:
+            os.environ[TENSORBOARD] = before
+        if report_to == "wandb" and "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+
+
+def run_name(logs: Path | None) -> str | None:
+    """`top/seed-0` for a folder that ends in it."""
+    return None if logs is None else "/".join(logs.parts[-2:])
+
+
+IGNORED = -100  # the label that PyTorch's cross entropy leaves out
+SORTED_BATCHES = 16
+"""Batches whose examples are sorted by length together: long enough a run to leave hardly any padding."""
+
+Item = dict[str, list[int]]
+"""`input_ids` and `labels` of one example."""
+
+
+def training_items(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item]:
+    """Token ids and labels of each example: the prompt's labels are ignored, the end-of-sequence token is learned."""
+    solved = [(template.zero_shot(e), solution(template, e)) for e in examples]
+    pairs = [(prompt, template.render_completion(answer)) for prompt, answer in solved if answer is not None]
+    eos = loaded.tokenizer.eos_token_id
+    items = []
+    for item in encode(loaded, pairs):
+        ids = (*item.ids[: item.end], *([] if eos is None else [eos]))
+        fitted = fit(Encoded(ids, item.start, len(ids)), loaded.context)
+        if fitted is not None:
+            labels = [IGNORED] * fitted.start + list(fitted.ids[fitted.start :])
+            items.append({"input_ids": list(fitted.ids), "labels": labels})
+    if not items:
+        raise ModelError(
+            f"No example fits into the {loaded.context} tokens that {loaded.name} reads.",
+            expected="a question and its answer within the model's context",
+        )
+    return items
+
+
+def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
+    """Right-padded (B, T) tensors of ids, mask and labels."""
+    import torch
+
+    width = max(len(item["input_ids"]) for item in items)
+
+    def padded(key: str, filler: int) -> torch.Tensor:
+        return torch.tensor([item[key] + [filler] * (width - len(item[key])) for item in items])
+
+    lengths = torch.tensor([len(item["input_ids"]) for item in items])
+    mask = (torch.arange(width) < lengths[:, None]).long()
+    return {
+        "input_ids": padded("input_ids", pad),
+        "attention_mask": mask,
+        "labels": padded("labels", IGNORED),
+    }
+
+
+class LengthGrouped:
+    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches.
+
+    With a `blank`, the index of an item without labels, the last batch is filled up with it: several processes share
+    out whole batches only, and accelerate would fill theirs with examples that have been in the epoch already.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, blank: int | None = None) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.filling = [] if blank is None else [blank] * (-len(lengths) % batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer, also after a resume, so that the order is that of a run that never stopped."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths) + len(self.filling)
+
+    def __iter__(self) -> Iterator[int]:
+        shuffler = random.Random(f"{self.seed}/{self.epoch}")
+        order = list(range(len(self.lengths)))
+        shuffler.shuffle(order)
+        run = SORTED_BATCHES * self.batch_size
+        batches = []
+        for start in range(0, len(order), run):
+            together = sorted(order[start : start + run], key=lambda i: -self.lengths[i])
+            batches += [together[i : i + self.batch_size] for i in range(0, len(together), self.batch_size)]
+        last = batches.pop() if len(batches[-1]) < self.batch_size else []
+        shuffler.shuffle(batches)
+        yield from (index for batch in [*batches, last, self.filling] for index in batch)
+
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the first one while it evaluates; a process that fails ends the others at once."""
+
+
+def processes() -> int:
+    """How many processes run this command together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that evaluates and writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def join(device: str) -> None:
+    """Wait for the other processes of this command, each of which gets a GPU of its own if there are GPUs.
+
+    SettingError when that cannot be, as for one of several GPUs by its number: Trainer takes the first it sees.
+    """
+    if device.startswith("cuda:") and device != "cuda:0":
+        raise SettingError(
+            f"Finetuning cannot be put on the device {device!r}.",
+            expected="auto, cpu, cuda or mps",
+            try_next=f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command, and no --device",
+        )
+    if processes() == 1:
+        return
+    import torch
+
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
+    if on_gpus and here > torch.cuda.device_count():
+        raise SettingError(
+            f"{here} processes cannot run on the device {device!r} and {torch.cuda.device_count()} GPUs.",
+            expected="a GPU for each process, or --device cpu",
+            try_next="--nproc-per-node (or --num_processes) with the number of GPUs, and no --device",
+        )
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
+
+
+def leave() -> None:
+    """Part from the other processes, all of them being done."""
+    if processes() > 1:
+        import torch
+
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """The result of `work`, done by the first process and handed to the others, which wait for it.
+
+    An error in it is raised by the first process; the others end without a word of their own. All part before that:
+    threads that still listen to a process that has ended abort this one.
+    """
+    if processes() == 1:
+        return work()
+    import torch
+
+    outcome: list[Any] = [None]
+    try:
+        if is_first():
+            outcome = [(work(),)]
+    finally:
+        torch.distributed.broadcast_object_list(outcome, src=0)
+        if outcome[0] is None:
+            leave()
+    if outcome[0] is None:
+        raise SystemExit(1)
+    return outcome[0][0]
+
 
 TEST_ACCURACY = "test_accuracy"
 
@@ -130,3 +384,142 @@ def held_out_metrics(predicted: Any) -> dict[str, float]:
     accuracy = float(right.mean())
     loss = float(nats.sum() / predicted.label_ids.sum())
     return {"accuracy": accuracy, "answer_loss": loss, "merit": accuracy - 1e-6 * min(100.0, loss)}  # 100 for NaN
+
+
+LOGGED = {
+    "train_loss": "loss",
+    "held_out_accuracy": "eval_accuracy",
+    "held_out_loss": "eval_answer_loss",
+    "test_accuracy": TEST_ACCURACY,
+}
+"""What is kept of Trainer's log, and what it is called there."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one training goes: its settings and seed, how a batch fits into memory, where it saves and logs.
+
+    `along` gives the accuracy on some test questions, and is asked after every epoch.
+    """
+
+    config: FinetuneConfig
+    fitting: Fitting
+    seed: int
+    checkpoints: Path
+    report_to: str = "none"
+    logs: Path | None = None
+    along: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The step whose weights were kept, their accuracy on the held-out part, and the way there."""
+
+    steps: int
+    validation_accuracy: float | None
+    held_out_loss: float | None
+    rows: Sequence[dict[str, float | None]]
+
+
+def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequence[Item], how: Training) -> Trained:
+    """Train `model`: the loaded one, an adapter on it, or a copy of it; goes on from the last checkpoint, if any."""
+    trainer = _trainer(model, loaded, items, held_out, how)
+    trainer.train(resume_from_checkpoint=last_checkpoint(how.checkpoints))
+    rows = training_rows(trainer.state.log_history)
+    kept = trainer.state.best_global_step
+    if kept is None:  # nothing was held out
+        return Trained(trainer.state.global_step, None, None, rows)
+    (best,) = [row for row in rows if row["step"] == kept]
+    return Trained(kept, best["held_out_accuracy"], best["held_out_loss"], rows)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float | None]]:
+    """Trainer's log as one row a step: epoch, training loss since the row before, and what LOGGED names besides."""
+    rows: dict[int, dict[str, float | None]] = {}
+    for logged in log_history:
+        row = rows.setdefault(logged["step"], {"step": logged["step"], "epoch": logged["epoch"]})
+        for ours, theirs in LOGGED.items():
+            row[ours] = logged.get(theirs, row.get(ours))
+    return [row for row in rows.values() if row["train_loss"] is not None or row["held_out_accuracy"] is not None]
+
+
+def _trainer(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequence[Item], how: Training) -> Any:
+    from transformers import EarlyStoppingCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    pad = loaded.tokenizer.pad_token_id or 0
+    stopping = bool(held_out)
+    sharded = not hasattr(model, "peft_config") and model is not loaded.model
+    blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
+    trainer = completion_trainer()(
+        model=model,
+        args=_arguments(loaded, how, stopping, sharded),
+        data_collator=lambda chosen: collate(chosen, pad),
+        train_dataset=[*items, blank],
+        eval_dataset=list(held_out) if stopping else None,
+        compute_metrics=held_out_metrics,
+        callbacks=[
+            saving_callback(),
+            *([EarlyStoppingCallback(how.config.patience)] if stopping else []),
+            # What is shared out among processes is put together at the end only.
+            *([asking_callback(how.along)] if how.along and not sharded else []),
+        ],
+    )
+    trainer.head_of = replace(loaded, model=model) if sharded else loaded
+    lengths = [len(item["input_ids"]) for item in items]
+    filler = len(items) if processes() > 1 else None
+    trainer.sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, filler)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(loaded: LoadedModel, how: Training, stopping: bool, sharded: bool) -> Any:
+    """Trainer's settings; `sharded` where the weights are shared out among processes (FSDP)."""
+    import torch
+    from transformers import TrainingArguments
+
+    config, fitting = how.config, how.fitting
+    # A model that is shared out waits in main memory meanwhile, whatever it trains on.
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if sharded else loaded.device.type
+    fsdp: dict[str, Any] = {
+        "fsdp_config": {"version": 2, "activation_checkpointing": fitting.checkpointing},
+        "fsdp": True,
+    }
+    arguments = TrainingArguments(
+        output_dir=str(how.checkpoints),
+        per_device_train_batch_size=fitting.micro_batch,
+        gradient_accumulation_steps=fitting.accumulation,
+        activation_checkpointing=fitting.checkpointing and not sharded,
+        per_device_eval_batch_size=4 * fitting.micro_batch,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="constant",  # the best step is kept, wherever in training it comes
+        seed=how.seed,
+        data_seed=how.seed,
+        bf16=device == "cuda" and (config.method == "full" or str(loaded.model.dtype) == "torch.bfloat16"),
+        eval_strategy="epoch" if stopping else "no",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=stopping,
+        metric_for_best_model="merit" if stopping else None,
+        logging_strategy="epoch",
+        report_to=[] if how.report_to == "none" else [how.report_to],
+        run_name=run_name(how.logs),
+        disable_tqdm=True,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
+        **(fsdp if sharded else {}),
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # or Trainer spreads one process over all GPUs it sees
+    return arguments

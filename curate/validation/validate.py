@@ -1,28 +1,50 @@
-"""Validate: finetune the model on every arm, ask every test question, compare. Resumable by arm and seed."""
+"""Validate: finetune the model on every arm, ask the test set, compare."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from curate.engines.settings import EngineOptions
-from curate.lm.load import load_model
-from curate.seeds import as_seeds
-from curate.validation.config import FinetuneConfig
-from curate.validation.harness import find_tasks
-from curate.validation.inputs import Inputs, read_inputs, shots_from
-from curate.validation.loggers import check_logger
-from curate.validation.looking import EXAMPLES, attention_rows, attention_summary, make_probe
-from curate.validation.outcome import Validation
-from curate.validation.parts import check_run_folder
-from curate.validation.popularity import popularity_of
-from curate.validation.processes import is_first, join
-from curate.validation.results import write_run
-from curate.validation.running import Progress, Runner
-from curate.validation.testset import count_leakage
-from curate.validation.tune import grid
+from curate.data.table import QATable, read
+from curate.lm.model import load_model
+from curate.prompts import Shots, Template, default_template, find_template
+from curate.records import as_seeds
+from curate.settings import EngineOptions, FinetuneConfig, grid
+from curate.validation.arms import Arm, TestSet, count_leakage, make_test_set, popularity_of, read_arms
+from curate.validation.attention import EXAMPLES, attention_rows, attention_summary, make_probe
+from curate.validation.evaluate import find_tasks
+from curate.validation.results import Validation, write_run
+from curate.validation.runner import Notify, Runner, check_run_folder
+from curate.validation.trainer import check_logger, is_first, join
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The evaluation set as it was read, the test set made of it, the arms, and the template of all questions."""
+
+    data: QATable
+    template: Template
+    arms: Sequence[Arm]
+    test: TestSet
+
+
+def read_inputs(splits: Any, eval: Any, by: str | None, limit: int | None, template: str | None) -> Inputs:
+    """Read them; DataError for splits or a test set that cannot be read.
+
+    Without the name of a template it is `mmlu` where the test set has choices, and `qa` where it has none.
+    """
+    data = read(eval)
+    form = find_template(template or default_template(data.columns))
+    return Inputs(data, form, read_arms(splits, limit, form), make_test_set(data, by, limit, form))
+
+
+def shots_from(arms: Sequence[Arm], count: int, template: Template) -> Shots | None:
+    """Solved examples of a question's relation from the whole training set, or the first arm; None for 0 of them."""
+    pool = {arm.name: arm for arm in arms}.get("whole", arms[0])
+    return Shots(template, pool.examples, count) if count else None
+
 
 BEYOND = ("engine", "ray_address", "workers", "cpus", "progress", "part", "finetuning")
 """Arguments of `validate` that a worker is not given: where the run is done, and what `config` has by then."""
@@ -52,7 +74,7 @@ def validate(
     base_shots: int = 0,
     lm_eval: Sequence[str] = (),
     along: int = 0,
-    progress: Progress | None = None,
+    progress: Notify | None = None,
     engine: str = "local",
     ray_address: str | None = None,
     workers: str | int | None = None,

@@ -1,7 +1,4 @@
-"""Answers kept on disk, one row each and written at once, so that a stopped run loses only what was in flight.
-
-SQLite in WAL mode: several processes may read and write the same file.
-"""
+"""Answers of Wikimedia's servers, kept on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 
 from curate.errors import PageViewsError
-from curate.wikipedia.windows import Window
+from curate.wikipedia.options import Window
 
 RUNNING_MONTH_LASTS = 24 * 3600
 TITLES_LAST = 30 * 24 * 3600

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from curate.simulation.registry import find_experiment
+from curate.simulation.simulate import find_experiment
 
 DOCS = Path(__file__).parents[1]
 PAGES = ("simulations.md", "one-layer.md")

@@ -11,11 +11,11 @@ from bundled_world.people import World
 from bundled_world.statements import statement
 from worlds.memory import by_decile, completes
 
-from curate.agreement import rank_correlation
-from curate.datasets.read import read
-from curate.lm.answer_loss import answer_losses
-from curate.lm.load import LoadedModel, load_model
+from curate.data.table import read
+from curate.lm.loss import answer_losses
+from curate.lm.model import LoadedModel, load_model
 from curate.prompts import DEFAULT
+from curate.summary import rank_correlation
 from curate.validation.evaluate import evaluate
 
 

@@ -31,10 +31,10 @@ from worlds.pretrain import encode, group_by_length, new_model, pretrain
 from worlds.tokenizer import train_tokenizer
 
 import curate
-from curate.lm.greedy import greedy_answers
-from curate.lm.load import load_model
+from curate.lm.generate import greedy_answers
+from curate.lm.model import load_model
 from curate.prompts import DEFAULT
-from curate.validation.metrics import contains_answer
+from curate.validation.evaluate import contains_answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from popqa_world.tables import (
 )
 
 import curate
-from curate.agreement import rank_correlation
+from curate.summary import rank_correlation
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curate.lm.greedy import greedy_answers
-from curate.lm.load import LoadedModel
-from curate.validation.metrics import contains_answer
+from curate.lm.generate import greedy_answers
+from curate.lm.model import LoadedModel
+from curate.validation.evaluate import contains_answer
 
 
 def completes(loaded: LoadedModel, begun: Sequence[str], answers: Sequence[str]) -> np.ndarray:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curate.cli.pace import Pace
-from curate.cli.progress import lines
+from curate.cli.console import Pace, lines
 
 
 def test_time_left_follows_the_work_done_since_the_first_report() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.datasets.answers import choice_spelling, correct_choice, parse_answers
+from curate.data.answers import choice_spelling, correct_choice, parse_answers
 
 ANSWERS = st.lists(st.text(min_size=1).map(str.strip).filter(bool), min_size=1, unique=True)
 

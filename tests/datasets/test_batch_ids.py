@@ -10,17 +10,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from curate.datasets.answers import answer_text, parse_answers
-from curate.datasets.batch_ids import (
+from curate.data.answers import answer_text, parse_answers
+from curate.data.columns import Columns
+from curate.data.ids import (
+    ANSWER_END,
+    Repeats,
     cell_texts,
     check_key_column,
     content_hashes,
+    content_ids,
+    hex_ids,
+    in_utf8,
     joined_answers,
     number_ids,
+    number_repeats,
 )
-from curate.datasets.columns import Columns
-from curate.datasets.ids import ANSWER_END, content_ids, hex_ids, in_utf8, number_repeats
-from curate.datasets.repeats import Repeats
 from curate.errors import ColumnError
 
 TEXTS = st.text(max_size=6) | st.sampled_from(

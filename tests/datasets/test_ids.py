@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from curate.datasets.ids import check_key, content_ids, number_repeats
+from curate.data.ids import check_key, content_ids, number_repeats
 from curate.errors import ColumnError
 
 

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.datasets.jsonfile import read_json
-from curate.datasets.jsonlines import is_large, read_large
+from curate.data.formats import is_large, read_json, read_large
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4) | st.just("2020-01-01")
@@ -37,7 +36,7 @@ def test_what_it_reads_is_what_the_careful_reader_reads(
     content = "\n".join(map(json.dumps, rows)).encode()
     for beginning in (40, 1 << 20):  # the types of the first lines, or of all, are what is tried first
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("curate.datasets.jsonfile.BEGINNING", beginning)
+            patch.setattr("curate.data.formats.BEGINNING", beginning)
             fast, careful = read_both(content, tmp_path_factory.getbasetemp() / "rows.jsonl")
         if fast is not None:
             assert repr(fast.to_pylist()) == repr(careful.to_pylist())
@@ -53,7 +52,7 @@ def test_plain_rows_are_read_fast_and_texts_stay_texts(tmp_path: Path) -> None:
 def test_lines_unlike_the_first_ones_are_read_fast_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    monkeypatch.setattr("curate.datasets.jsonfile.BEGINNING", 20)
+    monkeypatch.setattr("curate.data.formats.BEGINNING", 20)
     fast, careful = read_both(('{"a": 1}\n' * 9 + late + "\n").encode(), tmp_path / "rows.jsonl")
     assert fast is not None
     assert fast.schema == careful.schema
@@ -82,7 +81,7 @@ def test_the_rest_is_left_to_the_careful_reader(tmp_path: Path, content: bytes) 
 def test_small_files_and_other_formats_are_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jsonl").write_text("{}")
     assert not is_large(tmp_path / "a.jsonl")
-    monkeypatch.setattr("curate.datasets.jsonlines.LARGE", 1)
+    monkeypatch.setattr("curate.data.formats.LARGE", 1)
     assert is_large(tmp_path / "a.jsonl")
     (tmp_path / "a.csv").write_text("a,b")
     assert not is_large(tmp_path / "a.csv")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from curate.datasets.memory import memory_for_streams
+from curate.data.stores import memory_for_streams
 
 HAS_JEMALLOC = "jemalloc" in pa.supported_memory_backends()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import curate
-from curate.datasets.presets import PRESETS
+from curate.data.layouts import PRESETS
 from curate.errors import ColumnError, DataError
 
 CHOICES = ["trade", "warfare", "religion", "writing"]
@@ -226,7 +226,7 @@ def test_every_preset_has_a_row_here() -> None:
 def test_input_columns_stay_as_they_are_and_the_output_is_read_like_the_input(curate: Any, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from curate.datasets.read import read
+    from curate.data.table import read
 
     row = {**ROWS[14][1], "views": 3}
     (tmp_path / "cf.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"views": 4}))

@@ -107,7 +107,7 @@ ROW = st.dictionaries(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(ROW, min_size=2, max_size=4))
 def test_lines_read_by_arrow_are_the_table_that_python_makes_of_them(rows: list[dict[str, Any]]) -> None:
-    from curate.datasets.jsonfile import read_json, table_from_rows
+    from curate.data.formats import read_json, table_from_rows
 
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     expected = table_from_rows(rows, "rows")
@@ -117,7 +117,7 @@ def test_lines_read_by_arrow_are_the_table_that_python_makes_of_them(rows: list[
 
 
 def test_only_plain_numbers_become_numbers() -> None:
-    from curate.datasets.text import read_delimited
+    from curate.data.formats import read_delimited
 
     content = b"n,x,code,word,gap\n1,0.5,007,nan,3\n20,3.0,08,None,\n"
     table = read_delimited(content, ",", Path("a.csv"))

@@ -12,8 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFile
 
 import curate
-from curate.datasets.rows import open_rows
-from curate.datasets.stream import in_order
+from curate.data.files import in_order
+from curate.data.table import open_rows
 from curate.errors import DataError
 
 URL = "memory://bucket/scored"

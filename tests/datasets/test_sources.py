@@ -19,7 +19,7 @@ import pytest
 from pyarrow import csv
 
 import curate
-from curate.datasets.rows import open_rows
+from curate.data.table import open_rows
 from curate.errors import DataError
 
 ROWS = [{"question": "Who wrote Emma?", "answer": "Jane Austen"}, {"question": "Where?", "answer": "Steventon"}]

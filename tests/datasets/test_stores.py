@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.datasets import stores
-from curate.datasets.dictionaries import in_types_of
-from curate.datasets.stores import ParquetStore, open_parquet
+from curate.data import stores
+from curate.data.stores import ParquetStore, in_types_of, open_parquet
 
 
 def store_of(groups: list[list[int]], folder: Path) -> ParquetStore:

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from curate.datasets import stream
-from curate.datasets.stream import in_order
+from curate.data import files as stream
+from curate.data.files import in_order
 
 JOBS = 40
 

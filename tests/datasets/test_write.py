@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.datasets.write import check_not_input, check_writable, plain, whole_file, whole_folder, write_parquet
+from curate.data.files import check_not_input, check_writable, plain, whole_file, whole_folder, write_parquet
 from curate.errors import OutputError
 
 

@@ -78,7 +78,7 @@ def test_ten_kills_at_random_moments_change_no_byte(
 ) -> None:
     import curate
 
-    monkeypatch.setattr("curate.chunks.CHUNK", CHUNK)
+    monkeypatch.setattr("curate.scoring.CHUNK", CHUNK)
     data = small_popqa(shared, tmp_path, 6000)
     settings: dict[str, Any] = {"by": "loss", "model": stories, "device": "cpu"}
     there = tmp_path / "there.parquet"

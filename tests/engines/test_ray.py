@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 
 import curate
-from curate.chunks import Chunks
-from curate.engines.on_ray import RemoteEstimator
-from curate.engines.pool import Pool
-from curate.engines.worker import Description
+from curate.engines import Description, Pool, RemoteEstimator
 from curate.errors import EngineError, ModelError
 from curate.records import Example, Score
+from curate.scoring import Chunks
 from curate.validation.on_ray import Part, _do
 
 ray = pytest.importorskip("ray")
@@ -69,7 +67,7 @@ def pool_of(cluster: Any) -> Iterator[Callable[..., Pool]]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.chunks.CHUNK", 8)
+    monkeypatch.setattr("curate.scoring.CHUNK", 8)
 
 
 def test_losses_columns_and_manifest_are_those_of_one_process(cluster: Any, tiny_model: Tiny, tmp_path: Path) -> None:
@@ -151,15 +149,15 @@ def test_killed_workers_and_a_lost_node_lose_and_double_no_row(
 def test_a_row_that_kills_every_worker_stands_alone_in_the_end(
     pool_of: Callable[..., Pool], small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.engines.jobs.MOST_DEATHS", 2)
+    monkeypatch.setattr("curate.engines.MOST_DEATHS", 2)
     scores = Chunks(RemoteEstimator(pool_of(["21"])), EXAMPLES).scores()
     assert [score.value for score in scores] == [None if n == 21 else float(n) for n in range(40)]
     assert scores[21].status == "failed"
 
 
 def test_workers_that_always_die_end_the_run(pool_of: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.engines.jobs.MOST_DEATHS", 1)
-    monkeypatch.setattr("curate.engines.pool.MOST_FALSE_STARTS", 2)
+    monkeypatch.setattr("curate.engines.MOST_DEATHS", 1)
+    monkeypatch.setattr("curate.engines.MOST_FALSE_STARTS", 2)
     with pytest.raises(EngineError, match="it is not the rows"):
         pool_of([str(n) for n in range(40)], high=1).submit(EXAMPLES[:2], 1).result()
     with pytest.raises(EngineError, match="2 workers in a row died while they loaded the model"):

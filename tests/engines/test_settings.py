@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from curate.engines.settings import EngineOptions
 from curate.errors import SettingError
+from curate.settings import EngineOptions
 
 
 @pytest.mark.parametrize("given", [{"ray_address": "local"}, {"workers": 2}, {"cpus": 2}])

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from curate.estimators.loss import LossEstimator
-from curate.estimators.reductions import choice_score
-from curate.lm.answer_loss import AnswerLoss
-from curate.lm.load import LoadedModel, load_model
-from curate.prompts import LETTERS, TEMPLATES
+from curate.estimators.loss import LossEstimator, choice_score
+from curate.lm.loss import AnswerLoss
+from curate.lm.model import LoadedModel, load_model
+from curate.prompts import LETTERS, TEMPLATES, Shots
 from curate.records import Example
-from curate.shots import Shots
 
 MMLU = TEMPLATES["mmlu"]
 COLOURS = Example("1", "Which is a colour?", ("red",), "basic colours", None, ("one", "red", "dog", "Paris"))

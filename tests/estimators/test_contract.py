@@ -12,8 +12,8 @@ import curate
 from curate.estimators.base import Estimator
 from curate.estimators.registry import ESTIMATORS, EstimatorOptions, build
 from curate.records import Example
-from curate.wikipedia.lookup import MEASURED
 from curate.wikipedia.options import PageviewOptions
+from curate.wikipedia.views import MEASURED
 
 Make = Callable[[Callable[[str], Path]], Estimator]
 

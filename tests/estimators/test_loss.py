@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import curate
 from curate.errors import ModelError
-from curate.estimators.reductions import score_of_loss
-from curate.lm.answer_loss import AnswerLoss, Encoded, answer_losses, batches, encode, fit
-from curate.lm.load import LoadedModel, load_model, load_tokenizer
+from curate.estimators.loss import score_of_loss
+from curate.lm.loss import AnswerLoss, Encoded, answer_losses, batches, encode, fit
+from curate.lm.model import LoadedModel, load_model, load_tokenizer
 
 PAIRS = [
     ("Question: What is the capital of France?\nAnswer:", " Paris"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from curate.estimators.loss import LossEstimator
-from curate.lm.answer_loss import answer_losses
-from curate.lm.load import load_model
+from curate.lm.loss import answer_losses
+from curate.lm.model import load_model
 from curate.prompts import TEMPLATES
 from curate.records import Example
 from tests.estimators.test_loss import PAIRS

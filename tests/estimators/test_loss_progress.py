@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from curate import chunks, scoring
-from curate.datasets.rows import open_rows
+from curate import scoring
+from curate import scoring as chunks
+from curate.data.table import open_rows
 from curate.estimators.loss import LossEstimator
-from curate.lm.load import load_model
+from curate.lm.model import load_model
 
 ROWS = [{"question": "What is " + "so very " * (n % 7) + f"{n}?", "answer": f"it is {n}"} for n in range(60)]
 

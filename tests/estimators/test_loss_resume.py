@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from curate.chunks import CHUNK, chunk_key
 from curate.estimators.loss import LossEstimator
 from curate.lm import processes
-from curate.lm.load import LoadedModel, load_model
-from curate.prompts import TEMPLATES
+from curate.lm.model import LoadedModel, load_model
+from curate.prompts import TEMPLATES, Shots
 from curate.records import Example
-from curate.shots import Shots
+from curate.scoring import CHUNK, chunk_key
 
 Tiny = Callable[[str], Path]
 ROWS = 3 * CHUNK

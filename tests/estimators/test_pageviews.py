@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate as library
-from curate.agreement import rank_correlation
 from curate.errors import CurateError
+from curate.summary import rank_correlation
 from tests.wikimedia_server import Article, WikimediaServer, World
 
 Curate = Callable[..., Any]
@@ -91,7 +91,7 @@ def test_columns_and_templates_of_the_users_own(
 def test_each_title_is_asked_once_however_many_chunks(
     serve: Serve, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.chunks.CHUNK", 3)
+    monkeypatch.setattr("curate.scoring.CHUNK", 3)
     server = serve(world)
     rows = [{"question": f"{n}?", "answer": "x", "subject": ["AC/DC", "R. Scott", "Unread"][n % 3]} for n in range(30)]
     scored = library.score(rows, by="pageviews", window="2021-10", pageviews_url=server.url, mediawiki_url=server.url)
@@ -183,7 +183,7 @@ def test_views_that_the_data_already_has() -> None:
 
 
 def test_a_table_is_joined_once_and_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.chunks.CHUNK", 2)
+    monkeypatch.setattr("curate.scoring.CHUNK", 2)
     pq.write_table(pa.table({"title": ["AC/DC", "Ada"], "views": [999, 9]}), tmp_path / "v.parquet")
     rows = [{"question": f"{n}?", "answer": "x", "subject": s} for n, s in enumerate(["AC/DC", "Ada", "Bob"] * 3)]
     scored = library.score(rows, by="pageviews", views_from=str(tmp_path / "v.parquet"))

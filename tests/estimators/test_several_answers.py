@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.estimators.loss import LossEstimator
-from curate.estimators.reductions import merged_score
-from curate.lm.answer_loss import AnswerLoss
-from curate.lm.load import load_model
+from curate.estimators.loss import LossEstimator, merged_score
+from curate.lm.loss import AnswerLoss
+from curate.lm.model import load_model
 from curate.records import Example
 
 LOSSES = [AnswerLoss(6.0, 2, 6), AnswerLoss(4.0, 4, 20), AnswerLoss(None, 99, 300, "too_long")]

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import ModelError
-from curate.lm import answer_loss, batching
-from curate.lm.answer_loss import answer_losses
-from curate.lm.load import LoadedModel, load_model
+from curate.lm import loss as answer_loss
+from curate.lm import packing as batching
+from curate.lm.loss import answer_losses
+from curate.lm.model import LoadedModel, load_model
 
 Tiny = Callable[[str], Path]
 KINDS = ("llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma", "mamba")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from curate.lm.batching import make_groups, make_rows, rows_that_fit
-from curate.lm.encode import Encoded
+from curate.lm.packing import Encoded, make_groups, make_rows, rows_that_fit
 
 
 def item(ids: list[int], answer: int) -> Encoded:

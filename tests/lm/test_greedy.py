@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from curate.errors import ModelError
-from curate.lm import greedy
-from curate.lm.batching import Row
+from curate.lm import generate as greedy
 from curate.lm.forward import Cache
-from curate.lm.greedy import greedy_answers
-from curate.lm.load import LoadedModel, load_model
+from curate.lm.generate import greedy_answers
+from curate.lm.model import LoadedModel, load_model
+from curate.lm.packing import Row
 from curate.prompts import DEFAULT
 
 QUESTIONS = [f"What is the colour of {name}?" for name in ("Ann", "Bob", "Cy", "Dee", "Eve", "Flo")]
@@ -65,7 +65,7 @@ def test_a_beginning_that_prompts_share_changes_no_answer(
     solved = "Question: Who directed Alien?\nAnswer: Ridley Scott\n\n"
     prompts = [solved * (1 + i % 2) + DEFAULT.render_prompt(q + " And why?" * (i % 3)) for i, q in enumerate(QUESTIONS)]
     alone = [greedy_answers(loaded, [prompt])[0] for prompt in prompts]
-    monkeypatch.setattr("curate.lm.batching.LEAST_SAVED", 16)
+    monkeypatch.setattr("curate.lm.packing.LEAST_SAVED", 16)
     shared: list[int] = []
 
     def cache_of(loaded: LoadedModel, ids: Sequence[int]) -> Cache:

@@ -15,11 +15,11 @@ import pytest
 
 import curate
 from curate.errors import DataError, ModelError
-from curate.lm.load import load_model
+from curate.lm.model import load_model
 
 PROGRAM = """
 from curate.errors import ModelError
-from curate.lm.load import load_model
+from curate.lm.model import load_model
 for name in ("owner/gated", "owner/gated-too", "owner/missing"):
     try:
         load_model(name)

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.lm import answer_loss
-from curate.lm.answer_loss import answer_losses
-from curate.lm.batching import make_rows
-from curate.lm.encode import Encoded, encode
+from curate.lm import loss as answer_loss
 from curate.lm.forward import can_pack, reach
-from curate.lm.load import LoadedModel, load_model
-from curate.lm.packing import make_packs
+from curate.lm.loss import answer_losses
+from curate.lm.model import LoadedModel, load_model
+from curate.lm.packing import Encoded, encode, make_packs, make_rows
 
 Tiny = Callable[[str], Path]
 KINDS = ("llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma")

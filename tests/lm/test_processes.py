@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from curate.errors import ModelError, SettingError
 from curate.lm import processes
-from curate.lm.answer_loss import AnswerLoss, answer_losses
-from curate.lm.load import load_model
+from curate.lm.loss import AnswerLoss, answer_losses
+from curate.lm.model import load_model
 from curate.lm.processes import Helper, choose_devices, share_out, spread_losses, start_helpers
 
 Tiny = Callable[[str], Path]

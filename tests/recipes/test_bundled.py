@@ -10,13 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curate.datasets.sources import find_files
-from curate.demo import CONFIG, ESTIMATORS
-from curate.recipes.catalogue import names, recipe_text
-from curate.recipes.run import overrides, resolve
-from curate.recipes.sources import origins
-from curate.recipes.steps import Ledger
-from curate.recipes.work import Work
+from curate.data.sources import find_files
+from curate.recipes.recipe import names, origins, recipe_text
+from curate.recipes.run import CONFIG, ESTIMATORS, Ledger, Work, overrides, resolve
 from tests.recipes.made import DATA, HISTORY
 
 FAST = ("--seeds", 1, "--set", "validation.tune=off", "--set", "finetuning.max_steps=1", "--quiet")

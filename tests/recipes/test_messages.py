@@ -10,7 +10,7 @@ import pytest
 
 from curate.errors import RecipeError
 from curate.recipes.run import overrides, resolve
-from curate.validation.config import FinetuneConfig
+from curate.settings import FinetuneConfig
 from tests.recipes.made import popqa
 
 GOOD = """\

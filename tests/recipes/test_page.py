@@ -7,8 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from curate.recipes.catalogue import names
-from curate.recipes.recipe import Recipe
+from curate.recipes.recipe import Recipe, names
 from curate.recipes.run import resolve
 from tests.test_docs import ROOT, load
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from curate.errors import DataError, RecipeError
+from curate.recipes.recipe import Origin, locate
 from curate.recipes.run import resolve
-from curate.recipes.sources import Origin, locate
 from tests.hub_server import REVISION, HubHandler
 
 

@@ -16,10 +16,8 @@ import yaml
 
 import curate as library
 from curate.errors import DataError
-from curate.recipes.preparing import prepare
-from curate.recipes.run import overrides, plan, resolve
-from curate.recipes.sources import origins
-from curate.recipes.steps import Ledger
+from curate.recipes.recipe import origins
+from curate.recipes.run import Ledger, overrides, plan, prepare, resolve
 from tests.recipes.made import popqa
 
 STEPS = ["data train", "score", "select", "validate"]

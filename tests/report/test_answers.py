@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from curate.report.answers import answers_table
+from curate.report.page import answers_table
 from tests.report.made_up import BAD
 
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from curate.report.figures import RunTables
 from curate.report.page import draw_figures, flat, report_page
-from curate.report.tables import RunTables
 from tests.report.made_up import made_up_run
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from curate.report.tasks import task_table
+from curate.report.page import task_table
 
 
 def values(*found: Any, stderr: Any = None) -> tuple[float, float | None]:

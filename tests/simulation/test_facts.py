@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.simulation.facts import draw_statements, make_arms, make_facts, partition, zipf
+from curate.simulation.world import draw_statements, make_arms, make_facts, partition, zipf
 
 seeds = st.integers(0, 2**32 - 1)
 

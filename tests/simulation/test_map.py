@@ -12,11 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.simulation import map as mapping
-from curate.simulation.experiment import Tables
-from curate.simulation.map import EXPOSURES_KEPT, MAP, MIDDLE, places
-from curate.simulation.map_summary import summarise
-from curate.simulation.synthetic import FACTS
-from curate.simulation.synthetic_settings import SyntheticSettings
+from curate.simulation.map import EXPOSURES_KEPT, MAP, MIDDLE, places, summarise
+from curate.simulation.synthetic import FACTS, Tables
+from curate.simulation.world import SyntheticSettings
 
 SMALL = replace(
     FACTS.settings(full=False),

@@ -16,34 +16,40 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.simulation.facts import make_arms, make_facts, partition
-from curate.simulation.one_layer.checks import THEOREMS, Theorem
-from curate.simulation.one_layer.dynamics import finetune, pretrain, watched_steps
-from curate.simulation.one_layer.model import (
+from curate.simulation.dynamics import finetune, pretrain, watched_steps
+from curate.simulation.one_layer import (
     OneLayer,
+    OneLayerSettings,
     Triples,
     is_right,
     log_odds,
     loss,
+    one_epoch,
     probabilities,
+    questions,
     random_weights,
     repeated,
+    sgd_step,
+    statements,
     subject_attention,
+    vocabulary,
     zero_weights,
 )
-from curate.simulation.one_layer.salience import (
+from curate.simulation.simulate import find_experiment
+from curate.simulation.theorems import (
+    THEOREMS,
+    Theorem,
     attention_push,
     erasure_bound,
+    fact_counts,
+    limiting_constant,
     prompt_relevance,
     relation_lead,
     salience,
+    salience_constant,
     subject_relevance,
 )
-from curate.simulation.one_layer.settings import OneLayerSettings
-from curate.simulation.one_layer.theorems import fact_counts, limiting_constant, salience_constant
-from curate.simulation.one_layer.training import one_epoch, sgd_step
-from curate.simulation.one_layer.world import questions, statements, vocabulary
-from curate.simulation.registry import find_experiment
+from curate.simulation.world import make_arms, make_facts, partition
 
 INSIDE = [theorem for theorem in THEOREMS if theorem.assumptions_met]
 OUTSIDE = [theorem for theorem in THEOREMS if not theorem.assumptions_met]
@@ -213,8 +219,8 @@ SMALL = ("--subjects", 60, "--finetuning-subjects", 30, "--answers", 6, "--steps
 def test_the_command_leaves_theorems_dynamics_and_figures(
     curate: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.simulation.one_layer.experiment.WORLDS", 4)
-    monkeypatch.setattr("curate.simulation.one_layer.dynamics.EPOCH_STATEMENTS", 300)
+    monkeypatch.setattr("curate.simulation.one_layer.WORLDS", 4)
+    monkeypatch.setattr("curate.simulation.dynamics.EPOCH_STATEMENTS", 300)
     result = curate("simulate", "one-layer", "-o", "out", *SMALL, "--seeds", 1, "--json")
     assert result.exit_code == 0, result.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curate.datasets.read import manifest_in
+from curate.data.files import manifest_in
 from curate.errors import SettingError
-from curate.simulation.running import simulate
-from curate.simulation.settings import with_options
+from curate.simulation.simulate import simulate
 from curate.simulation.synthetic import FACTS
+from curate.simulation.world import with_options
 
 Curate = Callable[..., Any]
 
@@ -90,9 +90,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_goes_wrong_in_a_process_is_raised_here(tmp_path: Path) -> None:
-    from curate.simulation.parts import part_of
-    from curate.simulation.processes import make_in_processes
-    from curate.simulation.synthetic import FACTS
+    from curate.simulation.synthetic import FACTS, make_in_processes, part_of
 
     parts = [part_of("no such experiment", FACTS.settings(full=False), seed, tmp_path) for seed in (0, 1)]
     with pytest.raises(SettingError, match="no such experiment"):
@@ -142,8 +140,8 @@ MANIFEST = {"experiment": "facts", "settings": {"steps": "<q>"}}
 
 
 def test_the_report_escapes_its_text() -> None:
-    from curate.report.simulation import simulation_page
-    from curate.simulation.experiment import Shown
+    from curate.simulation.figures import simulation_page
+    from curate.simulation.synthetic import Shown
 
     page = simulation_page("<b>title", "a < b", [Shown("<i>", ["<u>"], [["<s>"]])], {"a": b"png"}, MANIFEST)
     for text in ("<b>", "a < b", "<i>", "<u>", "<s>", "<q>"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.simulation.experiment import Tables
-from curate.simulation.synthetic_summary import mean_interval, summarise, trend
+from curate.simulation.summary import mean_interval, summarise, trend
+from curate.simulation.synthetic import Tables
 
 
 def made_up(gap_by_seed: dict[float, list[float]]) -> Tables:

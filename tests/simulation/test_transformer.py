@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.simulation.train import is_right, make_optimizer, train_step
-from curate.simulation.transformer import Shape, Transformers
+from curate.simulation.world import Shape, Transformers, is_right, make_optimizer, train_step
 
 SHAPE = Shape(tokens=9, answers=5, width=8, layers=2, heads=2)
 

@@ -9,8 +9,7 @@ import pytest
 
 import curate
 from curate.errors import DataError
-from curate.validation.arms import read_arms
-from curate.validation.testset import count_leakage, make_test_set
+from curate.validation.arms import count_leakage, make_test_set, read_arms
 
 
 @pytest.fixture

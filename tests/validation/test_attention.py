@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.lm.load import LoadedModel, load_model
-from curate.validation.attention import attention_maps, has_attention, subject_attention
-from curate.validation.subjects import SubjectPrompt
+from curate.lm.model import LoadedModel, load_model
+from curate.validation.attention import SubjectPrompt, attention_maps, has_attention, subject_attention
 
 KINDS = ["llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma"]
 WIDTH = 8
@@ -101,7 +100,7 @@ def test_a_model_with_an_adapter_is_measured_with_it(kind: str, tiny_model: Call
 def test_attention_is_computed_as_before_afterwards_and_generation_is_unchanged(
     tiny_model: Callable[[str], Path],
 ) -> None:
-    from curate.lm.greedy import greedy_answers
+    from curate.lm.generate import greedy_answers
 
     loaded = load_model(tiny_model("llama"))
     said = greedy_answers(loaded, ["Question: Who directed Alien?\nAnswer:"])

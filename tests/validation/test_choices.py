@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from curate.lm.load import load_model
+from curate.lm.model import load_model
 from curate.prompts import TEMPLATES
 from curate.records import Example
 from curate.validation.arms import usable_examples
-from curate.validation.batches import IGNORED, training_items
 from curate.validation.evaluate import evaluate
+from curate.validation.trainer import IGNORED, training_items
 
 MMLU = TEMPLATES["mmlu"]
 EXAMPLE = Example("1", "Which is a colour?", ("red",), choices=("dog", "red", "Paris"))

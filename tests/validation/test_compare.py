@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.validation.bootstrap import cluster_codes
-from curate.validation.compare import (
+from curate.validation.statistics import (
     Difference,
     accuracy,
+    cluster_codes,
     compare_arms,
     holm,
     popularity_percentiles,

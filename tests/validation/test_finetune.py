@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 
 from curate.errors import ModelError, SettingError
-from curate.lm.folding import folded
-from curate.lm.load import LoadedModel, load_model
+from curate.lm.forward import folded
+from curate.lm.model import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
-from curate.validation.adapters import reloaded
-from curate.validation.batches import IGNORED, LengthGrouped, collate, training_items
-from curate.validation.config import FinetuneConfig
+from curate.settings import FinetuneConfig
 from curate.validation.evaluate import evaluate
-from curate.validation.finetune import finetuned, split_held_out
-from curate.validation.fitting import Fitting, first_fitting
-from curate.validation.methods import save_adapter
+from curate.validation.finetune import finetuned, reloaded, save_adapter, split_held_out
+from curate.validation.trainer import IGNORED, Fitting, LengthGrouped, collate, first_fitting, training_items
 
 EXAMPLES = [Example(str(i), f"What is the colour of {name}?", (colour,)) for i, (name, colour) in enumerate(
     [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]

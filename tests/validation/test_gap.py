@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.validation.gap import gap_change
+from curate.validation.statistics import gap_change
 
 N = 1000
 PERCENTILES = 100 * np.arange(N) / N

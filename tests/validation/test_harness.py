@@ -14,11 +14,11 @@ import pytest
 import curate
 from curate.errors import DataError, SettingError
 from curate.prompts import DEFAULT
+from curate.settings import FinetuneConfig
 from curate.validation import finetune
 from curate.validation.arms import read_arms
-from curate.validation.config import FinetuneConfig
-from curate.validation.harness import find_tasks, metric_rows
-from curate.validation.inputs import shots_from
+from curate.validation.evaluate import find_tasks, metric_rows
+from curate.validation.validate import shots_from
 
 CONFIG = FinetuneConfig(learning_rate=2e-2, max_steps=25, batch_size=4, held_out=0)
 COLOURS = [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from curate.arm_names import contrast
-from curate.validation.looking import Probe, attention_summary
+from curate.records import contrast
+from curate.validation.attention import Probe, attention_summary
 
 PROBE = Probe((), 7)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from curate.validation.metrics import contains_answer, exact_match, normalise, token_f1
+from curate.validation.evaluate import contains_answer, exact_match, normalise, token_f1
 
 
 @pytest.mark.parametrize(

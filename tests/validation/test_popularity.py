@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.validation.popularity import histograms
+from curate.validation.arms import histograms
 
 
 def test_shares_of_every_arm_in_bins_they_have_in_common() -> None:

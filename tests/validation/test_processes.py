@@ -16,9 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import ModelError, SettingError
-from curate.validation.batches import LengthGrouped
-from curate.validation.fitting import first_fitting
-from curate.validation.processes import join
+from curate.validation.trainer import LengthGrouped, first_fitting, join
 
 # With batches of 4, 19 examples train and the last batch of an epoch has 3 of them.
 QUESTIONS = [
@@ -121,7 +119,7 @@ def test_weights_shared_out_among_processes_end_with_the_numbers_of_one(
 def test_what_fails_in_the_first_process_ends_the_others(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         textwrap.dedent("""
-        from curate.validation.processes import by_first, join
+        from curate.validation.trainer import by_first, join
 
         join("cpu")
         assert by_first(lambda: 3) == 3

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.lm.load import load_model
+from curate.lm.model import load_model
 from curate.records import Example
-from curate.validation.subjects import subject_prompts, subject_spans
+from curate.validation.attention import subject_prompts, subject_spans
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
+from curate import settings as tune
 from curate.errors import SettingError
-from curate.validation import tune
-from curate.validation.config import FinetuneConfig
-from curate.validation.tune import grid
+from curate.settings import FinetuneConfig, grid
 
 CONFIG = FinetuneConfig(max_steps=2, batch_size=4, held_out=0.3)
 

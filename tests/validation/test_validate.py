@@ -15,8 +15,8 @@ import pytest
 
 import curate
 from curate.errors import DataError, OutputError, SettingError
-from curate.validation.config import FinetuneConfig
-from curate.validation.outcome import Validation
+from curate.settings import FinetuneConfig
+from curate.validation.results import Validation
 
 CONFIG = FinetuneConfig(learning_rate=2e-2, max_steps=8, batch_size=4)
 
@@ -270,7 +270,7 @@ def test_a_full_disk_is_told_and_loses_nothing(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("curate.datasets.write.os.fsync", full)
+        patched.setattr("curate.data.files.os.fsync", full)
         with pytest.raises(OutputError, match="No space left on device"):
             run()
     assert len(list((tmp_path / ".parts").glob("*.json"))) == 1

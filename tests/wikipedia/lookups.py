@@ -9,12 +9,11 @@ from typing import Any
 
 import httpx
 
-from curate.wikipedia.api import ApiViews
 from curate.wikipedia.cache import Cache
-from curate.wikipedia.options import PageviewOptions
-from curate.wikipedia.polite import Pace, Patience, PoliteClient
-from curate.wikipedia.subjects import Reference
-from curate.wikipedia.windows import parse_window
+from curate.wikipedia.client import Pace, Patience, PoliteClient
+from curate.wikipedia.options import PageviewOptions, parse_window
+from curate.wikipedia.titles import Reference
+from curate.wikipedia.views import ApiViews
 from tests.wikimedia_server import WikimediaServer
 
 QUICK = Patience(attempts=20, base=0.001, longest=0.01)

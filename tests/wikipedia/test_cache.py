@@ -12,7 +12,7 @@ import pytest
 
 from curate.errors import PageViewsError
 from curate.wikipedia.cache import Cache, Count, Page
-from curate.wikipedia.windows import parse_window
+from curate.wikipedia.options import parse_window
 from tests.wikimedia_server import Article, WikimediaServer, World
 from tests.wikipedia.lookups import answers, open_views
 
@@ -90,7 +90,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from curate.wikipedia.cache import Cache, Count, Page
-from curate.wikipedia.windows import parse_window
+from curate.wikipedia.options import parse_window
 from datetime import date
 cache, window = Cache(Path(sys.argv[1]), time.time), parse_window("2021-10", date(2026, 11, 23))
 for n in range(300):

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from curate.errors import PageViewsError
-from curate.wikipedia.download import dump_url, fetch
-from curate.wikipedia.polite import Patience
+from curate.wikipedia.client import Patience
+from curate.wikipedia.dumps import dump_url, fetch
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 NAME = "pageviews-202110-user.bz2"

@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import PageViewsError
-from curate.wikipedia import build as building
-from curate.wikipedia.build import build_table
-from curate.wikipedia.dumps import COMPLETE, HOURLY, Wanted, layout_of, month_in, parse_block
+from curate.wikipedia import dumps as building
+from curate.wikipedia.dumps import COMPLETE, HOURLY, Wanted, build_table, layout_of, month_in, parse_block
 
 Curate = Callable[..., Any]
 

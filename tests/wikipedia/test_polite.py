@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import PageViewsError
-from curate.wikipedia.polite import GaveUpError, Pace, Patience, PoliteClient, retry_after
+from curate.wikipedia.client import GaveUpError, Pace, Patience, PoliteClient, retry_after
 from tests.wikimedia_server import WikimediaServer, World
 
 Serve = Callable[..., WikimediaServer]

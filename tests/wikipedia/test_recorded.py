@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from curate.wikipedia.cache import Page
-from curate.wikipedia.mediawiki import parse_entities, parse_query
-from curate.wikipedia.rest import total_views
-from curate.wikipedia.windows import parse_window
+from curate.wikipedia.client import parse_entities, parse_query, total_views
+from curate.wikipedia.options import parse_window
 
 
 @pytest.fixture

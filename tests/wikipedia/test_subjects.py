@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.datasets.templates import ENTITY_QUESTIONS, split_templates, subject_in
+from curate.data.columns import ENTITY_QUESTIONS, split_templates, subject_in
 from curate.errors import EstimatorError
 from curate.records import Example
-from curate.wikipedia.subjects import Reference, SubjectFinder, read_templates
+from curate.wikipedia.titles import Reference, SubjectFinder, read_templates
 
 PARTS = split_templates(ENTITY_QUESTIONS)
 

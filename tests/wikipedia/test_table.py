@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import PageViewsError
-from curate.wikipedia.build import build_table
-from curate.wikipedia.dumps import Wanted
-from curate.wikipedia.subjects import Reference
-from curate.wikipedia.table import TableViews
+from curate.wikipedia.dumps import Wanted, build_table
+from curate.wikipedia.titles import Reference
+from curate.wikipedia.views import TableViews
 
 
 def table_of(path: Path, **columns: list[object]) -> Path:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import EstimatorError
-from curate.wikipedia.windows import parse_window
+from curate.wikipedia.options import parse_window
 
 TODAY = date(2026, 11, 23)
 

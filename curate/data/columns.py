@@ -1,0 +1,380 @@
+"""Which column means what: roles, dotted paths, and texts made of cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.answers import answer_text, parse_list, spelled
+from curate.data.formats import to_array
+from curate.errors import EstimatorError
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The fields of a table by the role they play; None where the table has no such field.
+
+    A field is a column, a dotted path into one, or a text made of such (fields.py). `preset` is the known layout
+    they were taken from.
+    """
+
+    question: str
+    answers: str
+    subject: str | None = None
+    relation: str | None = None
+    id: str | None = None
+    choices: tuple[str, ...] = ()
+    """One field of lists, or one field a choice, in order."""
+    preset: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Role to field, for manifests."""
+        return asdict(self)
+
+    def fields(self) -> tuple[str, ...]:
+        """All fields, each once."""
+        named = (self.question, self.answers, self.subject, self.relation, self.id, *self.choices)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+FLAGS = {role: f"--{role}-column" for role in ("question", "subject", "relation", "id", "choices")} | {
+    "answers": "--answer-column"
+}
+
+MOST_NAMES = 30
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """For a message: which of the names may have been meant.
+
+    >>> nearest("veiws", ["question", "views"])
+    'views'
+    >>> nearest("popularity", ["question", "views"])
+    'NAME, with a name from that list'
+    """
+    alike = get_close_matches(name, names, n=1)
+    return alike[0] if alike else "NAME, with a name from that list"
+
+
+def column_list(names: Sequence[str]) -> str:
+    """Column names for a message, the first of very many."""
+    shown = ", ".join(map(repr, names[:MOST_NAMES]))
+    return f"{shown} and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else shown
+
+
+_MADE = re.compile(r"^(\w+)\(([^()]*)\)$")
+
+
+def columns_of(field: str, names: Sequence[str]) -> tuple[str, ...] | None:
+    """The columns among `names` that a field reads; None if one of them is not there."""
+    paths = [field] if field in names else _split(field)[1]
+    found = [_column_and_steps(path, names) for path in paths]
+    return None if None in found else tuple(dict.fromkeys(each[0] for each in found if each))
+
+
+def columns_read(fields: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns that some fields, which are there, read, each once."""
+    return list(dict.fromkeys(column for field in fields for column in columns_of(field, names) or ()))
+
+
+def paths_of(*fields: str) -> list[str]:
+    """The paths that fields read, each once."""
+    return list(dict.fromkeys(path for field in fields for path in _split(field)[1]))
+
+
+def is_made(field: str) -> bool:
+    """Whether a field is written as a text that is made."""
+    return _split(field)[0] is not None
+
+
+def values_of(table: pa.Table, field: str) -> pa.ChunkedArray:
+    """The value of a field in every row, as Arrow: the column itself, what lies in it, or what is made of it."""
+
+    column = None if is_made(field) and field not in table.column_names else _column_at(table, field)
+    return pa.chunked_array([to_array(cells_of(table, field))]) if column is None else column
+
+
+def cells_of(table: pa.Table, field: str) -> list[Any]:
+    """The same as a list."""
+    maker, paths = (None, [field]) if field in table.column_names else _split(field)
+    cells = [_cells_at(table, path) for path in paths]
+    return cells[0] if maker is None else [MAKERS[maker](*row) for row in zip(*cells, strict=True)]
+
+
+def _split(field: str) -> tuple[str | None, list[str]]:
+    """The function and the paths of a made text; None and the path itself of anything else."""
+    match = _MADE.match(field)
+    if match is None or match[1] not in MAKERS:
+        return None, [field]
+    return match[1], [path.strip() for path in match[2].split(",")]
+
+
+def _column_and_steps(path: str, names: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The column a path begins with, the longest name first, and the steps into it."""
+    steps = path.split(".")
+    for length in range(len(steps), 0, -1):
+        if (column := ".".join(steps[:length])) in names:
+            return column, steps[length:]
+    return None
+
+
+def _column_at(table: pa.Table, path: str) -> pa.ChunkedArray | None:
+    """The column at a path through structs; None where the path goes on in lists or texts."""
+    column, steps = _walk(table, path)
+    return None if steps else column
+
+
+def _cells_at(table: pa.Table, path: str) -> list[Any]:
+    column, steps = _walk(table, path)
+    return [_reach(cell, steps) for cell in column.to_pylist()]
+
+
+def _walk(table: pa.Table, path: str) -> tuple[pa.ChunkedArray, list[str]]:
+    """As far as Arrow can go: what is reached, and the steps left."""
+
+    found = _column_and_steps(path, table.column_names)
+    assert found is not None, f"columns_of({path!r}) tells whether it is there"
+    column, steps = table[found[0]], found[1]
+    while steps and pa.types.is_struct(column.type) and column.type.get_field_index(steps[0]) >= 0:
+        column, steps = pc.struct_field(column, steps[0]), steps[1:]
+    return column, steps
+
+
+def _reach(cell: Any, steps: Sequence[str]) -> Any:
+    """What the steps lead to; in a list, what they lead to in each item. A text that spells an object is one."""
+    if not steps:
+        return cell
+    cell = spelled(cell)
+    if isinstance(cell, Mapping):
+        return _reach(cell.get(steps[0]), steps[1:])
+    return [_reach(item, steps) for item in cell] if isinstance(cell, (list, tuple)) else None
+
+
+BLANK = "[X]"
+
+# The relation templates of EntityQuestions (Sciavolino et al. 2021, MIT licence), which also ask some PopQA relations.
+# P131 and P276 are asked in the same words.
+ENTITY_QUESTIONS = {
+    "Which country is [X] located in?": "P17",
+    "Where was [X] born?": "P19",
+    "Where did [X] die?": "P20",
+    "Who is [X] married to?": "P26",
+    "Which continent is [X] located?": "P30",
+    "What is the capital of [X]?": "P36",
+    "Who is [X]'s child?": "P40",
+    "Who is the author of [X]?": "P50",
+    "Where was [X] educated?": "P69",
+    "What kind of work does [X] do?": "P106",
+    "Who founded [X]?": "P112",
+    "Who owns [X]?": "P127",
+    "Where is [X] located?": None,
+    "What type of music does [X] play?": "P136",
+    "Where is the headquarter of [X]?": "P159",
+    "Who was [X] created by?": "P170",
+    "Who performed [X]?": "P175",
+    "Which company is [X] produced by?": "P176",
+    "What music label is [X] represented by?": "P264",
+    "Which language was [X] written in?": "P407",
+    "What position does [X] play?": "P413",
+    "Which country was [X] created in?": "P495",
+    "Where was [X] founded?": "P740",
+    "What is [X] famous for?": "P800",
+    "What is the birthplace of [X]?": "P19",
+    "Where is [X] headquartered?": "P159",
+    "Who is the creator of [X]?": "P170",
+}
+
+# The relation templates of PopQA (Mallen et al. 2023, MIT licence).
+POPQA = {
+    "What is [X]'s occupation?": "occupation",
+    "In what city was [X] born?": "place of birth",
+    "What genre is [X]?": "genre",
+    "Who is the father of [X]?": "father",
+    "In what country is [X]?": "country",
+    "Who was the producer of [X]?": "producer",
+    "Who was the director of [X]?": "director",
+    "What is [X] the capital of?": "capital of",
+    "Who was the screenwriter for [X]?": "screenwriter",
+    "Who was the composer of [X]?": "composer",
+    "What color is [X]?": "color",
+    "What is the religion of [X]?": "religion",
+    "What sport does [X] play?": "sport",
+    "Who is the author of [X]?": "author",
+    "Who is the mother of [X]?": "mother",
+    "What is the capital of [X]?": "capital",
+}
+
+Parts = Sequence[tuple[str, str]]
+"""What stands before and after the blank of each template."""
+
+
+def split_templates(templates: Iterable[str]) -> list[tuple[str, str]]:
+    """What stands before and after the blank of each template; those that say most come first.
+
+    Raises EstimatorError for a template without exactly one [X], or with nothing but it.
+    """
+    parts = []
+    for template in templates:
+        before, blank, after = " ".join(template.split()).partition(BLANK)
+        if not blank or BLANK in after or not (before or after):
+            raise EstimatorError(
+                f"The subject template {template!r} does not say where the subject stands.",
+                expected=f"a question with {BLANK} once in it",
+                try_next=f'--subject-template "Who wrote {BLANK}?"',
+            )
+        parts.append((before, after))
+    return sorted(parts, key=lambda part: -len(part[0]) - len(part[1]))
+
+
+def match_template(question: str, parts: Parts) -> tuple[str, str] | None:
+    """The template a question was made from and its subject, however its blanks are doubled.
+
+    >>> match_template("Which country is  Darreh Sib located in? ", split_templates(ENTITY_QUESTIONS))
+    ('Which country is [X] located in?', 'Darreh Sib')
+    """
+    text = " ".join(question.split())
+    for before, after in parts:
+        if text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after):
+            subject = text[len(before) : len(text) - len(after)].strip()
+            if subject:
+                return f"{before}{BLANK}{after}", subject
+    return None
+
+
+def subject_in(question: str, parts: Parts) -> str | None:
+    """The subject in a question made from one of the templates."""
+    matched = match_template(question, parts)
+    return matched[1] if matched else None
+
+
+USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
+MASK = re.compile(r"\s*(\[MASK\]|\[Y\]|<mask>)\W*$")
+
+
+def all_of(*cells: Any) -> list[str]:
+    """The answers of several cells, one after the other."""
+    return [text for cell in cells for text in parse_list(cell)]
+
+
+def listed(cell: Any) -> list[Any] | None:
+    """The items of a cell that is a list or spells one; None of anything else."""
+    items = spelled(cell)
+    return items if isinstance(items, list) else None
+
+
+def last_user(messages: Any) -> str | None:
+    """What the user says before the last answer of a chat."""
+    return _last_pair(messages)[0]
+
+
+def last_turn(messages: Any) -> str | None:
+    """The last text of a chat, whoever says it."""
+    turns = _turns(messages)
+    return turns[-1][1] if turns else None
+
+
+def last_assistant(messages: Any) -> list[str]:
+    """The last answer of a chat, as the one answer."""
+    return as_text(_last_pair(messages)[1])
+
+
+def as_text(cell: Any) -> list[str]:
+    """The text as the one answer, even where it looks like a list of answers."""
+    return [answer_text(cell)]
+
+
+def with_input(instruction: Any, given: Any) -> str:
+    """An instruction and, below it, what it is about."""
+    return "\n\n".join(text for text in (answer_text(instruction), answer_text(given)) if text)
+
+
+def statement(sentence: Any, subject: Any = None) -> str | None:
+    """A statement up to the blank at its end, its subject filled in; of several sentences the first.
+
+    >>> statement("[X] was born in [Y] .", "Allan Peiper")
+    'Allan Peiper was born in'
+    """
+    sentences = parse_list(sentence)
+    if not sentences or not sentences[0]:
+        return None
+    text = sentences[0].replace("[X]", "{}").replace("{}", answer_text(subject))
+    return MASK.sub("", text).strip()
+
+
+def page_name(url: Any) -> str | None:
+    """The last part of an address as words: `justin bieber` of http://www.freebase.com/view/en/justin_bieber."""
+    return unquote(answer_text(url).rstrip("/").rpartition("/")[2]).replace("_", " ") or None
+
+
+def entityquestions_subject(question: Any) -> str | None:
+    """The subject in a question made from a template of EntityQuestions."""
+    return _matched(question, _ENTITY_QUESTIONS)[1]
+
+
+def entityquestions_relation(question: Any) -> str | None:
+    """The Wikidata property that a template of EntityQuestions asks for; None where two are asked in its words."""
+    return ENTITY_QUESTIONS.get(_matched(question, _ENTITY_QUESTIONS)[0])
+
+
+def popqa_subject(question: Any) -> str | None:
+    """The subject in a question made from a template of PopQA."""
+    return _matched(question, _POPQA)[1]
+
+
+def popqa_relation(question: Any) -> str | None:
+    """The relation that a template of PopQA asks for."""
+    return POPQA.get(_matched(question, _POPQA)[0])
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    maker.__name__: maker
+    for maker in (
+        all_of,
+        as_text,
+        listed,
+        last_user,
+        last_assistant,
+        last_turn,
+        with_input,
+        statement,
+        page_name,
+        entityquestions_subject,
+        entityquestions_relation,
+        popqa_subject,
+        popqa_relation,
+    )
+}
+
+_ENTITY_QUESTIONS = split_templates(ENTITY_QUESTIONS)
+_POPQA = split_templates(POPQA)
+
+
+def _matched(question: Any, parts: list[tuple[str, str]]) -> tuple[str, str | None]:
+    return match_template(answer_text(question), parts) or ("", None)
+
+
+def _last_pair(messages: Any) -> tuple[str | None, str | None]:
+    turns = _turns(messages)
+    last = max((i for i, (role, _) in enumerate(turns) if role in ASSISTANTS), default=len(turns))
+    asked = [text for role, text in turns[:last] if role in USERS]
+    return asked[-1] if asked else None, turns[last][1] if last < len(turns) else None
+
+
+def _turns(messages: Any) -> list[tuple[str, str]]:
+    return [_turn(message) for message in spelled(messages) or () if isinstance(message, Mapping)]
+
+
+def _turn(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Role and text of a message; content in parts (`[{"type": "text", "text": …}]`) is joined."""
+    role = message.get("role") or message.get("from")
+    content = message.get("content") or message.get("value")
+    if isinstance(content, list):
+        content = "\n".join(answer_text(part.get("text")) for part in content if isinstance(part, Mapping))
+    return answer_text(role), answer_text(content)

@@ -1,0 +1,266 @@
+"""Rows in the shape that trainers read, JSONL and CSV, and the dataset card of a folder of splits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from curate.data.files import ParquetStream
+from curate.data.table import ScoredRows
+from curate.errors import SettingError
+from curate.prompts import TEMPLATES, Template, default_template, solution
+from curate.records import Example
+
+
+class JsonlStream:
+    """One JSON object a row, in UTF-8; what JSON has no type for (dates, decimals, bytes) becomes text."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def write(self, table: pa.Table) -> None:
+        """Take some more rows."""
+        self._file.writelines(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in table.to_pylist())
+
+    def close(self, manifest: dict[str, Any]) -> None:
+        """End the file; the manifest has no place in it."""
+        self._file.close()
+
+
+class CsvStream:
+    """Cells in UTF-8 below a header; lists and objects are JSON in their cell, null is an empty one."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="")
+        # Every text is quoted: before Python 3.13 the module would write a lone carriage return bare.
+        self._writer = csv.writer(self._file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        self._writer.writerow(schema.names)
+
+    def write(self, table: pa.Table) -> None:
+        """Take some more rows."""
+        columns = [column.to_pylist() for column in table.columns]
+        self._writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+
+    def close(self, manifest: dict[str, Any]) -> None:
+        """End the file; the manifest has no place in it."""
+        self._file.close()
+
+
+def _cell(value: Any) -> Any:
+    value = _plain(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+
+
+def _plain(value: Any) -> Any:
+    """The value with text in place of everything that JSON has no type for."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [_plain(item) for item in value]
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+ORIGINAL = "original"
+
+
+class Stream(Protocol):
+    """A file that takes tables and ends with a manifest."""
+
+    def write(self, table: pa.Table) -> None:
+        """Take some more rows."""
+
+    def close(self, manifest: dict[str, Any]) -> None:
+        """Write what is left."""
+
+
+STREAMS: dict[str, Callable[[Path, Any], Stream]] = {"parquet": ParquetStream, "jsonl": JsonlStream, "csv": CsvStream}
+"""What `--to` can be; each is also the ending of the files."""
+
+
+def _prompt_completion(template: Template, example: Example, answer: str) -> dict[str, Any]:
+    """The shape of TRL; the completion begins with the template's space, so that prompt + completion is the text."""
+    prompt = template.head(example) + template.ask(example)
+    return {"prompt": prompt, "completion": template.render_completion(answer)}
+
+
+def _messages(template: Template, example: Example, answer: str) -> dict[str, Any]:
+    """A chat of one turn; what stands between question and answer is the business of the chat template."""
+    return {
+        "messages": [
+            {"role": "user", "content": _instruction(template, example)},
+            {"role": "assistant", "content": answer},
+        ]
+    }
+
+
+def _alpaca(template: Template, example: Example, answer: str) -> dict[str, Any]:
+    return {"instruction": _instruction(template, example), "input": "", "output": answer}
+
+
+def _instruction(template: Template, example: Example) -> str:
+    """The question as one asks a person; with choices, the whole prompt, which names the letters."""
+    return template.head(example) + template.ask(example) if template.multiple_choice else example.question
+
+
+SHAPES: dict[str, tuple[Callable[[Template, Example, str], dict[str, Any]], tuple[str, ...]]] = {
+    "prompt-completion": (_prompt_completion, ("prompt", "completion")),
+    "messages": (_messages, ("messages",)),
+    "alpaca": (_alpaca, ("instruction", "input", "output")),
+}
+FORMATS = (ORIGINAL, *SHAPES)
+
+
+def check_format(format: str, to: str | None) -> None:
+    """SettingError for a format or a kind of file that there is not, or that do not go together."""
+    for flag, value, known in (("--format", format, FORMATS), ("--to", to, tuple(STREAMS))):
+        if value is not None and value not in known:
+            raise SettingError(f"There is no {flag} {value!r}.", expected=f"one of {', '.join(known)}")
+    if format == "messages" and to == "csv":
+        raise SettingError(
+            "A CSV cell does not hold a list of messages.", expected="--to parquet or jsonl", try_next="--to jsonl"
+        )
+
+
+class SplitFile:
+    """One split written a batch at a time, its examples in the shape of `format`.
+
+    Any format but `original` keeps the shape's columns alone, and leaves out what cannot train: examples without a
+    question or an answer. `without_answer` counts them.
+    """
+
+    def __init__(self, path: Path, data: ScoredRows, format: str, to: str) -> None:
+        self._data = data
+        self._format = format
+        self._template = TEMPLATES[default_template(data.roles)]
+        self._stream = STREAMS[to](path, data.schema if format == ORIGINAL else shape_schema(format))
+        self.without_answer = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Take some more rows of the scored table."""
+        self._stream.write(table if self._format == ORIGINAL else self._shaped(table))
+
+    def close(self, manifest: dict[str, Any]) -> None:
+        """Write what is left, and the manifest where the file has a place for it."""
+        self._stream.close(manifest)
+
+    def _shaped(self, table: pa.Table) -> pa.Table:
+        shape, _ = SHAPES[self._format]
+        solved = ((example, solution(self._template, example)) for example in self._data.examples(table))
+        rows = [shape(self._template, example, answer) for example, answer in solved if answer and example.question]
+        self.without_answer += table.num_rows - len(rows)
+        return pa.Table.from_pylist(rows, shape_schema(self._format))
+
+
+def shape_schema(format: str) -> pa.Schema:
+    """The columns of a format."""
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    types = {"messages": pa.list_(message)}
+    return pa.schema([(name, types.get(name, pa.string())) for name in SHAPES[format][1]])
+
+
+HISTOGRAM = "histogram.png"
+IN_PARQUET = ", and inside the Parquet metadata under `curate`"
+
+
+def dataset_card(
+    summary: Mapping[str, Any],
+    explanation: Mapping[str, Any],
+    data: ScoredRows,
+    format: str = "original",
+    kind: str = "parquet",
+) -> str:
+    """README.md for a folder with one file a split; `kind` is its ending, the first two come from a Selection."""
+    source = data.name
+    files = "\n".join(f"  - split: {s['split']}\n    path: {s['split']}.{kind}" for s in summary["splits"])
+    rows = "\n".join(_row(split) for split in summary["splits"])
+    missing = summary["missing"]
+    left_out = "".join(f"\n* {why}: {n}" for why, n in summary["left_out"].items())
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+{files}
+task_categories:
+- question-answering
+tags:
+- curate
+---
+
+# Splits of {source} by popularity
+
+{summary["rows"]} examples, {summary["pool"]} of them ranked by `{summary["by"]}` (higher is better known);
+{missing["rows"]} without a score ({missing["policy"]}). Seed {summary["seed"]}.
+
+| split | asked | rows | for | score at the cut | rows with that score (kept) |
+|---|---|---:|---|---:|---:|
+{rows}
+
+![How many rows have which score]({HISTOGRAM})
+{f"{chr(10)}Rows left out:{chr(10)}{left_out}{chr(10)}" if left_out else ""}
+## How it was made
+{_made(data, format)}
+## What selecting changed
+
+{_overlap(explanation["overlap"])}
+{_mix("relation", explanation)}{_mix("answers", explanation)}
+```python
+from datasets import load_dataset
+splits = load_dataset("path/to/this/folder")
+```
+
+All settings are in `<split>.{kind}.manifest.json`{IN_PARQUET if kind == "parquet" else ""}.
+"""
+
+
+def _made(data: ScoredRows, format: str) -> str:
+    """What the scored file says of its source and estimators, and the shape the rows were given."""
+    origin = data.manifest.get("input", {})
+    lines = [f"* scored from `{origin['name']}`, {origin['rows']} rows, SHA-256 `{origin['sha256']}`"] if origin else []
+    for estimator in data.manifest.get("estimators", []):
+        model = estimator.get("model", {})
+        of = f" of `{model['name']}`" if isinstance(model, Mapping) and "name" in model else ""
+        lines.append(f"* score `{estimator['name']}`: estimator `{estimator.get('estimator', '')}`{of}")
+    lines.append(f"* format `{format}`")
+    return "\n".join(["", *lines, ""])
+
+
+def _row(split: Mapping[str, Any]) -> str:
+    cut = split["cut"]
+    edge = "| |" if cut is None else f"| {score_text(cut['score'])} | {cut['ties']} ({cut['ties_kept']})"
+    return f"| {split['split']} | {split['asked']} | {split['rows']} | {split['use']} {edge} |"
+
+
+def score_text(score: float | None) -> str:
+    """The score at a cut as people read it; None where `--missing lowest` cuts among rows without one."""
+    return "no score" if score is None else f"{score:.6g}"
+
+
+def _overlap(pairs: Any) -> str:
+    shared = [f"{p['a']} and {p['b']} share {p['rows']} rows" for p in pairs if p["rows"]]
+    return "; ".join(shared) + "." if shared else "No two splits share a row."
+
+
+def _mix(role: str, explanation: Mapping[str, Any]) -> str:
+    if role not in explanation:
+        return ""
+    lines = [f"\nThe mix of {role} ({explanation['counted']} counted), largest shifts of each split:\n"]
+    for name, split in explanation[role]["splits"].items():
+        shifts = ", ".join(map(_shift, split["shifts"][:3]))
+        lines.append(f"* {name}: {_percent(split['moved'])} moved{f' ({shifts})' if shifts else ''}")
+    return "\n".join(lines) + "\n"
+
+
+def _shift(shift: Mapping[str, Any]) -> str:
+    return f"{shift['value']} {_percent(shift['before'])} → {_percent(shift['after'])}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"

@@ -1,0 +1,405 @@
+"""Files appear whole or not at all; Parquet with its manifest written last."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import queue
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate import __version__
+from curate.data.sources import find_files
+from curate.data.stores import empty_table
+from curate.errors import DataError, OutputError
+
+METADATA_KEY = b"curate"
+
+
+def manifest_in(table: pa.Table) -> dict[str, Any]:
+    """The manifest that curate left in a table's schema metadata; empty when there is none."""
+    return json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of curate and of the named packages that are installed."""
+    found = {"curate": __version__}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+ROW_GROUP = 96 * 1024
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path to write to; on success it is synced to disk and renamed to `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+def sync(path: Path) -> None:
+    """Wait until what was written to a file is on the disk."""
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+@contextmanager
+def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Gives an empty temporary folder; on success it takes the place of `path`, old content and all.
+
+    A folder that is not empty and that curate did not make is left alone (OutputError) unless `replace`.
+    """
+    path = path.expanduser().resolve()  # a link stays a link: what it leads to is replaced
+    if not replace:
+        check_folder(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            retired = path.with_name(f".{path.name}.old.{os.getpid()}")
+            path.rename(retired)
+            temporary.rename(path)
+            shutil.rmtree(retired)
+        else:
+            temporary.rename(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
+    """Raise OutputError now if a file or folder at `path` could not be written later, before any work is done.
+
+    `suffixes` are the endings a file may have; empty for a folder.
+    """
+    if suffixes and path.suffix not in suffixes:
+        raise OutputError(
+            f"{path} does not end in {' or '.join(sorted(suffixes))}.",
+            expected="the name of such a file",
+            try_next=f"-o {_with_suffix(path, '.parquet' if '.parquet' in suffixes else min(suffixes))}",
+        )
+    if suffixes and path.is_dir():
+        raise OutputError(f"{path} is a folder.", expected="the name of a file", try_next=f"-o {path}/scored.parquet")
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise OutputError(f"The folder {path} cannot be written.", expected="a folder you may write to")
+    existing = next((p for p in [path.parent, *path.parent.parents] if p.exists()), Path())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OutputError(
+            f"{path} cannot be written: {existing} is {'not writable' if existing.is_dir() else 'not a folder'}.",
+            expected="a place you may write to",
+            try_next=f"-o {path.name}, to write here",
+        )
+
+
+def _with_suffix(path: Path, suffix: str) -> str:
+    stem = path.name.split(".")[0]
+    return str(path.with_name(stem + suffix)) if stem else str(path).rstrip("/") + suffix
+
+
+def write_parquet(table: pa.Table, path: Path, manifest: dict[str, Any]) -> None:
+    """Write a table as zstd Parquet with `manifest` in its schema metadata and, last, beside it."""
+
+    with whole_file(path) as temporary:
+        pq.write_table(with_manifest(table, manifest), temporary, compression="zstd", row_group_size=ROW_GROUP)
+    write_json(manifest, manifest_path(path))
+
+
+def with_manifest(table: pa.Table, manifest: dict[str, Any]) -> pa.Table:
+    """The table with `manifest` as JSON in its schema metadata.
+
+    The `huggingface` entry is dropped: it lists the features of the input, and `datasets` refuses a file whose
+    columns are not the ones listed.
+    """
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"huggingface"}
+    return table.replace_schema_metadata(metadata | {METADATA_KEY: _json(manifest).encode()})
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON, keys sorted, a line break at the end."""
+    write_text(_json(content) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write UTF-8 text."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of an output file lies: `scored.parquet.manifest.json`."""
+    return path.with_name(f"{path.name}.manifest.json")
+
+
+def _json(content: Any) -> str:
+    return json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, default=str, allow_nan=False)
+
+
+def plain(content: Any) -> Any:
+    """The same content with numbers that JSON does not know (an infinite score, NaN) as text: "inf", "nan"."""
+    if isinstance(content, Mapping):
+        return {key: plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [plain(value) for value in content]
+    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def check_folder(path: Path) -> None:
+    """Raise OutputError now unless a folder of splits may be written to `path`.
+
+    It may be new, empty, or hold nothing but what `curate select` left there before.
+    """
+    path = path.expanduser().resolve()
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file.", expected="a folder to write", try_next="another name for -o")
+    if path == Path.cwd():
+        raise OutputError(
+            "The folder you are in cannot be replaced as a whole.", expected="another folder", try_next="-o splits/"
+        )
+    foreign = sorted(set(path.iterdir()) - _selected_files(path)) if path.is_dir() else []
+    if foreign:
+        raise OutputError(
+            f"The folder {path} holds {foreign[0].name!r}, which curate select did not write.",
+            expected="a new or empty folder, or one that holds only splits",
+            try_next="another name for -o",
+        )
+
+
+def _selected_files(folder: Path) -> set[Path]:
+    """The splits in a folder with their manifests, and the card and the picture beside them."""
+    found = set()
+    for manifest in folder.glob("*.manifest.json"):
+        if json.loads(manifest.read_text(encoding="utf-8")).get("command") == "select":
+            found |= {manifest, manifest.with_name(manifest.name.removesuffix(".manifest.json"))}
+            found |= {folder / "README.md", folder / "histogram.png"}
+    return found
+
+
+def check_not_input(data: Any, output: Path) -> None:
+    """Raise OutputError if the output would replace the file, or the folder of the file, that is read."""
+    if not isinstance(data, (str, Path)) or str(data) == "-":
+        return
+    target = output.expanduser().resolve()
+    for path in (found.resolve() for found in find_files(str(data))):
+        if target == path or target in path.parents:
+            raise OutputError(
+                f"The output {output} would replace the input {data}.",
+                expected="another file or folder",
+                try_next="another name for -o",
+            )
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        expected="a place you may write to, with room on the disk",
+        try_next="another name for -o",
+    )
+
+
+def check_own_folder(folder: Path, mark: str, command: str) -> None:
+    """Raise OutputError now if `command` could not write to the folder later.
+
+    It may be new, empty, or one in which the command has been at work before, which leaves `mark` there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file.", expected="a folder", try_next="another name for -o")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
+        raise OutputError(
+            f"The folder {folder} holds files that {command} did not make.",
+            expected="a new or empty folder, or one that it made earlier",
+            try_next="another name for -o",
+        )
+    check_writable(folder)
+
+
+T = TypeVar("T")
+AHEAD = 3
+MOST_THREADS = 4
+RESULTS_AHEAD = 4
+"""How many jobs for each thread are begun before the first result is taken: more of them, and no thread waits for the
+writer; fewer, and less lies in memory. A job's result is what a split keeps of a batch, the batch itself is gone."""
+ARROW_SCHEMA = b"ARROW:schema"
+SAMPLE = 20_000
+SMALLER = 0.9
+"""A column is dictionary-encoded if that makes a sample of it at least this much smaller."""
+
+
+def written_schema(file: Any) -> pa.Schema:
+    """The schema that a ParquetStream was given; a reader calls the parts of nested columns by other names."""
+
+    return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(file.metadata.metadata[ARROW_SCHEMA])))
+
+
+class ParquetStream:
+    """One Parquet file (zstd), written a batch at a time in row groups of ROW_GROUP rows.
+
+    The same rows and manifest give the same bytes, however the rows came in batches. The types are exactly the ones
+    of `schema`. Every column is given the encoding, dictionary or plain, that made a sample of it smaller.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        _check_types(schema)
+        self._path = path
+        self._schema = schema
+        self._writer: Any = None
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Take some more rows."""
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        if self._rows >= ROW_GROUP:
+            self._flush(self._rows - self._rows % ROW_GROUP)
+
+    def close(self, manifest: dict[str, Any]) -> None:
+        """Write what is left, and the footer with the manifest, which may count what has been written."""
+        self._flush(self._rows)
+        schema = with_manifest(empty_table(self._schema), manifest).schema
+        arrow = base64.b64encode(schema.serialize().to_pybytes())
+        self._writer.add_key_value_metadata({**schema.metadata, ARROW_SCHEMA: arrow})
+        self._writer.close()
+        sync(self._path)  # here, so that what a caller does beside this goes on meanwhile
+
+    def _flush(self, rows: int) -> None:
+        waiting = [table for table in self._waiting if table.num_rows] or [empty_table(self._schema)]
+        table = pa.concat_tables(waiting).replace_schema_metadata()
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._schema.remove_metadata(),
+                compression="zstd",
+                use_dictionary=columns_to_encode(table[:SAMPLE]),
+                write_statistics=columns_to_prune_by(self._schema),
+                store_schema=False,  # it comes with the manifest
+            )
+        for start in range(0, rows, ROW_GROUP):
+            group = table.slice(start, min(ROW_GROUP, rows - start)).combine_chunks()  # pages end where chunks do
+            self._writer.write_table(group, row_group_size=ROW_GROUP)
+        self._waiting = [table.slice(rows)]
+        self._rows -= rows
+
+
+def _check_types(schema: pa.Schema) -> None:
+    """DataError for a column of a type that Parquet does not have."""
+
+    for field in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(
+                f"Parquet has no type for the column {field.name!r}, which is {field.type}.",
+                expected="columns of types that Parquet can hold",
+                try_next="make it text or numbers, or leave it out",
+            ) from error
+
+
+def columns_to_prune_by(schema: pa.Schema) -> list[str]:
+    """The columns whose least and greatest value help a reader to skip rows: numbers and dates, not texts."""
+
+    return [field.name for field in schema if pa.types.is_primitive(field.type)]
+
+
+def columns_to_encode(sample: pa.Table) -> list[str] | bool:
+    """The leaf columns that a dictionary makes clearly smaller, by their path in the Parquet schema."""
+    plain, encoded = (_column_sizes(sample, use) for use in (False, True))
+    return [path for path, size in encoded.items() if size < SMALLER * plain[path]] or False
+
+
+def _column_sizes(sample: pa.Table, use_dictionary: bool) -> dict[str, int]:
+    sink = pa.BufferOutputStream()
+    pq.write_table(sample, sink, compression="zstd", use_dictionary=use_dictionary)
+    footer = pq.read_metadata(pa.BufferReader(sink.getvalue()))
+    sizes: dict[str, int] = {}
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        for column in (group.column(i) for i in range(group.num_columns)):
+            sizes[column.path_in_schema] = sizes.get(column.path_in_schema, 0) + column.total_compressed_size
+    return sizes
+
+
+def in_order(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """What the jobs give, in their order; threads do them, some ahead. Their errors come out here."""
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
+    begun: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, "curate-read") as pool:
+        try:
+            for job in read_ahead(jobs):
+                begun.append(pool.submit(job))
+                if len(begun) >= RESULTS_AHEAD * threads:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for waiting in begun:
+                waiting.cancel()
+
+
+def read_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, made by a thread that runs at most AHEAD items ahead; its errors come out here."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(kind: str, item: Any) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put((kind, item), timeout=0.1)
+                break
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                put("item", item)
+                if stopped.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+
+    thread = threading.Thread(target=work, name="curate-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,523 @@
+"""From a path, glob, URL, stdin, data frame or Ray dataset to Arrow, and back in kind."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from curate.data.formats import STANDARD_INPUT, is_large, read_delimited, read_json, read_large, table_from_rows
+from curate.errors import ColumnError, DataError
+
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is a URL and not that of a file."""
+    return bool(_URL.match(name))
+
+
+def read_remote(url: str) -> list[tuple[PurePosixPath, bytes]]:
+    """Name and bytes of the file that a URL names, or of all in its folder or glob, sorted.
+
+    Raises DataError when nothing is there, or when it cannot be reached.
+    """
+    with _reached(url):
+        filesystem, paths = _find(url)
+        return [(_name(found, _is_web(url)), filesystem.cat_file(found)) for found in paths]
+
+
+def open_remote(url: str) -> list[RemoteFile] | None:
+    """The Parquet files that a URL, its folder or its glob names, sorted, not read yet; None if any is of another kind.
+
+    None for the web too: few servers give parts of a file, and they have no folders.
+    """
+    if _is_web(url):
+        return None
+    with _reached(url):
+        filesystem, paths = _find(url)
+        if any(PurePosixPath(path).suffix.lower() != ".parquet" for path in paths):
+            return None
+        return [RemoteFile(filesystem, path) for path in paths]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in some storage."""
+
+    filesystem: Any
+    path: str
+
+    def open(self) -> Any:
+        """For reading parts of it, each of them asked for alone; DataError if it is not there."""
+        with _reached(str(self.filesystem.unstrip_protocol(self.path))):
+            return self.filesystem.open(self.path, "rb", cache_type="none")
+
+    def version(self) -> str:
+        """Changes whenever the content does: made of what the storage says of the file (size, time, ETag)."""
+        return f"{self.path} {self.filesystem.ukey(self.path)}"
+
+
+def _find(url: str) -> tuple[Any, list[str]]:
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if _is_web(url):  # ? and * are no signs of a glob there
+        return filesystem, [path]
+    if any(sign in path for sign in "*?["):
+        found = filesystem.glob(path)
+    elif filesystem.isdir(path):
+        found = [file for file in filesystem.find(path) if not file.endswith(".manifest.json")]
+    else:
+        found = [path]
+    if not found:
+        raise DataError(f"No file matches {url}.", expected="a URL, or a folder or glob of files in that storage")
+    return filesystem, sorted(found)
+
+
+@contextmanager
+def _reached(url: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except ImportError as error:
+        raise DataError(
+            f"{url} needs a package that is not installed: {error}",
+            expected="the fsspec driver of that kind of storage",
+            try_next="pip install s3fs, for s3://; gcsfs for gs://; adlfs for az://",
+        ) from error
+    except Exception as error:  # each kind of storage raises its own
+        raise DataError(
+            f"{url} cannot be read: {type(error).__name__} {error}".rstrip(),
+            expected="the URL of a data file that can be reached from here",
+            try_next="open it in a browser, or check the credentials for that storage",
+        ) from error
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith("http")
+
+
+def _name(path: str, web: bool) -> PurePosixPath:
+    return PurePosixPath(re.split(r"[?#]", path)[0] if web else path)
+
+
+def is_ray_dataset(data: Any) -> bool:
+    """Whether it is one; Ray is not imported to find out."""
+    kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(data).__mro__}
+    return "ray.Dataset" in kinds
+
+
+def read_ray_dataset(data: Any) -> pa.Table:
+    """All rows in the dataset's order, in this process."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options.preserve_order
+    context.execution_options.preserve_order = True
+    try:
+        tables = [ray.get(block) for block in data.to_arrow_refs()]
+    finally:
+        context.execution_options.preserve_order = before
+    return pa.concat_tables([pa.table({}), *(t for t in tables if t.num_columns)], promote_options="permissive")
+
+
+def to_ray_dataset(table: pa.Table) -> Any:
+    """A dataset of these rows."""
+    import ray
+
+    return ray.data.from_arrow(table)
+
+
+def keep_range_index(restored: Any, schema: pa.Schema, rows: NDArray[np.int64]) -> Any:
+    """A DataFrame of some rows with the labels they had, if these were a range: Arrow would count from 0 again.
+
+    `schema` is that of the whole DataFrame's table, `rows` (k,) are row numbers; anything else is given back as it is.
+    """
+    described = (schema.pandas_metadata or {}).get("index_columns", [])
+    if not type(restored).__module__.startswith("pandas") or not described or not isinstance(described[0], dict):
+        return restored
+    import pandas as pd
+
+    whole = pd.RangeIndex(*(described[0][bound] for bound in ("start", "stop", "step")), name=described[0]["name"])
+    return restored.set_axis(whole.take(rows))
+
+
+SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table and where it came from; `fingerprint` changes whenever the content does.
+
+    `restore` turns a table with the same rows, or fewer, into the kind of thing that was given; `files` are the names
+    of the files the rows came from, in order, each with how many.
+    """
+
+    table: pa.Table
+    name: str
+    fingerprint: str
+    restore: Callable[[pa.Table], Any]
+    files: tuple[tuple[str, int], ...] = ()
+
+
+def open_source(data: Any, split: str | None = None) -> Source:
+    """Read a path, a folder, a glob, a URL, `-` (JSONL on standard input), a Hub id, or a table in memory.
+
+    `split` names a split of a Hub dataset.
+    """
+    if isinstance(data, (str, Path)):
+        return _open_named(str(data), split)
+    _no_split(split, type(data).__name__)
+    table, restore = _from_memory(data)
+    if not table.column_names:
+        raise DataError(
+            f"There are no examples in the {type(data).__name__}: it has no columns.",
+            expected="at least one row, with a question and its answer",
+            try_next="[{'question': 'Who wrote Emma?', 'answer': 'Jane Austen'}]",
+        )
+    check_names(table, type(data).__name__)
+    return Source(table, type(data).__name__, table_fingerprint(table), restore)
+
+
+def table_fingerprint(table: pa.Table) -> str:
+    """SHA-256 of the table's values and types (not of how it happens to be chunked)."""
+
+    digest = hashlib.sha256()
+    with pa.ipc.new_stream(pa.PythonFile(_HashSink(digest), mode="w"), table.schema) as writer:
+        for batch in table.combine_chunks().to_batches():
+            writer.write_batch(batch)
+    return digest.hexdigest()
+
+
+def file_fingerprint(paths: Sequence[Path], given_up: threading.Event | None = None) -> str:
+    """SHA-256 of the files' bytes, one after the other; InterruptedError once `given_up` is set."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                if given_up is not None and given_up.is_set():
+                    raise InterruptedError(f"{path} was not hashed to its end")
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class _HashSink:
+    """A file that only remembers the hash of what is written to it."""
+
+    closed = False
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _open_named(name: str, split: str | None) -> Source:
+    if name == "-":
+        _no_split(split, STANDARD_INPUT)
+        content = sys.stdin.buffer.read()
+        if not content.strip():
+            raise DataError("Standard input is empty.", expected="one JSON object a line")
+        table = read_json(content, STANDARD_INPUT)
+        return Source(_not_empty(table, name), STANDARD_INPUT, _sha256(content), _as_table)
+    large = None if is_url(name) else _open_large(find_files(name))
+    if large is not None:
+        _no_split(split, name)
+        return large
+    files: list[tuple[PurePath, bytes]]
+    if is_url(name):
+        files = [(path, content) for path, content in read_remote(name)]
+    else:
+        files = [(path, _read_bytes(path)) for path in find_files(name)]
+    if files:
+        _no_split(split, name)
+        return _from_files(files, PurePath(name).name)
+    from curate.data.hub import is_hub_id, read_hub
+
+    if is_hub_id(name):
+        table, revision = read_hub(name, split)
+        return Source(_not_empty(table, name), name, f"{name}@{revision}", _as_table)
+    raise DataError(
+        f"{name!r} is neither a file nor a folder."
+        if Path(name).exists()
+        else f"There is no file, folder or dataset {name!r}.",
+        expected=f"a path to {', '.join(SUFFIXES)}, a folder or glob of them, a URL, or a Hub id (owner/name)",
+        try_next="ls, to see what is in this folder",
+    )
+
+
+def _open_large(paths: Sequence[Path]) -> Source | None:
+    """One large JSONL file, read without its bytes in memory; None for anything else."""
+    if len(paths) != 1 or not is_large(paths[0]):
+        return None
+    with ThreadPoolExecutor(1) as beside:
+        fingerprint = beside.submit(file_fingerprint, paths)
+        table = read_large(paths[0])
+    if table is None:
+        return None
+    return Source(table, paths[0].name, fingerprint.result(), _as_table, ((_stem(paths[0]), table.num_rows),))
+
+
+def _from_files(files: Sequence[tuple[PurePath, bytes]], name: str) -> Source:
+    contents = [(path, _decompressed(path, content)) for path, content in files]
+    parsed = [(path, _parse(path, content)) for path, content in contents]
+    # Of a dataset in several files some may be empty.
+    parts = [(path, table) for path, table in parsed if table.num_rows] or [(p, _not_empty(t, p)) for p, t in parsed]
+    for path, table in parts:
+        check_names(table, path)
+    tables = [table for _, table in parts]
+    table = tables[0] if len(tables) == 1 else _concatenate([path for path, _ in parts], tables)
+    fingerprint = _sha256(*(content for _, content in contents))
+    rows = tuple((_stem(path), table.num_rows) for path, table in parts)
+    return Source(table, name, fingerprint, _as_table, rows)
+
+
+def _no_split(split: str | None, name: str) -> None:
+    if split is not None:
+        raise DataError(
+            f"{name} has no split {split!r} to choose: it is not a dataset on the Hub.",
+            expected="--split with a Hub id",
+            try_next="leave out --split, or name the file of that split",
+        )
+
+
+def check_names(table: pa.Table, where: object) -> None:
+    """Raise ColumnError when two columns have one name, since a role could then mean either."""
+    repeated = [name for name, n in Counter(table.column_names).items() if n > 1]
+    if repeated:
+        raise ColumnError(
+            f"{where} has more than one column named {repeated[0]!r}.",
+            expected="a different name for every column",
+            try_next="rename one of them",
+        )
+
+
+def check_named(name: str) -> None:
+    """DataError for an empty name, which would be that of the folder we are in, and for one that no file can have."""
+    if not name.strip():
+        raise DataError(
+            f"The name of the data is empty: {name!r} (a variable that is not set?).",
+            expected="a file, a folder, a glob, a URL or a Hub id",
+            try_next="ls, to see what is in this folder",
+        )
+    try:
+        Path(name).expanduser().exists()
+    except OSError as error:
+        if not is_url(name):
+            raise DataError(
+                f"The name of the data cannot be that of a file ({error.strerror}): {name[:60]}…",
+                expected="a file, a folder, a glob, a URL or a Hub id",
+                try_next="- as the name and the data on standard input, if this is the data itself",
+            ) from error
+
+
+def find_files(name: str) -> list[Path]:
+    """The data files that a path, a folder or a glob names, sorted; none when nothing is there.
+
+    Of a folder without hidden ones: copies that editors keep, and what an unfinished run left.
+    """
+    check_named(name)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = [p for p in sorted(path.rglob("*")) if p.is_file() and data_suffix(p) in SUFFIXES]
+        found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        found = [p for p in found if not p.name.endswith(".manifest.json") and p.name != "manifest.json"]
+        if not found:
+            raise DataError(
+                f"The folder {path} holds no data files.", expected=f"files ending in {', '.join(SUFFIXES)}"
+            )
+        return found
+    if any(sign in name for sign in "*?["):
+        root = Path(path.anchor)
+        return sorted(p for p in root.glob(str(path.relative_to(root))) if p.is_file())
+    return []
+
+
+def data_suffix(path: PurePath) -> str:
+    """The suffix that tells the format, compression aside: `.csv` for `a.csv.gz`."""
+    suffixes = [s.lower() for s in path.suffixes]
+    while suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _stem(path: PurePath) -> str:
+    """The name without the suffixes of format and compression: `P106.train` for `P106.train.json.gz`."""
+    name = path.name
+    while (suffix := PurePath(name).suffix.lower()) and (suffix in COMPRESSED or suffix in SUFFIXES):
+        name = name[: -len(suffix)]
+    return name
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}",
+            expected="a readable file",
+            try_next="ls -l, to see whether you may read it",
+        ) from error
+    if not content:
+        raise DataError(f"{path} is empty (0 bytes).", expected="a file with at least one example")
+    return content
+
+
+def _decompressed(path: PurePath, content: bytes) -> bytes:
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSED:
+        return content
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(content), COMPRESSED[suffix]) as stream:
+            return bytes(stream.read())
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error}",
+            expected=f"a whole {path.suffix} file, as its name says",
+            try_next="rename it after what it holds",
+        ) from error
+
+
+def _parse(path: PurePath, content: bytes) -> pa.Table:
+    suffix = data_suffix(path)
+    if suffix == ".parquet":
+        return _read_parquet(path, content)
+    if content[:4] == b"PAR1":
+        raise DataError(
+            f"{path} is a Parquet file, not what its name says.",
+            expected=f"a {suffix} file",
+            try_next=f"rename it to {path.with_suffix('.parquet').name}",
+        )
+    if suffix in (".csv", ".tsv"):
+        return read_delimited(content, "," if suffix == ".csv" else "\t", path)
+    if suffix in (".json", ".jsonl", ".ndjson"):
+        return read_json(content, path)
+    raise DataError(
+        f"{path} has a name that tells no format.",
+        expected=f"one of {', '.join(SUFFIXES)} (compressed too: {', '.join(COMPRESSED)})",
+        try_next="rename it after what it holds",
+    )
+
+
+def _read_parquet(path: PurePath, content: bytes) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowException, OSError) as error:
+        what = "cut off or damaged" if content[:4] == b"PAR1" else "not a Parquet file, whatever its name says"
+        raise DataError(
+            f"{path} is {what} ({str(error).splitlines()[0]}).",
+            expected="a whole Parquet file",
+            try_next="make it again, or rename it after what it holds (.csv, .tsv, .jsonl, .json)",
+        ) from error
+
+
+def _concatenate(paths: Sequence[PurePath], tables: list[pa.Table]) -> pa.Table:
+    for path, table in zip(paths, tables, strict=True):
+        if set(table.column_names) != set(tables[0].column_names):
+            raise DataError(
+                f"{path} has other columns than {paths[0]}: {', '.join(table.column_names)}.",
+                expected=f"the same columns in every file: {', '.join(tables[0].column_names)}",
+                try_next="one dataset at a time",
+            )
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"The {len(paths)} files do not fit one table: {error}", expected="files with the same columns"
+        ) from error
+
+
+def _not_empty(table: pa.Table, name: object) -> pa.Table:
+    if table.num_rows == 0:
+        why = "it has columns but no rows" if table.column_names else "there is nothing in it"
+        raise DataError(f"{name} holds no examples: {why}.", expected="at least one row")
+    return table
+
+
+def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
+    kind = f"{type(data).__module__.split('.')[0]}.{type(data).__name__}"
+    if isinstance(data, pa.Table):
+        return data, _as_table
+    if kind == "pandas.DataFrame":
+        return _from_pandas(data), lambda table: table.to_pandas()
+    if kind == "polars.DataFrame":
+        return data.to_arrow(), lambda table: type(data)(table)
+    if kind == "datasets.Dataset":
+        return data.with_format("arrow")[:], lambda table: _to_dataset(table, data)
+    if kind == "datasets.IterableDataset":
+        from curate.data.hub import stream_table
+
+        return stream_table(data), lambda table: _to_stream(table, data)
+    if is_ray_dataset(data):
+        return read_ray_dataset(data), to_ray_dataset
+    if isinstance(data, list) and all(isinstance(row, dict) for row in data):
+        return table_from_rows(data, "the list"), lambda table: table.to_pylist()
+    raise DataError(
+        f"Cannot read examples from a {type(data).__name__}.",
+        expected="a path, a datasets.Dataset, a pandas or polars DataFrame, a pyarrow Table or a list of dicts",
+        try_next="one of its splits, data['train']" if kind.endswith("DatasetDict") else None,
+    )
+
+
+def _from_pandas(frame: Any) -> pa.Table:
+    """The frame with its index (a plain range index costs no column), so that what comes back has it too."""
+
+    try:
+        return pa.Table.from_pandas(frame)
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(
+            f"The DataFrame does not fit an Arrow table: {error}.",
+            expected="columns of different names, each of one type",
+            try_next="frame.astype({NAME: str}) for a column that mixes types",
+        ) from error
+
+
+def _to_dataset(table: pa.Table, like: Any) -> Any:
+    """A `datasets.Dataset` whose columns have the features they had before (the names of a ClassLabel, say)."""
+    from datasets import Dataset, DatasetInfo, Features
+
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"huggingface"}
+    plain = table.replace_schema_metadata(metadata)
+    features = Features({**Features.from_arrow_schema(plain.schema), **(like.features or {})})
+    features = Features({name: features[name] for name in plain.column_names})
+    cast = plain.cast(features.arrow_schema.with_metadata(metadata))  # by Dataset.cast there would be a progress bar
+    return Dataset(cast, info=DatasetInfo(features=features))
+
+
+def _to_stream(table: pa.Table, like: Any) -> Any:
+    return _to_dataset(table, like).to_iterable_dataset()
+
+
+def _as_table(table: pa.Table) -> pa.Table:
+    return table
+
+
+def _sha256(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,1 +1,0 @@
-"""Reading any QA dataset as a table of examples, and writing tables so that nothing is ever half there."""

@@ -1,0 +1,197 @@
+"""Greedy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from curate.lm.forward import (
+    Begun,
+    Cache,
+    cache_of,
+    can_pack,
+    can_share,
+    keep_rows,
+    next_logits,
+    reach,
+    read_packed,
+    read_padded,
+)
+from curate.lm.loss import DEFAULT_PACK, PACKS, smaller_budget
+from curate.lm.model import LoadedModel
+from curate.lm.packing import CACHED_PER_BUDGET, Encoded, Group, Row, common, make_groups, rows_that_fit
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_NEW_TOKENS = 10
+BUDGETS = {"cpu": 4096}
+"""Tokens a batch, by device, those still to come included."""
+DEFAULT_BUDGET = 8192
+
+
+def greedy_answers(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    token_budget: int | None = None,
+) -> list[str]:
+    """What the model says after each prompt, in order: greedy, at most `max_new_tokens`, the first line only (B.2).
+
+    Prompts that begin alike are read side by side, what they begin with once (packing.py); where a model does not keep
+    them apart they are batched by length, with padding on the left. Each distinct prompt is answered once, and a
+    beginning that many of them share (solved examples) is computed once. A prompt that is longer than the model's
+    context loses tokens after its first, which is the beginning of sequence where there is one. ModelError when one
+    prompt alone does not fit in memory.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    room = max(2, loaded.context - max_new_tokens)
+    texts = loaded.tokenizer(distinct, return_attention_mask=False)["input_ids"] if distinct else []
+    ids = [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
+    said: dict[str, str] = {}
+    for indices, new in _answers(loaded, ids, max_new_tokens, token_budget or _budget(loaded)):
+        spoken = loaded.tokenizer.batch_decode(new, skip_special_tokens=True)
+        said.update((distinct[i], text.split("\n")[0]) for i, text in zip(indices, spoken, strict=True))
+    return [said[prompt] for prompt in prompts]
+
+
+def _answers(
+    loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens: int, budget: int
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Indices of the prompts of a batch, and their new tokens."""
+    ends = _line_ends(loaded)
+    longest_packed = reach(loaded) - max_new_tokens if len(ids) > 1 and can_pack(loaded) else 0
+    for group in _groups(loaded, ids, max_new_tokens):
+        packed = max(len(row.ids) for row in group.rows) <= longest_packed
+        rows = list(group.rows) if packed else sorted(group.rows, key=lambda row: -len(row.ids))
+        beginning = cache_of(loaded, rows[0].ids[: group.shared]) if group.shared else []
+        start = 0
+        while start < len(rows):
+            batch = rows[start : start + _fitting(rows[start:], group.shared, max_new_tokens, budget, packed)]
+            try:
+                new = _batch_answers(loaded, batch, group.shared, beginning, packed, max_new_tokens, ends)
+            except RuntimeError as error:
+                budget = smaller_budget(error, budget, len(batch))
+                continue
+            yield [row.items[0] for row in batch], new
+            start += len(batch)
+
+
+def _groups(loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[Group]:
+    """The prompts, those together that share a beginning worth computing once."""
+    rows = sorted((Row(prompt, (i,)) for i, prompt in enumerate(ids)), key=lambda row: row.ids)
+    if not can_share(loaded):
+        return [Group(tuple(rows))] if rows else []
+    # What is predicted of a prompt is all that comes after it, so all but its last token may be shared.
+    groups = make_groups(rows, [Encoded((*prompt, 0), len(prompt), len(prompt) + 1) for prompt in ids])
+    # Padding stands between a shared beginning and the rest: no matter, unless the model counts tokens of a window.
+    return [
+        group if max(len(row.ids) for row in group.rows) + max_new_tokens <= reach(loaded) else Group(group.rows)
+        for group in groups
+    ]
+
+
+def _fitting(rows: Sequence[Row], shared: int, max_new_tokens: int, budget: int, packed: bool) -> int:
+    """How many of the next rows make a batch: by the tokens that are computed, and by those that are kept."""
+    if not packed:
+        return rows_that_fit(len(rows[0].ids) + max_new_tokens, shared, budget)
+    computed, longest = 0, 0
+    for count, (row, before) in enumerate(zip(rows, [None, *rows], strict=False)):
+        computed += len(row.ids) - max(shared, common(row.ids, before.ids) if before else 0) + max_new_tokens
+        longest = max(longest, len(row.ids) + max_new_tokens)
+        if count and (computed > budget or (count + 1) * longest > CACHED_PER_BUDGET * budget):
+            return count
+    return len(rows)
+
+
+def _batch_answers(
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    shared: int,
+    beginning: Cache,
+    packed: bool,
+    max_new_tokens: int,
+    ends: Callable[[int], bool],
+) -> list[list[int]]:
+    """New tokens of each row, the one that ends its line included."""
+    import torch
+
+    if not can_share(loaded):
+        return _generated(loaded, [list(row.ids) for row in rows], max_new_tokens)
+    with torch.inference_mode():
+        if packed:
+            begun = read_packed(loaded, rows, shared, beginning, PACKS.get(loaded.device.type, DEFAULT_PACK))
+        else:
+            begun = read_padded(loaded, rows, shared, beginning)
+        return _continued(loaded, begun, max_new_tokens, ends)
+
+
+def _continued(loaded: LoadedModel, begun: Begun, max_new_tokens: int, ends: Callable[[int], bool]) -> list[list[int]]:
+    """Greedy tokens from the first on, until a row's line ends; rows that have ended leave the batch."""
+    import torch
+
+    cache, mask, positions, rows = begun.cache, begun.mask, begun.positions, begun.order
+    new: list[list[int]] = [[] for _ in rows]
+    chosen = begun.logits.argmax(dim=-1)  # (B,)
+    while True:
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            new[row].append(token)
+        going = [n for n, row in enumerate(rows) if not ends(new[row][-1])]
+        if not going or len(new[rows[going[0]]]) == max_new_tokens:
+            return new
+        if len(going) < len(rows):  # leaving copies the cache
+            kept = torch.tensor(going, device=chosen.device)
+            keep_rows(cache, kept)
+            chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
+            rows = [rows[n] for n in going]
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+        chosen = next_logits(loaded, chosen[:, None], mask, positions[:, None], cache).argmax(dim=-1)
+        positions = positions + 1
+
+
+def _generated(loaded: LoadedModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+    """The same for models whose memory is not keys and values, such as Mamba."""
+    import torch
+    from transformers import GenerationConfig
+
+    tokenizer = loaded.tokenizer
+    model: Any = loaded.model
+    ids, mask = _left_padded(loaded, prompts)
+    # A config of our own, since a model's generation_config.json may ask for sampling.
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    with torch.inference_mode():
+        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    return [list(row) for row in output[:, ids.shape[1] :].tolist()]
+
+
+def _left_padded(loaded: LoadedModel, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask, (B, T) each."""
+    import torch
+
+    width = max(len(ids) for ids in prompts)
+    pad = loaded.tokenizer.pad_token_id or 0
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in prompts], device=loaded.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=loaded.device)
+    return ids, mask
+
+
+def _line_ends(loaded: LoadedModel) -> Callable[[int], bool]:
+    """Whether a token ends an answer: the end of sequence, or any token with a line break in it."""
+    known: dict[int, bool] = {loaded.tokenizer.eos_token_id: True}
+
+    def ends(token: int) -> bool:
+        if token not in known:
+            known[token] = "\n" in str(loaded.tokenizer.decode([token]))
+        return known[token]
+
+    return ends
+
+
+def _budget(loaded: LoadedModel) -> int:
+    return BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)

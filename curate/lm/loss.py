@@ -1,0 +1,153 @@
+"""The loss of an answer, in nats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from curate.errors import ModelError
+from curate.lm.forward import batch_nats, cache_of, can_pack, can_share, reach
+from curate.lm.model import LoadedModel
+from curate.lm.packing import (
+    Encoded,
+    Group,
+    Pack,
+    batches,
+    encode,
+    fit,
+    make_groups,
+    make_packs,
+    make_rows,
+    rows_that_fit,
+)
+from curate.records import OK
+
+__all__ = ["AnswerLoss", "Encoded", "answer_losses", "batches", "encode", "fit"]
+
+BUDGETS = {"cpu": 512}
+"""Tokens a batch, by device: on a CPU small batches stay in its caches and were fastest when measured."""
+DEFAULT_BUDGET = 8192
+PACKS = {"cpu": 128}
+"""Tokens a pack, by device: the longer, the more rows share a beginning and the more work attention has."""
+DEFAULT_PACK = 512
+
+Report = Callable[[float, int], None]
+"""Called with the share of all tokens that is read, from 0 to 1, and the tokens read since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLoss:
+    """The loss of one completion: `nats` summed over its `tokens`; `bytes` is its length in UTF-8.
+
+    `truncated` counts the tokens cut from the left of a prompt that was longer than the model's context.
+    """
+
+    nats: float | None
+    tokens: int
+    bytes: int
+    status: str = OK
+    truncated: int = 0
+
+
+def answer_losses(
+    loaded: LoadedModel,
+    pairs: Sequence[tuple[str, str]],
+    token_budget: int | None = None,
+    report: Report = lambda share, tokens: None,
+) -> list[AnswerLoss]:
+    """The loss of each (prompt, completion), in order.
+
+    Equal pairs are computed once, and so is a beginning that many of them share (solved examples, a passage).
+    Batches are filled by token count, longest first, so that memory fails at once if it fails; then the budget
+    is halved. Neither batch size nor order nor sharing changes a loss. `token_budget` defaults by device; `report`
+    is told after every batch how far the work is.
+    Raises ModelError when the model gives NaN, or one row alone does not fit in memory.
+    """
+    distinct = list(dict.fromkeys(pairs))
+    encoded = encode(loaded, distinct)
+    losses: dict[int, AnswerLoss] = {}
+    fitted: list[Encoded] = []
+    for index, (pair, item) in enumerate(zip(distinct, encoded, strict=True)):
+        cut = fit(item, loaded.context)
+        losses[index] = _before_the_model(pair, item, cut)
+        fitted.append(cut or item)
+    runnable = [index for index, loss in losses.items() if loss.status == OK]
+    for index, nats in _nats(loaded, fitted, runnable, token_budget or _budget(loaded), report):
+        loss = losses[index]
+        losses[index] = AnswerLoss(nats, loss.tokens, loss.bytes, truncated=loss.truncated)
+    by_pair = {pair: losses[index] for index, pair in enumerate(distinct)}
+    return [by_pair[pair] for pair in pairs]
+
+
+def _before_the_model(pair: tuple[str, str], item: Encoded, cut: Encoded | None) -> AnswerLoss:
+    """All that is known without the model: counts, and why there can be no loss."""
+    size = len(pair[1].encode("utf-8", "surrogatepass"))
+    if cut is None:
+        return AnswerLoss(None, max(0, item.end - item.start), size, "too_long")
+    if cut.start < 1 or cut.start >= len(cut.ids):
+        return AnswerLoss(None, 0, size, "no_answer_tokens")
+    return AnswerLoss(None, cut.end - cut.start, size, truncated=len(item.ids) - len(cut.ids))
+
+
+def _nats(
+    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int], budget: int, report: Report
+) -> Iterator[tuple[int, float]]:
+    plan = _plan(loaded, items, runnable)
+    read, total = 0, sum(len(pack) for _, packs in plan for pack in packs)
+    for beginning, packs in plan:
+        cache = cache_of(loaded, beginning) if beginning else []
+        start = 0
+        while start < len(packs):
+            fitting = rows_that_fit(len(beginning) + len(packs[start]), len(beginning), budget)
+            batch = packs[start : start + fitting]
+            try:
+                nats = batch_nats(loaded, batch, items, cache)
+            except RuntimeError as error:
+                budget = smaller_budget(error, budget, len(batch))
+                continue
+            yield from nats.items()
+            start += len(batch)
+            tokens = sum(map(len, batch))
+            read += tokens
+            report(read / total, tokens)
+
+
+def _plan(
+    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int]
+) -> list[tuple[tuple[int, ...], list[Pack]]]:
+    """The beginnings to compute first (empty for none), each with the packs that stand on it; the longest first."""
+    rows = make_rows(items, runnable)
+    groups = make_groups(rows, items) if can_share(loaded) else [Group(tuple(rows))]
+    room = PACKS.get(loaded.device.type, DEFAULT_PACK)
+    most = reach(loaded) if len(rows) > 1 and can_pack(loaded) else 0
+    plan = []
+    for group in groups:
+        near = [row for row in group.rows if len(row.ids) <= most]
+        far = [row for row in group.rows if len(row.ids) > most]
+        for chosen, allowed in ((near, room), (far, 0)):
+            if chosen:
+                packs = make_packs(chosen, group.shared, allowed, most)
+                plan.append((chosen[0].ids[: group.shared], packs))
+    return sorted(plan, key=lambda stage: -len(stage[0]) - len(stage[1][0]))
+
+
+def smaller_budget(error: RuntimeError, budget: int, rows: int) -> int:
+    """Half the budget when memory ran out; any other error goes on."""
+    import torch
+
+    out_of_memory = isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if not out_of_memory:
+        raise error
+    if rows == 1:
+        raise ModelError(
+            "One example alone does not fit in memory with this model.",
+            expected="memory for at least one row",
+            try_next="--dtype bfloat16, another --device, or fewer --shots",
+        ) from error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return max(1, budget // 2)
+
+
+def _budget(loaded: LoadedModel) -> int:
+    return BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)

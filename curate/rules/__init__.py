@@ -1,1 +1,0 @@
-"""What a selection is made of: what was asked for, the pool it is taken from, strata, budgets, the explanation."""

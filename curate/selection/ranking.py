@@ -1,0 +1,392 @@
+"""Scores, the total order, cuts and draws: pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from fractions import Fraction
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curate.data.columns import column_list
+from curate.data.files import in_order
+from curate.data.ids import keyed
+from curate.data.stores import Read, as_array, empty_table
+from curate.data.table import ScoredRows
+from curate.errors import ColumnError, SelectionError
+from curate.selection.groups import as_float, as_ranked
+
+Ties = Callable[["NDArray[np.int64]"], "NDArray[np.uint64]"]
+"""From row numbers to the seeded hashes that order rows of equal score: (N,) -> (N,)"""
+
+
+SAMPLE, MARGIN = 100_000, 1500
+"""Of how many scores a sample is sorted to find a cut, and how far off in it the cut is looked for: 7 sigma."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many rows to take: a `share` of the pool, or a `count` of rows."""
+
+    share: Decimal | None = None
+    count: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.count if self.share is None else self.share)
+
+    def rows(self, pool: int) -> int:
+        """k rows of a pool: round-half-up(share × pool), or the count. SelectionError if k is 0 or too many."""
+        if self.count is not None:
+            if self.count > pool:
+                raise SelectionError(
+                    f"{self.count} rows were asked for, and only {pool} can be ranked.",
+                    expected=f"a count of at most {pool}, or a share",
+                    try_next="--top 0.5, for half of them",
+                )
+            return self.count
+        assert self.share is not None
+        k = round_half_up(self.share * pool)
+        if k == 0:
+            raise SelectionError(f"A share of {self.share} of {pool} rows is no row at all.", expected="a larger share")
+        return k
+
+    def fraction(self, pool: int) -> Fraction:
+        """The exact share of a pool that this size is."""
+        return Fraction(self.share) if self.share is not None else Fraction(self.rows(pool), pool)
+
+
+def round_half_up(number: Decimal) -> int:
+    """The nearest whole number; 2.5 gives 3."""
+    return int(number.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def parse_size(value: str | int | float, flag: str = "top") -> Size:
+    """`0.3` and `30%` are shares, in (0, 1]; an integer above 1 is a count; anything else is a SelectionError.
+
+    >>> parse_size("30%")
+    Size(share=Decimal('0.3'), count=None)
+    >>> parse_size(100).count
+    100
+    """
+    text = str(value).strip()
+    try:
+        number = Decimal(text.removesuffix("%"))
+    except InvalidOperation:
+        raise _bad_size(text, flag) from None
+    if not number.is_finite():
+        raise _bad_size(text, flag)
+    if text.endswith("%"):
+        number /= 100
+    elif number > 1 and re.fullmatch(r"\+?\d+", text):
+        return Size(count=int(number))
+    if not 0 < number <= 1:
+        raise _bad_size(text, flag)
+    return Size(share=number)
+
+
+def _bad_size(text: str, flag: str) -> SelectionError:
+    return SelectionError(
+        f"--{flag} {text} is not a size.",
+        expected="a share above 0 and at most 1 (0.3, or 30%), or a count of rows above 1 (500)",
+        try_next=f"--{flag} 0.3",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of the order, in percent from its head: 0 is the best known row, 100 the end."""
+
+    low: Decimal
+    high: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.low}:{self.high}"
+
+    def positions(self, pool: int) -> tuple[int, int]:
+        """Where the band starts and stops in an order of `pool` rows; bands that meet share no row."""
+        return round_half_up(self.low * pool / 100), round_half_up(self.high * pool / 100)
+
+
+def parse_band(text: str) -> Band:
+    """`30:70` is the middle of the order, its best known 30% and its least known 30% left out.
+
+    >>> parse_band("30:70").positions(10)
+    (3, 7)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)%?\s*:\s*(\d+(?:\.\d+)?)%?\s*", str(text))
+    band = Band(Decimal(match[1]), Decimal(match[2])) if match else None
+    if band is None or not band.low < band.high <= 100:
+        raise SelectionError(
+            f"--band {text} is not a band.",
+            expected="two percentages of the order, the best known first: FROM:TO with 0 <= FROM < TO <= 100",
+            try_next="--band 30:70, for the middle 40%",
+        )
+    return band
+
+
+def top_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
+    """The head of the total order: the k highest scores, and of those equal to the last, the smallest hashes.
+
+    (N,) -> (N,) mask with exactly k rows. Only rows that tie at the cut are hashed; nothing is sorted.
+    """
+
+    if k == 0:
+        return np.zeros(len(scores), dtype=bool)
+    edge = kth_highest(scores, k)
+    mask = scores > edge
+    tied = np.flatnonzero(scores == edge)
+    wanted = k - int(np.count_nonzero(mask))
+    if wanted < len(tied):
+        tied = tied[np.argsort(ties(tied), kind="stable")[:wanted]]
+    mask[tied] = True
+    return mask
+
+
+def kth_highest(scores: NDArray[np.float64], k: int) -> float:
+    """The k-th highest of the scores that are not NaN, of which there are at least k. (N,)
+
+    Of many scores only those between two bounds are copied, which a sample tells: the answer lies there but by a
+    freak, and whether it does is counted.
+    """
+
+    place = int(np.count_nonzero(~np.isnan(scores))) - k  # in ascending order
+    low, high = -np.inf, np.inf
+    if len(scores) > SAMPLE:
+        sample = np.sort(scores[:: len(scores) // SAMPLE])
+        sample = sample[~np.isnan(sample)]
+        middle = place * len(sample) // (place + k)
+        bounds = np.pad(sample, (MARGIN, MARGIN + 1), constant_values=(-np.inf, np.inf))
+        low, high = bounds[middle], bounds[middle + 2 * MARGIN]
+    near = scores[(scores >= low) & (scores <= high)]
+    place_near = place - int(np.count_nonzero(scores < low))
+    if not 0 <= place_near < len(near):
+        near, place_near = scores[~np.isnan(scores)], place
+    near.partition(place_near)
+    return float(near[place_near])
+
+
+def bottom_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
+    """The tail of the same total order: what its head of all but k rows leaves. (N,) -> (N,)"""
+
+    pool = ~np.isnan(scores)
+    return pool & ~top_rows(scores, int(np.count_nonzero(pool)) - k, ties)
+
+
+def between(scores: NDArray[np.float64], start: int, stop: int, ties: Ties) -> NDArray[np.bool_]:
+    """Positions start to stop of the total order, 0 the best known. (N,) -> (N,)"""
+    return top_rows(scores, stop, ties) & ~top_rows(scores, start, ties)
+
+
+def drawn(pool: NDArray[np.bool_], k: int, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """k rows of the pool with the smallest hashes: (N,), (N,) -> (N,)"""
+
+    rows = np.flatnonzero(pool)
+    mask = np.zeros(len(pool), dtype=bool)
+    if k:
+        of_pool = hashes[rows]
+        edge = np.partition(of_pool, k - 1)[k - 1]
+        # Equal hashes are equal ids in all likelihood, and then it makes no difference which row is taken.
+        below = rows[of_pool < edge]
+        mask[below] = True
+        mask[rows[of_pool == edge][: k - len(below)]] = True
+    return mask
+
+
+def total_order(scores: NDArray[np.float64], ids: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """Row numbers from best to least known: score descending, ties by a seeded hash of the id. (N,) -> (N,)"""
+    from curate.data.ids import id_hashes
+
+    return ordered(scores, id_hashes(ids, seed, "ties"))
+
+
+def ordered(scores: NDArray[np.float64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The total order of rows whose hashes are known. (N,), (N,) -> (N,)"""
+
+    return np.lexsort((hashes, -scores))
+
+
+def random_rows(ids: Sequence[str], k: int, seed: int) -> NDArray[np.int64]:
+    """k row numbers drawn by a seeded hash of the id, with a salt of their own: (N,) ids -> (k,)"""
+
+    from curate.data.ids import id_hashes
+
+    return np.argsort(id_hashes(ids, seed, "random"), kind="stable")[:k]
+
+
+def percentile_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many of the values lie below each one, plus half of those equal to it, in percent. (N,) -> (N,)
+
+    >>> import numpy as np
+    >>> percentile_rank(np.array([5.0, 1.0, 5.0, 9.0])).tolist()
+    [50.0, 12.5, 50.0, 87.5]
+    """
+
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (100 * (np.cumsum(counts) - counts / 2) / max(1, len(values)))[place]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a ranked split ends: the score of its last row, and how many rows of the pool share that score."""
+
+    score: float
+    ties: int
+    ties_kept: int
+
+
+def cut_of(scores: NDArray[np.float64], chosen: NDArray[np.bool_], edge: float, shown: Any = None) -> Cut:
+    """The cut of a split that ends at the score `edge`; `shown` are the scores as the user knows them."""
+
+    same = scores == edge
+    both = same & chosen
+    score = float((scores if shown is None else shown)[np.argmax(both)])
+    return Cut(score, int(np.count_nonzero(same)), int(np.count_nonzero(both)))
+
+
+SCORE_PREFIX = "score_"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores of all rows, NaN where one is missing: `scores` (N,) give the order, `shown` (N,) are what users know.
+
+    The two differ only for numbers that float64 cannot tell apart: there `scores` are ranks. `held` is the column
+    that `scores` are to the bit, if there is one.
+    """
+
+    data: ScoredRows
+    by: tuple[str, ...]
+    columns: tuple[str, ...]
+    scores: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    held: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What rows are ranked by, in words."""
+        return " + ".join(column.removeprefix(SCORE_PREFIX) for column in self.columns)
+
+    def reads(self) -> Iterator[Read]:
+        """All rows of the table in batches, every column, texts maybe as dictionaries; `held` is not read again."""
+        if self.held is None:
+            return self.data.store.reads(dictionaries=True)
+        others = [name for name in self.data.schema.names if name != self.held]
+        reads = self.data.store.reads(others, dictionaries=True)
+        return (Read(read.start, partial(self._completed, read)) for read in reads)
+
+    def _completed(self, read: Read) -> pa.Table:
+        others = read.table()
+        place = self.data.schema.get_field_index(self.held)
+        scores = as_array(self.scores[read.start : read.start + others.num_rows])
+        return others.add_column(place, self.data.schema.field(place), scores)
+
+    @cached_property
+    def _hashes(self) -> NDArray[np.uint64]:
+        return self.data.id_hashes()
+
+    def hashes(self, seed: int, salt: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
+        """Seeded hashes of the ids of some rows, or of all. The id column is read when first needed, and once."""
+        return keyed(self._hashes if rows is None else self._hashes[rows], seed, salt)
+
+
+def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
+    """Rank by one score, or by the mean percentile rank of several (over the rows that have all of them)."""
+    table = empty_table(data.schema)
+    named: list[str | None] = list(by) or [None]
+    columns = tuple(dict.fromkeys(score_column(table, name, data.name) for name in named))
+    if len(columns) == 1:
+        if data.schema.field(columns[0]).type == "double":
+            scores, nulls = _floats(data, columns[0])
+            held = None if nulls or len(set(data.schema.names)) < len(data.schema) else columns[0]
+            return Ranking(data, tuple(by), columns, scores, scores, held)
+        column = data.column(columns[0])
+        scores = as_ranked(column)
+        return Ranking(data, tuple(by), columns, scores, scores if _is_floating(column) else as_float(column))
+    combined = mean_percentile_rank([as_ranked(data.column(name)) for name in columns])
+    return Ranking(data, tuple(by), columns, combined, combined)
+
+
+def _floats(data: ScoredRows, column: str) -> tuple[NDArray[np.float64], int]:
+    """A float64 column read batch by batch, so that it is in memory once, and how many nulls it has. (N,)"""
+
+    values = np.empty(len(data))
+
+    def fill(read: Read) -> int:
+        batch = read.table()[column]
+        values[read.start : read.start + len(batch)] = as_float(batch)
+        return int(batch.null_count)
+
+    nulls = sum(in_order(partial(fill, read) for read in data.store.reads([column])))
+    values.flags.writeable = False  # they may be written to the splits
+    return values, nulls
+
+
+def mean_percentile_rank(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean of each row's percentile ranks, NaN where any score is missing: (N,) each -> (N,) in (0, 100)."""
+
+    measured = np.logical_and.reduce([~np.isnan(s) for s in scores])
+    combined = np.full(len(scores[0]), np.nan)
+    combined[measured] = np.mean([percentile_rank(s[measured]) for s in scores], axis=0)
+    return combined
+
+
+def score_column(table: pa.Table, by: str | None, where: str) -> str:
+    """The column to rank by: `score_<by>`, the only score column, or with `column:NAME` any column of numbers.
+
+    ColumnError if that is unclear, or holds no numbers. Only the names and types of `table` are looked at.
+    """
+    names = [n for n in table.column_names if n.startswith(SCORE_PREFIX)]
+    scores = ", ".join(n.removeprefix(SCORE_PREFIX) for n in names)
+    plain = (by or "").removeprefix("column:")
+    column = names[0] if by is None and names else SCORE_PREFIX + plain.removeprefix(SCORE_PREFIX)
+    if column not in names and (by or "").startswith("column:") and plain in table.column_names:
+        column = plain
+    elif column not in names and (by or "").startswith("column:"):
+        raise ColumnError(
+            f"{where} has no column {plain!r}.",
+            expected=f"one of its columns: {column_list(table.column_names)}",
+            try_next="--by column:NAME, with a column of numbers from that list",
+        )
+    elif not names:
+        raise ColumnError(
+            f"{where} has no score: no column is named {SCORE_PREFIX}….",
+            expected="a file that curate score made",
+            try_next=f"--by column:{plain}"
+            if plain in table.column_names
+            else f"curate score {where} --by column:NAME -o scored.parquet, or --by column:NAME here",
+        )
+    elif by is None and len(names) > 1:
+        raise ColumnError(
+            f"{where} has {len(names)} scores: {scores}.",
+            expected="one of them, or several to rank by the mean of their percentile ranks",
+            try_next=f"--by {names[0].removeprefix(SCORE_PREFIX)}",
+        )
+    elif column not in names:
+        raise ColumnError(
+            f"{where} has no score named {by!r}.",
+            expected=f"one of: {scores}",
+            try_next=f"--by {names[0].removeprefix(SCORE_PREFIX)}",
+        )
+    _check_numbers(table, column, where)
+    return column
+
+
+def _check_numbers(table: pa.Table, column: str, where: str) -> None:
+    kind = table.schema.field(column).type
+    checks = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
+    if not any(check(kind) for check in checks):
+        raise ColumnError(
+            f"The score column {column!r} of {where} holds {kind}, not numbers.",
+            expected="numbers, higher for better known",
+            try_next="curate score, to make a score column",
+        )
+
+
+def _is_floating(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_floating(column.type))

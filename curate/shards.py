@@ -1,0 +1,243 @@
+"""`merge`: the scored shards of a dataset, put together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from curate.data.files import (
+    ParquetStream,
+    check_writable,
+    manifest_in,
+    manifest_path,
+    read_ahead,
+    whole_file,
+    write_json,
+    written_schema,
+)
+from curate.data.ids import ID_COLUMN, Repeats, hash_texts
+from curate.data.sources import check_named, find_files
+from curate.data.stores import ParquetStore, as_indices, empty_table, valid_rows
+from curate.errors import DataError
+from curate.scoring import fingerprint_of, measured_nothing, shared_part
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The outcome: the manifest of the whole, its shards and rows, and the rows that lack at least one score."""
+
+    manifest: dict[str, Any]
+    shards: int
+    rows: int
+    unmeasured: int
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard as it lies on the disk."""
+
+    path: Path
+    store: ParquetStore
+    manifest: dict[str, Any]
+
+    @property
+    def number(self) -> int:
+        """Its place among the shards, from 1."""
+        return int(self.manifest["shard"]["number"])
+
+    @property
+    def count(self) -> int:
+        """How many shards the dataset was cut into."""
+        return int(self.manifest["shard"]["count"])
+
+
+def merge(shards: str | Path | Sequence[str | Path], output: str | Path, *, allow_unmeasured: bool = False) -> Path:
+    """Put the shards of a scored dataset together; the Python twin of `curate merge`. Returns `output`.
+
+    `shards` is a folder, a glob, a file, or several of them. Unlike `curate.score` this always writes a file, a batch
+    at a time: who needs shards may have more rows than go into memory. `curate.read` reads it. The file is the one
+    that a run without shards would have written, byte for byte. Raises DataError unless every shard is there exactly
+    once and all were made of the same data in the same way, and EstimatorError when no row at all has a score, unless
+    `allow_unmeasured`.
+    """
+    target = Path(output)
+    merge_files([shards] if isinstance(shards, (str, Path)) else shards, target, allow_unmeasured)
+    return target
+
+
+def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: bool = False) -> Merged:
+    """The same, for what was `named`; tells what came of it."""
+    check_writable(output, frozenset({".parquet"}))
+    shards = open_shards(named, output)
+    check_complete(shards)
+    manifest = _merged_manifest(shards)
+    schema = written_schema(shards[0].store.files[0])
+    scores = [f"score_{name}" for name in manifest["statuses"]]
+    with whole_file(output) as temporary:
+        stream = ParquetStream(temporary, schema)
+        repeats, doubtful = Repeats(int(manifest["input"]["rows"])), set()
+        measured = unmeasured = 0
+        for batch in read_ahead(batch for shard in shards for batch in shard.store.batches()):
+            stream.write(batch.cast(schema))
+            hashes = hash_texts(batch[ID_COLUMN])
+            doubtful.update(hashes[repeats.add(hashes)[0]].tolist())
+            lacking = _lacking(batch.select(scores))
+            measured += int((lacking < len(scores)).sum())
+            unmeasured += int((lacking > 0).sum())
+        if not measured and not allow_unmeasured:
+            raise measured_nothing(manifest["statuses"])
+        _check_unique(doubtful, shards)
+        stream.close(manifest)
+    write_json(manifest, manifest_path(output))
+    return Merged(manifest, len(shards), int(manifest["input"]["rows"]), unmeasured)
+
+
+def open_shards(named: Sequence[str | Path], output: Path | None = None) -> list[ShardFile]:
+    """The shards among what was named, by number; a file that is none is an error, an earlier `output` left out."""
+    own = output.expanduser().resolve() if output is not None else None
+    paths = [path for path in dict.fromkeys(p.resolve() for name in named for p in _files(str(name))) if path != own]
+    if not paths:
+        raise DataError(f"There is no shard in {', '.join(map(str, named))}.", expected="files of curate score --shard")
+    return sorted((_open(path) for path in paths), key=lambda shard: shard.number)
+
+
+def check_complete(shards: Sequence[ShardFile]) -> None:
+    """DataError unless these are all shards of one run, each once, with all its rows."""
+    first = shards[0]
+    for shard in shards[1:]:
+        if shard.manifest["shard"]["fingerprint"] != first.manifest["shard"]["fingerprint"]:
+            raise _different(first, shard)
+    counts = Counter(shard.number for shard in shards)
+    twice = [shard.path.name for shard in shards if counts[shard.number] > 1]
+    missing = [f"{n}/{first.count}" for n in range(1, first.count + 1) if n not in counts]
+    if len({shard.count for shard in shards}) > 1:
+        raise DataError(
+            f"{first.path.name} is one of {first.count} shards, others here are of another number of them.",
+            expected="the shards of one run",
+            try_next="name only the files that belong together",
+        )
+    if twice:
+        raise DataError(f"Some shards are here more than once: {', '.join(twice)}.", expected="each of them once")
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {first.count} shards are missing: {', '.join(missing[:20])}.",
+            expected="every shard",
+            try_next=f"the same curate score command with --shard {missing[0]}",
+        )
+    _check_rows(shards)
+
+
+def _check_rows(shards: Sequence[ShardFile]) -> None:
+    """DataError unless the rows of each shard begin where those of the one before end, up to the last of the input."""
+    row = 0
+    for shard in shards:
+        told = shard.manifest["shard"]
+        if (told["first_row"], told["rows"]) != (row, shard.store.rows):
+            raise DataError(
+                f"{shard.path.name} has {shard.store.rows} rows and should have {told['rows']}, from row {row} on.",
+                expected="the shards as curate score wrote them",
+                try_next=f"the same curate score command with --shard {shard.number}/{shard.count}",
+            )
+        row += shard.store.rows
+    whole = shards[0].manifest["input"]["rows"]
+    if row != whole:
+        raise DataError(f"The shards have {row} rows, their input had {whole}.", expected="all rows, each once")
+
+
+def _merged_manifest(shards: Sequence[ShardFile]) -> dict[str, Any]:
+    """That of the run without shards: what they have in common, and the sum of what they counted."""
+    statuses: dict[str, Counter[str]] = {}
+    for shard in shards:
+        for name, counts in shard.manifest["statuses"].items():
+            statuses.setdefault(name, Counter()).update(counts)
+    return shared_part(shards[0].manifest) | {"statuses": {name: dict(counts) for name, counts in statuses.items()}}
+
+
+def _lacking(scores: pa.Table) -> NDArray[np.int64]:
+    """How many of its scores each row lacks: (N,)"""
+
+    columns = [~valid_rows(column.combine_chunks()) for column in scores.itercolumns()]
+    return np.sum(columns, axis=0, dtype=np.int64)
+
+
+def _check_unique(doubtful: Collection[int], shards: Sequence[ShardFile]) -> None:
+    """DataError if two rows have one id; texts are compared only where hashes came twice."""
+
+    if not doubtful:
+        return
+    ids: Counter[str] = Counter()
+    for batch in (batch for shard in shards for batch in shard.store.batches([ID_COLUMN])):
+        rows = np.flatnonzero(np.isin(hash_texts(batch[ID_COLUMN]), list(doubtful)))
+        ids.update(batch[ID_COLUMN].take(as_indices(rows)).to_pylist())
+    repeated, times = ids.most_common(1)[0]
+    if times > 1:
+        raise DataError(
+            f"The shards have the id {repeated!r} {times} times.",
+            expected="every row once",
+            try_next="score the shards again",
+        )
+
+
+def _different(first: ShardFile, other: ShardFile) -> DataError:
+    """What two shards that were made in different ways differ in."""
+    for path, one, two in _differences(shared_part(first.manifest), shared_part(other.manifest)):
+        return DataError(
+            f"{first.path.name} and {other.path.name} were not made alike: {path} is {one} and {two}.",
+            expected="shards of the same data, made by the same command with the same versions",
+            try_next=f"the same curate score command with --shard {other.number}/{other.count}",
+        )
+    return DataError(f"{other.path.name} has a manifest that was changed.", expected="what curate score wrote")
+
+
+def _differences(one: Any, two: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        for name in sorted({*one, *two}):
+            yield from _differences(one.get(name), two.get(name), f"{path}.{name}" if path else name)
+    elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        for number, (a, b) in enumerate(zip(one, two, strict=True)):
+            yield from _differences(a, b, f"{path}[{number}]")
+    elif one != two:
+        yield path, one, two
+
+
+def _files(name: str) -> list[Path]:
+    """In a folder only the Parquet files, since unfinished shards have parts beside them."""
+    check_named(name)
+    path = Path(name).expanduser()
+    found = sorted(path.glob("*.parquet")) if path.is_dir() else find_files(name)
+    if not found:
+        raise DataError(f"There is no shard {name!r}.", expected="a folder, a glob, or files of curate score --shard")
+    return found
+
+
+def _open(path: Path) -> ShardFile:
+    if path.suffix.lower() != ".parquet":
+        raise DataError(
+            f"{path} is no shard: it is not called .parquet.",
+            expected="files of curate score --shard",
+            try_next=f"curate score {path} --by column:NAME --shard 1/2 -o shards/1.parquet, then 2/2",
+        )
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}",
+            expected="a whole Parquet file, as curate score --shard writes it",
+            try_next="score that shard again",
+        ) from error
+    manifest = manifest_in(empty_table(file.schema_arrow))
+    if "shard" not in manifest or manifest["shard"]["fingerprint"] != fingerprint_of(manifest):
+        raise DataError(
+            f"{path} is not a shard, or one that was changed.",
+            expected="files of curate score --shard, as they were written",
+            try_next="curate merge shards/*.parquet -o scored.parquet, with nothing else in that folder",
+        )
+    return ShardFile(path, ParquetStore([path], [file]), manifest)

@@ -1,0 +1,340 @@
+"""Bootstrap intervals, paired differences, parts of the test set, the gap, the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 10_000
+CHUNK = 4_000_000
+"""Counts held at a time: resamples by clusters."""
+TAKEN_OFF = 0.5
+"""Share of the seeds' scatter explained by examples that is not counted twice. All of it would be right on average,
+but the estimate is noisy: simulated pairs of equal arms then lay in 93 of 100 intervals with 3 seeds, not in 95."""
+
+
+def cluster_codes(names: Sequence[str | None]) -> NDArray[np.int64]:
+    """A number for each example, equal where the names are; an example without a name stands alone. -> (N,)"""
+
+    codes: dict[object, int] = {}
+    return np.array([codes.setdefault(i if name is None else name, len(codes)) for i, name in enumerate(names)])
+
+
+def resampled_means(
+    values: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    groups: NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Means of K rows of values within G groups of examples, once a resample. (K, N), (N,), (G, N) -> (R, G, K)
+
+    Each resample draws as many clusters as there are, with replacement, the same ones for every row and group, so
+    that what an example does to two arms cancels in their difference. Without `groups` there is one, of all.
+    NaN where a resample holds no example of a group.
+    """
+
+    members = np.ones((1, values.shape[1]), dtype=bool) if groups is None else groups
+    within = members[:, None, :] * np.concatenate([np.ones((1, values.shape[1])), values])  # (G, 1 + K, N)
+    sums = np.zeros((int(clusters.max()) + 1, within.shape[0] * within.shape[1]))
+    np.add.at(sums, clusters, within.reshape(-1, within.shape[2]).T)
+    drawn = np.concatenate([counts @ sums for counts in _draws(len(sums), seed)]).reshape(-1, *within.shape[:2])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(drawn[:, :, 1:] / drawn[:, :, :1])
+
+
+def seed_variance(values: NDArray[np.float64], clusters: NDArray[np.int64], taken_off: float = TAKEN_OFF) -> float:
+    """Variance of a mean over seeds that comes from the seeds themselves; 0 for one seed. (S, N), (N,) -> scalar
+
+    The means of the seeds also scatter because each seed errs on other examples. That part shrinks with more
+    examples and is in `resampled_means` already; 1 takes all of it off (the two-way random effects estimate).
+    """
+
+    seeds, n = values.shape
+    if seeds < 2:
+        return 0.0
+    by_seed = values.mean(axis=1)
+    residual = values - values.mean(axis=0) - by_seed[:, None] + values.mean()  # (S, N)
+    sums = np.zeros((int(clusters.max()) + 1, seeds))
+    np.add.at(sums, clusters, residual.T)
+    from_examples = (sums**2).sum() / (seeds - 1) / n**2
+    return float(max(0.0, by_seed.var(ddof=1) - taken_off * from_examples) / seeds)
+
+
+def seed_noise(variance: float, seeds: int, seed: int = 0) -> NDArray[np.float64]:
+    """What the choice of seeds could have moved a mean by: its standard error × Student's t. -> (R,)"""
+
+    if seeds < 2:
+        return np.zeros(RESAMPLES)
+    return np.asarray(np.sqrt(variance) * np.random.default_rng(seed + 1).standard_t(seeds - 1, RESAMPLES))
+
+
+def interval(means: NDArray[np.float64]) -> tuple[float, float]:
+    """The 2.5th and the 97.5th percentile."""
+
+    low, high = np.nanpercentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _draws(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each cluster is in each resample, some resamples at a time. -> (B, C)"""
+
+    rng = np.random.default_rng(seed)
+    size = max(1, CHUNK // clusters)
+    for start in range(0, RESAMPLES, size):
+        rows = min(size, RESAMPLES - start)
+        drawn = rng.integers(clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(float)
+
+
+Groups = Sequence[tuple[Mapping[str, Any], "NDArray[np.bool_]"]]
+"""What names a part of the test set in a row, and which examples are in it."""
+
+
+def relation_groups(relations: Sequence[str | None]) -> Groups:
+    """The examples of each relation, the most frequent first; none for examples without one."""
+
+    names = [name for name in relations if name is not None]
+    order = sorted(set(names), key=lambda name: (-names.count(name), name))
+    return [({"relation": name}, np.array([r == name for r in relations])) for name in order]
+
+
+def quintile_groups(percentiles: NDArray[np.float64]) -> Groups:
+    """Fifths of the test set by popularity, 1 the most popular; none without popularity."""
+    groups = [({"quintile": q + 1}, (20 * q <= percentiles) & (percentiles < 20 * (q + 1))) for q in range(5)]
+    return [(name, members) for name, members in groups if members.any()]
+
+
+def curve_groups(percentiles: NDArray[np.float64]) -> Groups:
+    """The top-x% most popular, for the x of the paper's Figures 6 and 7; none without popularity."""
+    groups = [({"top_percent": percent}, percentiles < percent) for percent in TOP_PERCENTS]
+    return [(name, members) for name, members in groups if members.any()]
+
+
+def accuracy_rows(
+    correct: Mapping[str, NDArray[np.float64]], groups: Groups, clusters: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    """One row per group and arm: `arm`, `n` examples, `accuracy` over seeds, `low` and `high`. {arm: (S, N)}, (N,)"""
+
+    if not groups:
+        return []
+    means = np.stack([by_seed.mean(axis=0) for by_seed in correct.values()])
+    drawn = resampled_means(means, clusters, np.stack([members for _, members in groups]))  # (R, G, K)
+    rows = []
+    for g, (name, members) in enumerate(groups):
+        for k, (arm, by_seed) in enumerate(correct.items()):
+            inside = by_seed[:, members]
+            noise = seed_noise(seed_variance(inside, clusters[members]), len(inside))
+            low, high = interval(drawn[:, g, k] + noise)
+            accuracy = float(inside.mean())
+            rows.append({**name, "arm": arm, "n": int(members.sum()), "accuracy": accuracy, "low": low, "high": high})
+    return rows
+
+
+POPULAR = 20
+"""Percent of the test questions, the most popular, on which the arms are level in the paper."""
+
+
+def gap_change(
+    correct: Mapping[str, NDArray[np.float64]],
+    pair: tuple[str, str],
+    percentiles: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+) -> dict[str, Any] | None:
+    """The gap between the arms on the most popular questions and on all that have popularity, and how it changes.
+
+    The interval resamples test examples by cluster; the seeds' part is Student's t on their changes (see bootstrap).
+    None where no question, or every one, is among the most popular. {arm: (S, N)}, (N,), (N,)
+    """
+
+    popular, measured = percentiles < POPULAR, ~np.isnan(percentiles)
+    if not popular.any() or popular.sum() == measured.sum():
+        return None
+    delta = correct[pair[0]] - correct[pair[1]]  # (S, N)
+    on_popular, on_all = delta[:, popular].mean(axis=1), delta[:, measured].mean(axis=1)
+    drawn = resampled_means(delta.mean(axis=0)[None], clusters, np.stack([popular, measured]))[:, :, 0]  # (R, 2)
+    changes = on_all - on_popular
+    seeds = len(changes)
+    variance = float(changes.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    low, high = interval(drawn[:, 1] - drawn[:, 0] + seed_noise(variance, seeds))
+    found = {
+        "arms": list(pair),
+        "popular": float(on_popular.mean()),
+        "all": float(on_all.mean()),
+        "change": float(changes.mean()),
+        "low": low,
+        "high": high,
+    }
+    return {**found, "sentence": gap_sentence(found)}
+
+
+def gap_sentence(found: Mapping[str, Any]) -> str:
+    """What the interval says, beside what the paper found."""
+    first, second = found["arms"]
+    change = f"({100 * found['change']:+.1f}, {100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+    if found["low"] > 0:
+        said = f"the gap grows {change}, as in the paper's Figure 6"
+    elif found["high"] < 0:
+        said = f"the gap shrinks {change}, unlike in the paper's Figure 6, where it grows"
+    else:
+        said = f"no clear change {change}; in the paper's Figure 6 the gap grows"
+    return (
+        f"{first} is ahead of {second} by {100 * found['popular']:+.1f} points on the most popular {POPULAR}% of the "
+        f"test questions and by {100 * found['all']:+.1f} on all: {said}."
+    )
+
+
+TOP_PERCENTS = tuple(range(5, 101, 5))
+POWER = (1.959964 + 0.841621) ** 2
+"""Squared standard errors a difference must be away from 0 to be seen at 5%, two-sided, in 80% of runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Accuracy of arm `a` minus that of arm `b`, with its 95% bootstrap interval and two-sided p.
+
+    `p_adjusted` is p after Holm's correction for all differences of the run. `needed` is how many test examples
+    would show a difference of this size with 80% power, None where no number would with these few seeds.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float | None = None
+    needed: int | None = None
+
+
+def accuracy(correct: NDArray[np.float64]) -> float:
+    """Mean over seeds and examples: (S, N) -> scalar in [0, 1]."""
+    return float(correct.mean())
+
+
+def standard_error(correct: NDArray[np.float64]) -> float | None:
+    """Standard error of the accuracy over seeds; None for a single seed. (S, N) -> scalar"""
+
+    seeds = correct.shape[0]
+    if seeds < 2:
+        return None
+    return float(np.std(correct.mean(axis=1), ddof=1) / np.sqrt(seeds))
+
+
+def compare_arms(
+    correct: Mapping[str, NDArray[np.float64]],
+    pairs: Sequence[tuple[str, str]],
+    clusters: NDArray[np.int64] | None = None,
+) -> list[Difference]:
+    """The difference of each pair of arms, `p_adjusted` over all of them. {arm: (S, N)}, clusters (N,)
+
+    Test examples are resampled by cluster, the same draws for every arm; the seeds' part is Student's t on the
+    differences seed by seed (see bootstrap). An arm with one seed (the base model) meets every seed of the other.
+    The interval is the 2.5th to 97.5th percentile; p is twice the share of resamples on the other side of 0.
+    """
+
+    if not pairs:
+        return []
+    names = list(correct)
+    means = np.stack([correct[name].mean(axis=0) for name in names])  # (K, N)
+    if clusters is None:
+        clusters = np.arange(means.shape[1])
+    drawn = resampled_means(means, clusters)[:, 0]  # (R, K)
+    found = []
+    for a, b in pairs:
+        by_examples = drawn[:, names.index(a)] - drawn[:, names.index(b)]  # (R,)
+        found.append(_difference(a, b, correct[a] - correct[b], by_examples, clusters))  # one seed broadcasts
+    adjusted = holm([d.p for d in found])
+    return [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values after Holm's step-down correction, which holds whatever the tests have to do with each other."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def examples_needed(difference: float, n: int, example_variance: float, seed_variance: float) -> int | None:
+    """Test examples with which a difference of this size is seen at 5% with 80% power; None if none would do.
+
+    The variances are those of the difference's mean over the n examples that there were, and over the seeds:
+    more examples make the first smaller, not the second.
+    """
+    room = difference**2 / POWER - seed_variance
+    return math.ceil(n * example_variance / room) if room > 0 else None
+
+
+def _difference(
+    a: str, b: str, delta: NDArray[np.float64], by_examples: NDArray[np.float64], clusters: NDArray[np.int64]
+) -> Difference:
+    seeds, n = delta.shape
+    means = by_examples + seed_noise(seed_variance(delta, clusters), seeds)
+    low, high = interval(means)
+    tail = min((means <= 0).sum(), (means >= 0).sum())
+    p = min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))
+    observed = float(delta.mean())
+    needed = examples_needed(observed, n, float(by_examples.var()), seed_variance(delta, clusters, taken_off=1))
+    return Difference(a, b, observed, low, high, float(p), needed=needed)
+
+
+def popularity_percentiles(scores: NDArray[np.float64], ids: Sequence[str]) -> NDArray[np.float64]:
+    """100 × rank ÷ N, rank 0 for the most popular; NaN where there is no score. (N,) -> (N,)
+
+    The top-x% of the test set are the examples whose percentile is below x.
+    """
+
+    from curate.selection.ranking import total_order
+
+    percentiles = np.full(len(scores), np.nan)
+    measured = np.flatnonzero(~np.isnan(scores))
+    order = total_order(scores[measured], [ids[row] for row in measured.tolist()], seed=0)
+    percentiles[measured[order]] = 100 * np.arange(len(measured)) / max(1, len(measured))
+    return percentiles
+
+
+def top_accuracy(
+    correct: NDArray[np.float64], percentiles: NDArray[np.float64], top_percent: float
+) -> tuple[NDArray[np.float64], int]:
+    """Accuracy of each seed on the top-x% most popular examples, and how many those are. (S, N), (N,) -> (S,)"""
+    chosen = percentiles < top_percent
+    return correct[:, chosen].mean(axis=1), int(chosen.sum())
+
+
+def verdict(differences: Sequence[Difference], subject: str) -> str:
+    """One sentence on how the arm `subject` fares against every other arm, read off the intervals."""
+    better: list[str] = []
+    same: list[str] = []
+    worse: list[str] = []
+    for d in differences:
+        if subject not in (d.a, d.b):
+            continue
+        sign = 1 if d.a == subject else -1
+        low, high = sorted((sign * d.low, sign * d.high))
+        text = f"{d.b if sign == 1 else d.a} ({_points(sign * d.difference)}, {_points(low)} to {_points(high)})"
+        (better if low > 0 else worse if high < 0 else same).append(text)
+    parts = [
+        f"beats {_and(better)}" if better else "",
+        f"shows no difference from {_and(same)}" if same else "",
+        f"is worse than {_and(worse)}" if worse else "",
+    ]
+    said = ", and ".join(part for part in parts if part)
+    if not said:
+        return "There is only one arm: nothing to compare."
+    return f"Finetuning on {subject} {said}; points of accuracy with 95% intervals."
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _and(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
