@@ -20,7 +20,7 @@ from curate.estimators.base import FAILED, Estimator, may_fail, scores_apart
 from curate.estimators.registry import EstimatorOptions, build, check_spec
 from curate.prompts import TEMPLATES
 from curate.records import Example, Score
-from curate.settings import EngineOptions
+from curate.settings import EngineSettings
 
 
 def resources_of(device: str, cpus: int, there: Mapping[str, float]) -> tuple[str, dict[str, float]]:
@@ -353,7 +353,7 @@ ON_WORKERS = frozenset({"loss"})
 
 
 @contextmanager
-def estimators_of(specs: Sequence[str], options: EstimatorOptions, engine: EngineOptions) -> Iterator[list[Estimator]]:
+def estimators_of(specs: Sequence[str], options: EstimatorOptions, engine: EngineSettings) -> Iterator[list[Estimator]]:
     """The estimators that some specs name, at work where the engine says; their workers end with the `with`."""
     if engine.engine == "local" or not any(check_spec(spec)[0] in ON_WORKERS for spec in specs):
         yield [build(spec, options) for spec in specs]
@@ -395,7 +395,7 @@ class RemoteEstimator:
 
 
 @contextmanager
-def _remote(ray: Any, spec: str, options: EstimatorOptions, engine: EngineOptions) -> Iterator[RemoteEstimator]:
+def _remote(ray: Any, spec: str, options: EstimatorOptions, engine: EngineSettings) -> Iterator[RemoteEstimator]:
     if options.processes not in (None, 1):
         raise SettingError(
             f"--processes {options.processes} is for one machine.", expected="--workers, with --engine ray"
@@ -404,7 +404,7 @@ def _remote(ray: Any, spec: str, options: EstimatorOptions, engine: EngineOption
     device, resources = resources_of(options.device, engine.cpus, there)
     settings = replace(_absolute(options), device=device)
     actor = ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **resources)
-    low, high = engine.bounds or (1, room_for(resources, there))
+    low, high = engine.bounds() or (1, room_for(resources, there))
     pool = Pool(ray, lambda: actor.remote(spec, settings, engine.cpus), low, high)
     try:
         yield RemoteEstimator(pool)

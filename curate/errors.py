@@ -13,9 +13,45 @@
     └── OutputError         a place that cannot be written
 
 On the command line each of them ends in exit code 1 and no traceback.
+
+A message names settings by `setting("top", 0.3)`, and whoever shows it spells them: `top=0.3` in Python, `--top 0.3` on
+the command line, `selection.top: 0.3` in a recipe.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+Spelling = Callable[[str, str], str]
+"""From the name of a setting and its value ("" where there is none) to what the user types."""
+
+_OPEN, _VALUE, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: in nobody's data, and taken out of every message
+_MARKED = re.compile(f"{_OPEN}([^{_VALUE}]*){_VALUE}([^{_CLOSE}]*){_CLOSE}")
+
+
+_NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?")
+
+
+def setting(name: str, value: object = "") -> str:
+    """A setting in a message, to be spelled by whoever shows it.
+
+    >>> print(CurateError("Nothing was asked for.", try_next=setting("top", 0.3)))
+    Nothing was asked for.
+    Try: top=0.3
+    """
+    return f"{_OPEN}{name}{_VALUE}{value}{_CLOSE}"
+
+
+def in_python(name: str, value: str) -> str:
+    """A setting as a keyword argument: `top=0.3`, `engine='ray'`."""
+    plain = _NUMBER.fullmatch(value) or value in ("True", "False", "None") or value[:1] in ("'", '"', "[", "(", "{")
+    return f"{name}={value if plain else repr(value)}" if value else name
+
+
+def as_option(name: str, value: str) -> str:
+    """A setting as an option of the command: `--min-score 0.5`."""
+    return f"--{name.replace('_', '-')}{' ' if value else ''}{value}"
 
 
 class CurateError(Exception):
@@ -29,22 +65,43 @@ class CurateError(Exception):
     """
 
     def __init__(self, found: str, expected: str | None = None, try_next: str | None = None) -> None:
-        self.found = found
-        self.expected = expected
-        self.try_next = try_next
+        self._parts = (found, expected, try_next)
         super().__init__(self.message())
 
     def __reduce__(self) -> tuple[type[CurateError], tuple[str, str | None, str | None]]:
-        """Errors of a helper process reach its owner whole."""
-        return type(self), (self.found, self.expected, self.try_next)
+        """Errors of a worker process reach its owner whole."""
+        return type(self), self._parts
 
-    def message(self) -> str:
+    def spelled(self, spelling: Spelling) -> tuple[str, str | None, str | None]:
+        """The three parts with their settings spelled so."""
+        found, expected, try_next = (
+            part and _MARKED.sub(lambda match: spelling(match[1], match[2]), part) for part in self._parts
+        )
+        return found or "", expected, try_next
+
+    @property
+    def found(self) -> str:
+        """What was found, settings spelled as in Python."""
+        return self.spelled(in_python)[0]
+
+    @property
+    def expected(self) -> str | None:
+        """What was expected."""
+        return self.spelled(in_python)[1]
+
+    @property
+    def try_next(self) -> str | None:
+        """What to type next."""
+        return self.spelled(in_python)[2]
+
+    def message(self, spelling: Spelling = in_python) -> str:
         """All three parts as lines of text."""
-        lines = [self.found]
-        if self.expected:
-            lines.append(f"Expected: {self.expected}")
-        if self.try_next:
-            lines.append(f"Try: {self.try_next}")
+        found, expected, try_next = self.spelled(spelling)
+        lines = [found]
+        if expected:
+            lines.append(f"Expected: {expected}")
+        if try_next:
+            lines.append(f"Try: {try_next}")
         return "\n".join(lines)
 
 

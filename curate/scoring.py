@@ -51,7 +51,7 @@ from curate.estimators.base import (
 from curate.estimators.registry import EstimatorOptions, check_spec
 from curate.prompts import default_template
 from curate.records import OK, Example, Score
-from curate.settings import EngineOptions
+from curate.settings import EngineSettings
 from curate.wikipedia.options import PageviewOptions
 
 CHUNK = 1024
@@ -450,7 +450,7 @@ class ScoringJob:
     rows: ScoredRows
     specs: Sequence[str]
     options: EstimatorOptions
-    engine: EngineOptions
+    engine: EngineSettings
     shard: Shard | None
 
     def estimators(self) -> AbstractContextManager[list[Estimator]]:
@@ -469,7 +469,7 @@ def prepare(
     specs = [by] if isinstance(by, str) else list(by or ())
     for spec in specs:
         check_spec(spec)
-    engine = _made_of(EngineOptions, settings, engine=settings.get("engine") or _engine_for(data))
+    engine = _made_of(EngineSettings, settings, engine=settings.get("engine") or _engine_for(data))
     if output is not None:
         check_not_input(data, output)
         check_writable(output, frozenset({".parquet"}))

@@ -1,45 +1,179 @@
-"""Every setting of the commands, recipes and Python functions: its type, range, default and meaning."""
+"""Every setting once: its name, type, default, range, choices and help.
+
+A group of settings is a frozen dataclass whose fields are made by `option`. The options of the command line, the keys
+of a recipe and the keyword arguments of the Python functions all follow from it: to add a setting is to add a field.
+The groups that several rooms share are here; those of an estimator or an experiment stand beside it.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
 
-from curate.errors import SettingError
+from curate.errors import SettingError, setting
 
-ENGINES = ("local", "ray")
+S = TypeVar("S", bound="Settings")
+
+
+def option(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    choices: Sequence[str] = (),
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    each: bool = True,
+    shown_default: str | None = None,
+    on_command_line: bool = True,
+) -> Any:
+    """A field of a group of settings: its default, its help, and which values it may have.
+
+    `choices` are all values there are; `least` and `most` are inside the range of a number, `above` and `below` outside
+    of it. Of a tuple every item is checked, unless not `each`. `shown_default` is what the help page says of a default
+    that is found out later. None, the default of many, is never checked.
+    """
+    about = {
+        "help": help,
+        "choices": tuple(choices),
+        "least": least,
+        "above": above,
+        "below": below,
+        "most": most,
+        "each": each,
+        "shown_default": shown_default,
+        "on_command_line": on_command_line,
+    }
+    return field(default=default, metadata=about) if default is not MISSING else field(metadata=about)
 
 
 @dataclass(frozen=True)
-class EngineOptions:
-    """The options of an engine, by the words of the command line; `workers` is how many, or MIN:MAX.
-
-    `cpus` is how many processors, and threads, a worker has; one that has a GPU needs them for little.
-    """
-
-    engine: str = "local"
-    ray_address: str | None = None
-    workers: str | int | None = None
-    cpus: int = 1
+class Settings:
+    """The base of every group: a value out of its range, or none of its choices, is a SettingError."""
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise SettingError(f"There is no engine {self.engine!r}.", expected=f"one of {', '.join(ENGINES)}")
-        if self.cpus < 1:
-            raise SettingError(f"--cpus is {self.cpus}.", expected="at least one processor a worker")
-        given = {"--ray-address": self.ray_address, "--workers": self.workers}
-        given |= {"--cpus": self.cpus if self.cpus > 1 else None}
-        unused = next((name for name, value in given.items() if value is not None), None)
-        if self.engine != "ray" and unused:
-            raise SettingError(
-                f"{unused} is an option of --engine ray.", try_next=f"--engine ray, or leave out {unused}"
-            )
-        _ = self.bounds
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, item.name, value)
+            several = isinstance(value, tuple)
+            for single in value if several else (value,):
+                if single is not None and (item.metadata.get("each", True) or not several):
+                    check_value(item, single)
+        self.check()
 
-    @property
+    def check(self) -> None:
+        """Raise SettingError for settings that cannot be together."""
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all settings of the group, in order."""
+        return tuple(item.name for item in fields(cls))
+
+    @classmethod
+    def of(cls: type[S], given: Mapping[str, Any], **decided: Any) -> S:
+        """The group out of a mapping that may hold other things too; None there means the default."""
+        chosen = {name: given[name] for name in cls.names() if given.get(name) is not None}
+        return cls(**(chosen | decided))
+
+    def changed(self: S, **changes: Any) -> S:
+        """The same settings but for the given ones."""
+        return replace(self, **changes)
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not at their defaults."""
+        return {
+            item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name) != item.default
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of them, for manifests and keys."""
+        return asdict(self)
+
+
+def check_value(item: Field[Any], value: Any) -> None:
+    """SettingError unless the value of a setting is one of its choices and in its range."""
+    about = item.metadata
+    if about.get("choices") and value not in about["choices"]:
+        raise SettingError(
+            f"There is no {setting(item.name, repr(value))}.", expected=f"one of {', '.join(about['choices'])}"
+        )
+    limits = {name: about.get(name) for name in ("least", "above", "most", "below")}
+    if all(limit is None for limit in limits.values()) or not isinstance(value, (int, float)):
+        return
+    right = (
+        (limits["least"] is None or value >= limits["least"])
+        and (limits["above"] is None or value > limits["above"])
+        and (limits["most"] is None or value <= limits["most"])
+        and (limits["below"] is None or value < limits["below"])
+        and math.isfinite(value)
+    )
+    if not right:
+        raise SettingError(f"{setting(item.name, f'{value}')} is out of range.", expected=_range(limits))
+
+
+def _range(limits: Mapping[str, float | None]) -> str:
+    """`at least 1, below 2`."""
+    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+    return "a number " + ", ".join(f"{words[name]} {limit:g}" for name, limit in limits.items() if limit is not None)
+
+
+def check_names(given: Mapping[str, Any], groups: Sequence[type[Settings]], function: str) -> None:
+    """TypeError, as Python raises it, for a keyword that is a setting of none of the groups."""
+    known = {name for group in groups for name in group.names()}
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {unknown[0]!r}")
+
+
+@dataclass(frozen=True)
+class ReadSettings(Settings):
+    """How data is read: its layout, and which column means what; each a column, or a dotted path into one."""
+
+    preset: str | None = option(None, "The layout, where it is not recognised: popqa, mmlu, …")
+    split: str | None = option(None, "The split of a Hub dataset: test, or its beginning, train[:1000].")
+    question_column: str | None = option(None, "The column that holds the question, or a dotted path into one.")
+    answer_column: str | None = option(None, "The column that holds the answer or answers.")
+    subject_column: str | None = option(None, "The column that holds the subject.")
+    relation_column: str | None = option(None, "The column that holds the relation.")
+    choices_column: str | None = option(None, "The column that holds the list of choices.")
+    id_column: str | None = option(None, "A complete and unique key of your own.")
+
+
+@dataclass(frozen=True)
+class EngineSettings(Settings):
+    """Where work runs: on this machine, or on the workers of a Ray cluster."""
+
+    engine: str | None = option(
+        None,
+        "local, or ray: for loss, the model on every worker of a Ray cluster.",
+        choices=("local", "ray"),
+        shown_default="local",
+    )
+    ray_address: str | None = option(
+        None, "For ray: the head node, as 10.0.0.1:6379, or local. Else the cluster this machine is in, if any."
+    )
+    workers: str | int | None = option(
+        None, "For ray: how many, or the fewest and the most, 2:64.", shown_default="one a GPU, or CPU"
+    )
+    cpus: int = option(1, "For ray: the processors, and threads, of a worker.", above=0)
+
+    def check(self) -> None:
+        """SettingError for options of Ray without it, or for workers that are no number and no range."""
+        given = [name for name in ("ray_address", "workers") if getattr(self, name) is not None]
+        given += ["cpus"] if self.cpus > 1 else []
+        if self.engine != "ray" and given:
+            raise SettingError(
+                f"{setting(given[0])} is an option of {setting('engine', 'ray')}.",
+                try_next=f"{setting('engine', 'ray')}, or leave out {setting(given[0])}",
+            )
+        self.bounds()
+
     def bounds(self) -> tuple[int, int] | None:
         """The fewest and the most workers; None where the cluster decides."""
         if self.workers is None:
@@ -48,17 +182,73 @@ class EngineOptions:
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high:
             raise SettingError(
-                f"--workers is {self.workers}.", expected="how many, or the fewest and the most: 8, 2:64"
+                f"{setting('workers')} is {self.workers}.", expected="how many, or the fewest and the most: 8, 2:64"
             )
         return low, high
 
 
-METHODS = ("lora", "full", "qlora")
-"""Adapters, all weights, adapters on weights of 4 bits."""
+@dataclass(frozen=True)
+class ValidateEngineSettings(EngineSettings):
+    """The same for a validation."""
+
+    engine: str | None = option(
+        None,
+        "local, or ray: every trial, arm and seed as a task of a Ray cluster.",
+        choices=("local", "ray"),
+        shown_default="local",
+    )
+
+
+Missing = Literal["exclude", "lowest", "error"]
+Order = Literal["source", "popular-first", "obscure-first", "shuffled"]
+
+
+@dataclass(frozen=True)
+class SelectSettings(Settings):
+    """Which rows of a scored table make which split; docs/selecting.md has the exact rules."""
+
+    top: str | float | None = option(None, "The best known: a share (0.3, 30%) of the scored rows, or a count (500).")
+    bottom: str | float | None = option(None, "The least known, likewise.")
+    random: str | float | None = option(None, "A seeded random draw, likewise.")
+    whole: bool = option(False, "All rows that have a score.")
+    band: str | None = option(None, "A stretch of the order, in percent from the best known: 30:70.")
+    budget_tokens: int | None = option(None, "The best known that fit so many tokens of prompt and completion.")
+    tokenizer: Any = option(None, "For --budget-tokens: folder or Hub id of the model to be finetuned.")
+    by: str | tuple[str, ...] | None = option(
+        None,
+        "The score to rank by, when the file has several, or column:NAME. Given several times: by the mean "
+        "of their percentile ranks.",
+    )
+    where: str | tuple[str, ...] | Mapping[str, Any] | None = option(
+        None, "Only rows with COLUMN=VALUE,VALUE,…, in all conditions given."
+    )
+    min_score: float | None = option(None, "Only rows with at least this score.")
+    max_score: float | None = option(None, "Only rows with at most this score.")
+    stratify_by: str | None = option(None, "Take the share inside each group: relation, or any column.")
+    controlled_by: str | None = option(
+        None,
+        "PopQA-Controlled: inside each group (relation) only its most frequent answer, top and bottom halves, "
+        "and a test set of other answers.",
+    )
+    holdout: str | float | None = option(
+        None, "Hold out an evaluation set of this size that shares no subject with a split."
+    )
+    holdout_by: str = option("subject", "What the held-out set must not share.")
+    order: Order = option(
+        "source",
+        "Order of the rows: source, popular-first, obscure-first or shuffled.",
+        choices=("source", "popular-first", "obscure-first", "shuffled"),
+    )
+    missing: Missing = option(
+        "exclude",
+        "Rows without a score: exclude, lowest (rank them last) or error.",
+        choices=("exclude", "lowest", "error"),
+    )
+    seed: int = option(0, "Decides the random draws, and the order among equal scores.")
 
 
 @dataclass(frozen=True, slots=True)
-class FinetuneConfig:
+class FinetuneConfig(Settings):
     """How an arm is finetuned. The same for every arm of a comparison.
 
     `learning_rate` and `weight_decay` are AdamW's; `lora_rank` and `lora_alpha` those of the adapters on all linear
@@ -71,35 +261,20 @@ class FinetuneConfig:
         58
     """
 
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-4
-    lora_rank: int = 16
-    lora_alpha: int = 32
-    epochs: float = 5
-    max_steps: int | None = None
-    batch_size: int = 16
-    held_out: float = 0.1
-    patience: int = 3
-    method: str = "lora"
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise SettingError(f"There is no --method {self.method!r}.", expected=f"one of {', '.join(METHODS)}")
-        positive = ["learning_rate", "epochs", "batch_size", "patience", "lora_rank", "lora_alpha"]
-        positive += [] if self.max_steps is None else ["max_steps"]
-        self._check(positive, lambda value: 0 < value < math.inf, "a number above 0")
-        self._check(["weight_decay"], lambda value: 0 <= value < math.inf, "0 or a number above it")
-        self._check(["held_out"], lambda value: 0 <= value < 1, "a share, such as 0.1; 0 to hold out nothing")
-
-    def _check(self, names: Sequence[str], right: Callable[[float], bool], expected: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if not right(value):
-                raise SettingError(f"--{name.replace('_', '-')} {value} is out of range.", expected=expected)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For manifests and keys."""
-        return asdict(self)
+    learning_rate: float = option(1e-4, "Peak learning rate of AdamW.", above=0)
+    weight_decay: float = option(1e-4, "Weight decay of AdamW.", least=0)
+    lora_rank: int = option(16, "Rank of the adapters, on all linear layers.", least=1)
+    lora_alpha: int = option(32, "Scale of the adapters.", least=1)
+    epochs: float = option(5, "Passes over an arm, at most.", above=0)
+    max_steps: int | None = option(None, "Optimizer steps, instead of --epochs.", above=0)
+    batch_size: int = option(16, "Examples a step.", least=1)
+    held_out: float = option(
+        0.1, "Share of an arm that does not train but decides when to stop; 0: train to the end.", least=0, below=1
+    )
+    patience: int = option(3, "Stop after this many epochs without a better one.", least=1)
+    method: str = option(
+        "lora", "lora, full (all weights) or qlora (4-bit weights).", choices=("lora", "full", "qlora")
+    )
 
     def steps(self, examples: int) -> int:
         """Optimizer steps at most for an arm of that many examples."""
@@ -112,39 +287,56 @@ class FinetuneConfig:
         return min(examples - 1, max(1, round(self.held_out * examples))) if self.held_out > 0 else 0
 
 
-TUNINGS = ("off", "quick", "paper")
+@dataclass(frozen=True)
+class ValidateSettings(Settings):
+    """How the arms of a validation are tuned, tested and compared."""
+
+    seeds: int | Sequence[int] = option(3, "Finetunings per arm, with seeds 0, 1, 2, …", least=1, each=False)
+    by: str | None = option(None, "Popularity of the test set: one of its scores, or any column of numbers.")
+    tune: str = option(
+        "off",
+        "off, quick (3 learning rates) or paper (Table 4), per arm on its own held-out part.",
+        choices=("off", "quick", "paper"),
+    )
+    template: str | None = option(None, "qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa.")
+    limit: int | None = option(None, "Try out: a sample of so many examples of each arm and of the test set.", least=2)
+    dtype: str = option(
+        "auto",
+        "auto (bfloat16 on a GPU, else float32), float32, bfloat16 or float16.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    device: str = option("auto", "auto, cpu, cuda, mps.")
+    revision: str | None = option(None, "Branch, tag or commit of a Hub model.")
+    base_shots: int = option(0, "Ask the untouched model also after so many solved training examples.", least=0)
+    lm_eval: tuple[str, ...] = option(
+        (), "A task of lm-evaluation-harness, or its YAML file, for every arm. Repeatable."
+    )
+    along: int = option(0, "Ask so many test questions after every epoch too: accuracy along training.", least=0)
+    report_to: str = option("none", "none, tensorboard, wandb or trackio.")
+
+
 LEARNING_RATES = (1e-5, 1e-4, 1e-3)
 WEIGHT_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 LORA_SIZES = ((8, 16), (16, 32), (32, 64), (64, 128))
-"""Table 4: (rank, alpha)."""
+"""The paper's Table 4; sizes are (rank, alpha)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One setting tried on one arm, how it did on the arm's held-out part, and whether it was taken."""
-
-    arm: str
-    seed: int
-    config: FinetuneConfig
-    steps: int
-    validation_accuracy: float | None
-    chosen: bool
-
-
-def grid(tuning: str, config: FinetuneConfig) -> list[FinetuneConfig]:
-    """The settings to try, the same for every arm.
+def grid(tune: str, config: FinetuneConfig) -> list[FinetuneConfig]:
+    """The settings to try, the same for every arm (the paper's Table 4).
 
     `off`: the given one. `quick`: the learning rates of Table 4, all else as given. `paper`: all of Table 4, which
     is 60 settings of LoRA (or of QLoRA, if that is the method) and, unless the weights are quantised, 15 of full
     finetuning.
     """
-    if tuning not in TUNINGS:
-        raise SettingError(f"There is no --tune {tuning!r}.", expected=f"one of {', '.join(TUNINGS)}")
-    if tuning == "off":
+    if tune == "off":
         return [config]
     if config.held_out == 0:
-        raise SettingError("Nothing is held out to tune on.", expected="--held-out above 0", try_next="--tune off")
-    if tuning == "quick":
+        raise SettingError(
+            "Nothing is held out to tune on.",
+            expected=f"{setting('held_out')} above 0",
+            try_next=setting("tune", "off"),
+        )
+    if tune == "quick":
         return [replace(config, learning_rate=rate) for rate in LEARNING_RATES]
     rates = [replace(config, learning_rate=r, weight_decay=w) for r in LEARNING_RATES for w in WEIGHT_DECAYS]
     method = "qlora" if config.method == "qlora" else "lora"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, TypeVar
 
 import typer
 
-from curate.errors import CurateError
+from curate.errors import CurateError, as_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -213,7 +213,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except CurateError as error:
             _wait_for_the_first_process()
-            print(f"curate: {error.message()}", file=sys.stderr)
+            print(f"curate: {error.message(as_option)}", file=sys.stderr)
             raise typer.Exit(EXIT_FIXABLE) from None
         except KeyboardInterrupt:
             print("curate: interrupted; type the same command again: what was kept is not done twice", file=sys.stderr)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 from curate.data.hub import downloaded, hub_problem, is_hub_id
 from curate.data.sources import SUFFIXES, data_suffix, file_fingerprint, find_files, is_url
-from curate.errors import CurateError, DataError, RecipeError, SelectionError, SettingError
+from curate.errors import CurateError, DataError, RecipeError, SelectionError, SettingError, as_option
 from curate.estimators.loss import ANSWERS, REDUCTIONS
 from curate.estimators.registry import check_spec
 from curate.selection.ranking import parse_band, parse_size
 from curate.selection.rules import parse_request
-from curate.settings import TUNINGS, FinetuneConfig
+from curate.settings import FinetuneConfig
 from curate.wikipedia.options import PageviewOptions
 
 if TYPE_CHECKING:
@@ -418,7 +418,7 @@ class ValidationSettings:
     report_to: str = "none"
 
     def __post_init__(self) -> None:
-        _one_of("tune", self.tune, TUNINGS)
+        _one_of("tune", self.tune, ("off", "quick", "paper"))
         if self.seeds < 1:
             raise SettingError(f"seeds is {self.seeds}.", expected="at least 1")
 
@@ -523,10 +523,11 @@ E = TypeVar("E", bound=CurateError)
 
 def in_recipe_words(error: E) -> E:
     """The same error with the options it names as keys of a recipe."""
-    try_next = _said(error.try_next)
-    if try_next != error.try_next:
+    found, expected, typed = error.spelled(as_option)
+    try_next = _said(typed)
+    if try_next != typed:
         try_next = f"{try_next} (in the recipe, or by --set KEY=VALUE)"
-    return type(error)(_said(error.found) or "", _said(error.expected), try_next)
+    return type(error)(_said(found) or "", _said(expected), try_next)
 
 
 def _said(text: str | None) -> str | None:

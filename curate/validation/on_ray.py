@@ -17,7 +17,7 @@ from curate.engines import absolute, ray_session, resources_of
 from curate.errors import CurateError, EngineError
 from curate.prompts import TEMPLATES
 from curate.records import as_seeds
-from curate.settings import EngineOptions, grid
+from curate.settings import EngineSettings, grid
 from curate.validation.arms import Arm, named_splits
 from curate.validation.results import Validation
 from curate.validation.runner import PARTS, Runner
@@ -46,7 +46,7 @@ class Part:
         runner.make(arm, self.seed, self.trial)
 
 
-def validate_on_ray(arguments: Mapping[str, Any], engine: EngineOptions, say: Callable[[str], None]) -> Validation:
+def validate_on_ray(arguments: Mapping[str, Any], engine: EngineSettings, say: Callable[[str], None]) -> Validation:
     """What `validate` gives for these arguments, on a cluster."""
     given = dict(arguments)
     given["splits"] = {name: read(data) for name, data in named_splits(given["splits"]).items()}
@@ -61,7 +61,7 @@ def validate_on_ray(arguments: Mapping[str, Any], engine: EngineOptions, say: Ca
     with ray_session(engine.ray_address) as ray:
         given["device"], resources = resources_of(given["device"], engine.cpus, ray.cluster_resources())
         task = ray.remote(_work).options(max_retries=RETRIES, **resources)
-        most = engine.bounds[1] if engine.bounds else len(trials) + len(runs)
+        most = bounds[1] if (bounds := engine.bounds()) else len(trials) + len(runs)
         for parts in (trials, runs):
             _do(ray, task, parts, given, most, engine.cpus, say)
         result: Validation = _got(ray, task.remote(given, None, engine.cpus), "writing the run")

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from curate.data.files import versions, whole_file, write_json
 from curate.records import contrast, is_untouched
-from curate.settings import Trial
 from curate.validation.arms import Arm, TestSet
 from curate.validation.attention import attention_rows, map_rows
-from curate.validation.runner import Run
+from curate.validation.runner import Run, Trial
 from curate.validation.statistics import (
     TOP_PERCENTS,
     Difference,

@@ -18,7 +18,7 @@ from curate.data.files import check_own_folder, whole_file
 from curate.lm.model import LoadedModel
 from curate.prompts import Shots, Template
 from curate.records import BASE, few_shot_name
-from curate.settings import FinetuneConfig, Trial, grid
+from curate.settings import FinetuneConfig, grid
 from curate.validation.arms import Arm, TestSet, fingerprint_examples
 from curate.validation.attention import Probe
 from curate.validation.evaluate import Prediction, Task, evaluate
@@ -29,6 +29,18 @@ PARTS = ".parts"
 """Where a run keeps what every arm and seed answered, and the checkpoints of the one that trains."""
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One setting tried on one arm, how it did on the arm's held-out part, and whether it was taken."""
+
+    arm: str
+    seed: int
+    config: FinetuneConfig
+    steps: int
+    validation_accuracy: float | None
+    chosen: bool
 
 
 def check_run_folder(folder: Path) -> None:

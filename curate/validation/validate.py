@@ -11,7 +11,7 @@ from curate.data.table import QATable, read
 from curate.lm.model import load_model
 from curate.prompts import Shots, Template, default_template, find_template
 from curate.records import as_seeds
-from curate.settings import EngineOptions, FinetuneConfig, grid
+from curate.settings import EngineSettings, FinetuneConfig, grid
 from curate.validation.arms import Arm, TestSet, count_leakage, make_test_set, popularity_of, read_arms
 from curate.validation.attention import EXAMPLES, attention_rows, attention_summary, make_probe
 from curate.validation.evaluate import find_tasks
@@ -103,7 +103,7 @@ def validate(
     setting = replace(config or FinetuneConfig(), **finetuning)
     grid(tune, setting)  # refuses what cannot be tuned before any work
     seed_list = as_seeds(seeds)
-    engines = EngineOptions(engine, ray_address, workers, cpus)
+    engines = EngineSettings(engine, ray_address, workers, cpus)
     if engines.engine == "ray":
         from curate.validation.on_ray import validate_on_ray
 
