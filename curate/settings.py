@@ -28,14 +28,16 @@ def option(
     below: float | None = None,
     most: float | None = None,
     each: bool = True,
+    expected: str = "",
     shown_default: str | None = None,
     on_command_line: bool = True,
 ) -> Any:
     """A field of a group of settings: its default, its help, and which values it may have.
 
     `choices` are all values there are; `least` and `most` are inside the range of a number, `above` and `below` outside
-    of it. Of a tuple every item is checked, unless not `each`. `shown_default` is what the help page says of a default
-    that is found out later. None, the default of many, is never checked.
+    of it, and `expected` says that range in other words. Of a tuple every item is checked, unless not `each`.
+    `shown_default` is what the help page says of a default that is found out later. None, the default of many, is
+    never checked.
     """
     about = {
         "help": help,
@@ -45,6 +47,7 @@ def option(
         "below": below,
         "most": most,
         "each": each,
+        "expected": expected,
         "shown_default": shown_default,
         "on_command_line": on_command_line,
     }
@@ -114,7 +117,9 @@ def check_value(item: Field[Any], value: Any) -> None:
         and math.isfinite(value)
     )
     if not right:
-        raise SettingError(f"{setting(item.name, f'{value}')} is out of range.", expected=_range(limits))
+        raise SettingError(
+            f"{setting(item.name, f'{value}')} is out of range.", expected=about["expected"] or _range(limits)
+        )
 
 
 def _range(limits: Mapping[str, float | None]) -> str:
@@ -161,7 +166,9 @@ class EngineSettings(Settings):
     workers: str | int | None = option(
         None, "For ray: how many, or the fewest and the most, 2:64.", shown_default="one a GPU, or CPU"
     )
-    cpus: int = option(1, "For ray: the processors, and threads, of a worker.", above=0)
+    cpus: int = option(
+        1, "For ray: the processors, and threads, of a worker.", above=0, expected="at least one processor a worker"
+    )
 
     def check(self) -> None:
         """SettingError for options of Ray without it, or for workers that are no number and no range."""
@@ -262,14 +269,18 @@ class FinetuneConfig(Settings):
     """
 
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW.", above=0)
-    weight_decay: float = option(1e-4, "Weight decay of AdamW.", least=0)
+    weight_decay: float = option(1e-4, "Weight decay of AdamW.", least=0, expected="0 or a number above it")
     lora_rank: int = option(16, "Rank of the adapters, on all linear layers.", least=1)
     lora_alpha: int = option(32, "Scale of the adapters.", least=1)
     epochs: float = option(5, "Passes over an arm, at most.", above=0)
     max_steps: int | None = option(None, "Optimizer steps, instead of --epochs.", above=0)
     batch_size: int = option(16, "Examples a step.", least=1)
     held_out: float = option(
-        0.1, "Share of an arm that does not train but decides when to stop; 0: train to the end.", least=0, below=1
+        0.1,
+        "Share of an arm that does not train but decides when to stop; 0: train to the end.",
+        least=0,
+        below=1,
+        expected="a share, such as 0.1; 0 to hold out nothing",
     )
     patience: int = option(3, "Stop after this many epochs without a better one.", least=1)
     method: str = option(

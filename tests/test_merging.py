@@ -67,8 +67,7 @@ def test_a_shard_has_the_rows_and_ids_it_has_in_the_whole(data: Path, tmp_path: 
 
 
 def test_losses_are_the_same_to_the_last_bit(tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("chunks", "sharding"):
-        monkeypatch.setattr(f"curate.{module}.CHUNK", 4)
+    monkeypatch.setattr("curate.scoring.CHUNK", 4)
     rows = [{"question": f"Where is {'very ' * (n % 3)}{n}?", "answer": f"at {n}"} for n in range(18)]
     settings: dict[str, Any] = {"by": "loss", "model": tiny_model("llama"), "device": "cpu"}
     whole = curate.score(rows, output=tmp_path / "whole.parquet", **settings)

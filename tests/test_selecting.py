@@ -19,7 +19,7 @@ import pytest
 import curate
 from curate.data import stores
 from curate.errors import ColumnError, DataError, OutputError, SelectionError
-from curate.selection.ranking import explain as explaining
+from curate.selection import explain as explaining
 
 Rows = list[dict[str, Any]]
 
@@ -146,9 +146,9 @@ def test_a_rerun_writes_the_same_bytes(file: Path, tmp_path: Path) -> None:
 def test_row_groups_are_full_and_the_reader_runs_ahead_of_the_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from curate.datasets import stream
+    from curate.data import files
 
-    monkeypatch.setattr(stream, "ROW_GROUP", 7)
+    monkeypatch.setattr(files, "ROW_GROUP", 7)
     monkeypatch.setattr(stores, "BATCH", 3)
     table = pa.table({"question": ["q"] * 40, "answer": ["a"] * 40, "score_x": np.arange(40.0)})
     curate.select(table, top=30, output=tmp_path / "top.parquet")

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from curate.data.ids import hash_texts, id_hashes
 from curate.errors import SelectionError
+from curate.selection import groups as strata
+from curate.selection import ranking as selection
 from curate.selection.explain import mix, quantiles
 from curate.selection.groups import Groups, as_ranked, held_out
 from curate.selection.ranking import (
@@ -34,8 +36,6 @@ from curate.selection.ranking import (
     top_rows,
     total_order,
 )
-from curate.selection.ranking import groups as strata
-from curate.selection.ranking import ranking as selection
 from curate.selection.rules import rows_within
 
 # Few distinct values, so that most examples have ties; missing, infinite and signed-zero scores among them.

@@ -66,7 +66,7 @@ EXPERIMENTS = {
     "zipf": "curate.simulation.synthetic:ZIPF",
     "steps": "curate.simulation.synthetic:STEPS",
     "map": "curate.simulation.map:MAP",
-    "one-layer": "curate.simulation.one_layer.experiment:ONE_LAYER",
+    "one-layer": "curate.simulation.one_layer:ONE_LAYER",
 }
 
 

@@ -30,7 +30,7 @@ def scored(curate: Curate, films_file: Path, tmp_path: Path) -> Path:
 
 
 def test_importing_curate_loads_nothing_heavy() -> None:
-    heavy = ("torch", "transformers", "datasets", "pandas", "pyarrow")
+    heavy = ("torch", "transformers", "datasets", "pandas", "ray", "duckdb", "matplotlib")
     code = f"import sys, curate, curate.cli.app; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -254,10 +254,10 @@ def test_a_stopped_score_goes_on_where_it_was(
     films: list[dict[str, Any]], tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import curate
-    from curate import chunks
+    from curate import scoring
     from curate.estimators.loss import LossEstimator
 
-    monkeypatch.setattr(chunks, "CHUNK", 2)
+    monkeypatch.setattr(scoring, "CHUNK", 2)
     asked: list[int] = []
     honest = LossEstimator.score
 

@@ -85,7 +85,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from curate.cli.app import app
-from curate.validation import finetune, methods
+from curate.validation import finetune
 
 init, collect = AcceleratorState.__init__, finetune.collect
 
@@ -100,7 +100,7 @@ def collect_sharded(loaded, model, device):
     collect(loaded, model, device)
 
 AcceleratorState.__init__, finetune.collect = init_sharded, collect_sharded
-methods.is_sharded = finetune.is_sharded = lambda loaded, config: config.method == "full"
+finetune.is_sharded = lambda loaded, config: config.method == "full"
 app()
 """
 
