@@ -7,15 +7,19 @@ The groups that several rooms share are here; those of an estimator or an experi
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from curate.errors import SettingError, setting
 
 S = TypeVar("S", bound="Settings")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def option(
@@ -128,12 +132,36 @@ def _range(limits: Mapping[str, float | None]) -> str:
     return "a number " + ", ".join(f"{words[name]} {limit:g}" for name, limit in limits.items() if limit is not None)
 
 
-def check_names(given: Mapping[str, Any], groups: Sequence[type[Settings]], function: str) -> None:
-    """TypeError, as Python raises it, for a keyword that is a setting of none of the groups."""
-    known = {name for group in groups for name in group.names()}
-    unknown = sorted(given.keys() - known)
-    if unknown:
-        raise TypeError(f"{function}() got an unexpected keyword argument {unknown[0]!r}")
+def takes(*groups: type[Settings]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A public function takes the settings of these groups as keyword arguments, in place of its `**options`.
+
+    Its signature names them all, for `help` and editors. A keyword that is none of them is Python's own TypeError; a
+    parameter of the function itself comes before a setting of the same name.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        settings = {
+            item.name: inspect.Parameter(
+                item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type
+            )
+            for group in groups
+            for item in fields(group)
+        }
+        settings = {name: found for name, found in settings.items() if name not in {p.name for p in own}}
+        signature = inspect.signature(function).replace(parameters=[*own, *settings.values()])
+
+        @functools.wraps(function)
+        def wrapper(*arguments: P.args, **options: P.kwargs) -> R:
+            unknown = sorted(options.keys() - signature.parameters.keys())
+            if unknown:
+                raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}")
+            return function(*arguments, **options)
+
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
 
 
 @dataclass(frozen=True)
