@@ -74,7 +74,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise EngineError("The engine ray is not installed.", try_next="pip install 'curate[ray]'") from error
+        raise EngineError("The engine ray is not installed.", try_next="pip install 'curate-qa[ray]'") from error
     return ray
 
 

@@ -9,6 +9,7 @@
     │   └── PageViewsError  page views that cannot be had: a server that refuses, a damaged cache, table or dump
     ├── SelectionError      a selection that cannot be made from this pool
     ├── EngineError         workers that cannot be had, or do not stay alive
+    ├── ExtraError          a library that comes with an extra, and is not installed
     ├── ModelError          a model or tokenizer that cannot be loaded or used
     └── OutputError         a place that cannot be written
 
@@ -137,9 +138,31 @@ class EngineError(CurateError):
     """Workers that cannot be had, or do not stay alive."""
 
 
+class ExtraError(CurateError):
+    """A library that comes with an extra, and is not installed."""
+
+
 class ModelError(CurateError):
     """A model or tokenizer that cannot be loaded or used."""
 
 
 class OutputError(CurateError):
     """A place that cannot be written."""
+
+
+_EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "safetensors", "scipy"), "lm"),
+    "ray": "ray",
+    "lm_eval": "lm-eval",
+}
+"""The extra of the distribution that a library comes with."""
+
+
+def missing_extra(error: ImportError) -> ExtraError | None:
+    """What to tell of an import that failed since an extra is not installed; None of any other."""
+    library = (error.name or "").partition(".")[0]
+    if library not in _EXTRAS:
+        return None
+    return ExtraError(
+        f"This needs {library}, which is not installed.", try_next=f"pip install 'curate-qa[{_EXTRAS[library]}]'"
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, TypeVar
 
 import typer
 
-from curate.errors import CurateError, as_option
+from curate.errors import CurateError, as_option, missing_extra
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -214,6 +214,12 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except CurateError as error:
             _wait_for_the_first_process()
             print(f"curate: {error.message(as_option)}", file=sys.stderr)
+            raise typer.Exit(EXIT_FIXABLE) from None
+        except ImportError as error:
+            missing = missing_extra(error)
+            if missing is None:
+                raise
+            print(f"curate: {missing.message(as_option)}", file=sys.stderr)
             raise typer.Exit(EXIT_FIXABLE) from None
         except KeyboardInterrupt:
             print("curate: interrupted; type the same command again: what was kept is not done twice", file=sys.stderr)

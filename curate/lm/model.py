@@ -150,7 +150,7 @@ def _libraries() -> tuple[Any, Any]:
     except ImportError as error:
         raise ModelError(
             f"A language model needs {error.name}, which is not installed.",
-            try_next="pip install 'curate[lm]'",
+            try_next="pip install 'curate-qa[lm]'",
         ) from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -161,7 +161,7 @@ def find_tasks(names: Sequence[str], limit: int | None = None) -> list[Task]:
     except ImportError as error:
         raise SettingError(
             "--lm-eval needs lm-evaluation-harness, which is not installed.",
-            try_next="pip install 'curate[lm-eval]'",
+            try_next="pip install 'curate-qa[lm-eval]'",
         ) from error
     texts = {name: _text(Path(name)) for name in names if Path(name).suffix in (".yaml", ".yml")}
     own = {_named(name, text): hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
