@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from curate.report.figures import label
 from curate.simulation.one_layer import (
     OneLayer,
-    OneLayerSettings,
     Triples,
     is_right,
     is_right_among,
@@ -29,6 +28,7 @@ from curate.simulation.one_layer import (
     vocabulary,
     zero_weights,
 )
+from curate.simulation.settings import OneLayerSettings
 from curate.simulation.summary import ARMS, gaps, mean_interval, points, settings_of
 from curate.simulation.synthetic import Row, Shown, Tables
 from curate.simulation.theorems import fact_counts, salience, salience_constant

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.errors import SettingError
+from curate.errors import SettingError, setting
 from curate.report.figures import label
+from curate.simulation.settings import ExperimentSettings, SyntheticSettings
 from curate.simulation.summary import ARMS, correlation, in_points, mean_interval, moves, points, trend
 from curate.simulation.synthetic import FACTS, Row, Shown, Tables
-from curate.simulation.world import Settings, SyntheticSettings, option
 
 MIDDLE = "middle"
 EXPOSURES_KEPT = "relations, exposures kept"
@@ -51,9 +51,9 @@ class MapSettings(SyntheticSettings):
         for name in ("alpha", "steps"):
             if len(getattr(self, name)) > 1:
                 raise SettingError(
-                    f"{option(name)} has several values: map varies one factor at a time around a single setting.",
+                    f"{setting(name)} has several values: map varies one factor at a time around a single setting.",
                     expected="one number",
-                    try_next=f"curate simulate {'zipf' if name == 'alpha' else name} sweeps {option(name)}",
+                    try_next=f"curate simulate {'zipf' if name == 'alpha' else name} sweeps {setting(name)}",
                 )
 
 
@@ -67,7 +67,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Region(Settings):
+class Region(ExperimentSettings):
     """The places of the map that share a pretraining; one run."""
 
     places: tuple[Place, ...]
@@ -145,11 +145,9 @@ def _check(place: Place) -> None:
     except SettingError as error:
         if place.factor == MIDDLE:
             raise
-        raise SettingError(
-            f"The map goes to {option(place.factor)} {place.value:g}. {error.found}",
-            expected=error.expected,
-            try_next=error.try_next,
-        ) from None
+        found, expected, try_next = error.spelled(setting)  # left to be spelled
+        at = setting(place.factor, f"{place.value:g}")
+        raise SettingError(f"The map goes to {at}. {found}", expected, try_next) from None
 
 
 def value_of(settings: SyntheticSettings, factor: str) -> float:

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
 from curate.errors import SettingError
 from curate.records import as_seeds
+from curate.simulation.settings import ExperimentSettings, with_options
 from curate.simulation.synthetic import PARTS, Experiment, Progress, Row, Tables, make_parts, part_of
-from curate.simulation.world import Settings, with_options
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Simulation:
     """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
 
     experiment: Experiment[Any]
-    settings: Settings
+    settings: ExperimentSettings
     seeds: Sequence[int]
     tables: Tables
     summary: dict[str, Any]

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from curate.data.files import versions, write_text
 from curate.errors import SettingError
 from curate.piping import PipedProcess, ProcessEndedError
+from curate.simulation.settings import ExperimentSettings, SyntheticSettings
 from curate.simulation.world import (
     Facts,
-    Settings,
-    SyntheticSettings,
     finetune,
     make_arms,
     make_facts,
@@ -38,7 +37,7 @@ Tables = dict[str, list[Row]]
 Progress = Callable[[str, int, int], None]
 """Called with the experiment's name, how many of its runs are done, and how many there are."""
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=ExperimentSettings)
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,12 @@ class Part:
     """One run of an experiment, and the file its tables go to."""
 
     experiment: str
-    point: Settings
+    point: ExperimentSettings
     seed: int
     file: Path
 
 
-def part_of(experiment: str, point: Settings, seed: int, folder: Path) -> Part:
+def part_of(experiment: str, point: ExperimentSettings, seed: int, folder: Path) -> Part:
     """The part, with a file named by a hash of everything that could change its rows."""
     content = [experiment, asdict(point), seed, versions("torch", "numpy")]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

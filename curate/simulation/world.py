@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,64 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from curate.errors import SettingError
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The base of every experiment's settings."""
-
-    def check(self) -> None:
-        """Raise SettingError if the settings cannot be."""
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def with_options(settings: S, options: Mapping[str, Any], experiment: str) -> S:
-    """The settings with the given options in place of the defaults; None means not given.
-
-    Where several values may be swept, one stands for itself: `steps=500`, or `steps=[500, 1000]`.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    known = [field.name for field in fields(settings)]
-    for name in given:
-        if name not in known:
-            raise SettingError(
-                f"The experiment {experiment} has no setting {option(name)}.",
-                expected=", ".join(option(name) for name in known),
-                try_next=f"curate simulate {experiment} --help",
-            )
-        if isinstance(getattr(settings, name), tuple):
-            value = given[name]
-            given[name] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    changed = replace(settings, **given)
-    changed.check()
-    return changed
-
-
-def check_at_least(settings: Settings, least: float, *names: str) -> None:
-    """Raise SettingError for the first named setting below `least`; of a tuple every value counts, and once only."""
-    for name in names:
-        value = getattr(settings, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        for number in numbers:
-            if not least <= number < math.inf:
-                raise SettingError(
-                    f"{option(name)} {number} is out of range.",
-                    expected=f"{least} or more",
-                    try_next=f"{option(name)} {max(1, least)}",
-                )
-        if len(set(numbers)) < len(numbers):
-            raise SettingError(
-                f"{option(name)} has a value twice: {', '.join(f'{number:g}' for number in numbers)}.",
-                expected="each value once",
-            )
-
-
-def option(name: str) -> str:
-    """The option of the command for a setting: `--batch-size` for `batch_size`."""
-    return f"--{name.replace('_', '-')}"
+from curate.simulation.settings import SyntheticSettings
 
 
 @dataclass(frozen=True)
@@ -368,44 +309,3 @@ def answered(models: Transformers, facts: Facts, subjects: NDArray[np.int64]) ->
     s, r = facts.every_relation_of(subjects)
     right = is_right(models, facts.questions(s, r), facts.answers[s, r])
     return right.reshape(-1, len(subjects), facts.relations)
-
-
-@dataclass(frozen=True)
-class SyntheticSettings(Settings):
-    """The world, the transformer, its pretraining and its finetuning."""
-
-    subjects: int = 200
-    relations: int = 20
-    answers: int = 10  # of every relation
-    alpha: tuple[float, ...] = (1.0,)  # Zipf exponents of subject popularity, one world each
-    answer_alpha: float = 1.0  # Zipf exponent of the answers of a relation
-    width: int = 64
-    layers: int = 1
-    heads: int = 2
-    steps: tuple[int, ...] = (500,)  # pretraining steps after which to finetune
-    batch_size: int = 512
-    learning_rate: float = 2e-3
-    finetuning_subjects: int = 100
-    validation_subjects: int = 30
-    share: float = 0.2  # of the finetuning subjects in top, bottom and random
-    finetuning_steps: int = 240
-    finetuning_batch_size: int = 64
-    finetuning_learning_rate: float = 1e-3
-
-    def check(self) -> None:
-        """Raise SettingError if the settings cannot be."""
-        check_at_least(self, 0, "alpha", "answer_alpha", "learning_rate", "finetuning_learning_rate")
-        counts = ("subjects", "relations", "answers", "width", "layers", "heads", "steps", "batch_size")
-        check_at_least(self, 1, *counts, "finetuning_steps", "finetuning_batch_size", "validation_subjects")
-        check_at_least(self, 2, "finetuning_subjects")
-        if self.width % self.heads:
-            raise SettingError(f"--width {self.width} cannot be split into {self.heads} heads.")
-        if not 0 < self.share <= 1:
-            raise SettingError(f"--share {self.share} is out of range.", expected="more than 0, at most 1")
-        left = self.subjects - self.finetuning_subjects - self.validation_subjects
-        if left < 1:
-            raise SettingError(
-                f"{self.subjects} subjects leave none to test on after {self.finetuning_subjects} to finetune on "
-                f"and {self.validation_subjects} to validate on.",
-                try_next=f"--subjects {2 * (self.finetuning_subjects + self.validation_subjects)}",
-            )

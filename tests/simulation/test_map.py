@@ -13,8 +13,8 @@ import pytest
 
 from curate.simulation import map as mapping
 from curate.simulation.map import EXPOSURES_KEPT, MAP, MIDDLE, places, summarise
+from curate.simulation.settings import SyntheticSettings
 from curate.simulation.synthetic import FACTS, Tables
-from curate.simulation.world import SyntheticSettings
 
 SMALL = replace(
     FACTS.settings(full=False),

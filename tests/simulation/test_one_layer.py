@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from curate.simulation.dynamics import finetune, pretrain, watched_steps
 from curate.simulation.one_layer import (
     OneLayer,
-    OneLayerSettings,
     Triples,
     is_right,
     log_odds,
@@ -35,6 +34,7 @@ from curate.simulation.one_layer import (
     vocabulary,
     zero_weights,
 )
+from curate.simulation.settings import OneLayerSettings
 from curate.simulation.simulate import find_experiment
 from curate.simulation.theorems import (
     THEOREMS,

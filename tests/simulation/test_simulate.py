@@ -12,9 +12,9 @@ import pytest
 
 from curate.data.files import manifest_in
 from curate.errors import SettingError
+from curate.simulation.settings import with_options
 from curate.simulation.simulate import simulate
 from curate.simulation.synthetic import FACTS
-from curate.simulation.world import with_options
 
 Curate = Callable[..., Any]
 
