@@ -87,6 +87,7 @@ def load_model(
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
+            trust_remote_code=False,  # left out, transformers asks on stdin, which may hold anything
             dtype=getattr(torch, dtype),
             use_safetensors=None if allow_pickle else True,
             **quantization,
@@ -127,7 +128,7 @@ def _load_tokenizer(source: str, revision: str | None, name: str) -> PreTrainedT
     _, transformers = _libraries()
     kind = transformers.GPT2Tokenizer if _is_gpt2(Path(source).expanduser()) else transformers.AutoTokenizer
     try:
-        tokenizer = kind.from_pretrained(source, revision=revision)
+        tokenizer = kind.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _refused(name, error) from error
     _check_tokenizer(tokenizer, name)
@@ -268,6 +269,12 @@ def _refused(name: str, error: BaseException) -> ModelError:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, GatedRepoError):
         cause = cause.__cause__
+    if cause is None and "trust_remote_code" in str(error):
+        return ModelError(
+            f"The model {name!r} needs code of its own, which curate never runs.",
+            expected="an architecture and a tokenizer that are built into transformers",
+            try_next="another model, or this one converted to an architecture of transformers",
+        )
     if cause is None:
         return _no_model(name, str(error).strip().splitlines()[0])
     return ModelError(
