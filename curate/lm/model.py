@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,6 +26,9 @@ CHECK_NAME = "check the name; for a private model, `hf auth login` first"
 
 SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 """Files of a folder by which transformers knows the kind of a tokenizer."""
+
+OLD_BUFFER = re.compile(r"(^|\.)((attn|attention)\.(masked_)?bias|inv_freq)$")
+"""Causal masks and rotary frequencies, which older versions of transformers saved; today's compute them."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,10 @@ def load_model(
 ) -> LoadedModel:
     """Load a causal LM and its tokenizer from a local folder or the Hub.
 
-    Raises ModelError when there is no such model, it has no safetensors weights, or its tokenizer cannot tell
-    character offsets. Code from the model's repository is never executed; pickle weights, which could carry some,
-    are read only with `allow_pickle` (and then by torch's loader of plain tensors). `quantized` keeps the weights in
-    4 bits (NF4, as in QLoRA), which needs bitsandbytes.
+    Raises ModelError when there is no such model, it has no safetensors weights, they do not fit its config.json,
+    or its tokenizer cannot tell character offsets. Code from the model's repository is never executed; pickle weights,
+    which could carry some, are read only with `allow_pickle` (and then by torch's loader of plain tensors). `quantized`
+    keeps the weights in 4 bits (NF4, as in QLoRA), which needs bitsandbytes.
     """
     name = str(model)
     if dtype not in DTYPES:
@@ -84,16 +88,19 @@ def load_model(
     source = _source(name, revision)
     tokenizer = _load_tokenizer(source, revision, name)
     try:
-        loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
             trust_remote_code=False,  # left out, transformers asks on stdin, which may hold anything
             dtype=getattr(torch, dtype),
             use_safetensors=None if allow_pickle else True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below with their names
             **quantization,
         )
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _refused(name, error) from error
+    _check_weights(report, name)
     _with_gradients(loaded) if quantized else _move(loaded, device, torch)
     return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(name, source, loaded))
 
@@ -216,6 +223,32 @@ def _check_folder(folder: Path, allow_pickle: bool) -> None:
             expected="*.safetensors",
             try_next="--allow-pickle, if you trust where the file comes from",
         )
+
+
+def _check_weights(report: Mapping[str, Any], name: str) -> None:
+    """ModelError unless the files hold exactly the model's tensors: transformers would make up what is missing.
+
+    Tied weights are there if one of them is; `report` is transformers' loading info, which knows of them.
+    """
+    problems = {
+        "missing": sorted(report["missing_keys"]),
+        "unexpected": sorted(key for key in report["unexpected_keys"] if not OLD_BUFFER.search(key)),
+        "of another shape": sorted(
+            f"{key}: {list(found)} instead of {list(expected)}" for key, found, expected in report["mismatched_keys"]
+        ),
+    }
+    told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
+    if told:
+        raise ModelError(
+            f"The weights of {name!r} are not those that its config.json describes; tensors: {', '.join(told)}.",
+            expected="every tensor of the model in its shape, and no other",
+            try_next="download or save the model again, config.json and weights together",
+        )
+
+
+def _some(keys: list[str], most: int = 3) -> str:
+    more = len(keys) - most
+    return ", ".join(keys[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_tokenizer(tokenizer: Any, name: str) -> None:
