@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ CREATE TABLE IF NOT EXISTS views (
 ) WITHOUT ROWID;
 """
 _BATCH = 500
+
+BUSY_TIMEOUT = 60.0
+"""Seconds to wait for other processes that hold the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ class Cache:
         self._lock = threading.Lock()
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            _use_wal(self._db)
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
 
@@ -126,6 +130,22 @@ class Cache:
                 expected="an SQLite file that you may write to, or no file there yet",
                 try_next="delete that file, or set CURATE_CACHE to another folder",
             ) from error
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch the file to WAL unless another process has; SQLite fails at once where two switch, so this waits."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    pause = 0.001
+    while True:
+        try:
+            if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 def _day(at: float) -> date:

@@ -110,6 +110,24 @@ def test_several_processes_write_the_same_file(tmp_path: Path) -> None:
     assert len(cache.pages("scope", titles)) == 900
 
 
+OPENER = """
+import sys, time
+from pathlib import Path
+from curate.wikipedia.cache import Cache, Page
+for n in range(100):
+    cache = Cache(Path(sys.argv[1]) / f"{n}.sqlite", time.time)
+    cache.keep_page("scope", sys.argv[2], Page("ok", "x"))
+    cache.close()
+"""
+
+
+def test_several_processes_open_new_files_at_once(tmp_path: Path) -> None:
+    openers = [subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path), str(n)]) for n in range(8)]
+    assert [opener.wait() for opener in openers] == [0] * 8
+    for n in range(100):
+        assert len(Cache(tmp_path / f"{n}.sqlite", lambda: NOON).pages("scope", list("01234567"))) == 8
+
+
 def test_titles_are_resolved_anew_after_a_month(tmp_path: Path) -> None:
     now = [NOON]
     cache = Cache(tmp_path / "c", lambda: now[0])
