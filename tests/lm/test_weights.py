@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from curate.errors import ModelError
-from curate.lm.answer_loss import answer_losses
-from curate.lm.load import load_model
+from curate.lm.loss import answer_losses
+from curate.lm.model import load_model
 from tests.models import KINDS
 
 if TYPE_CHECKING:
