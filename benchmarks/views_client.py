@@ -55,12 +55,12 @@ def main() -> None:
 
 def measure(url: str, subjects: int, rate: float | None) -> dict[str, float | None]:
     """Look up as many subjects as take about five seconds at the rate."""
-    from curate.wikipedia.options import PageviewOptions, Window
+    from curate.wikipedia.options import PageviewSettings, Window
     from curate.wikipedia.titles import Reference
     from curate.wikipedia.views import ApiViews, open_cache, open_client
 
     count = min(subjects, int(5 * rate)) if rate else subjects
-    settings = PageviewOptions(pageviews_url=url, mediawiki_url=url, rate=rate or 0).resolved()
+    settings = PageviewSettings(pageviews_url=url, mediawiki_url=url, rate=rate or 0).resolved()
     with tempfile.TemporaryDirectory() as folder:
         cache = open_cache(settings, Path(folder) / "cache.sqlite")
         views = ApiViews(settings, Window((2021, 10), (2021, 10)), cache, open_client(settings))

@@ -52,7 +52,7 @@ from curate.estimators.registry import EstimatorOptions, check_spec
 from curate.prompts import default_template
 from curate.records import OK, Example, Score
 from curate.settings import EngineSettings
-from curate.wikipedia.options import PageviewOptions
+from curate.wikipedia.options import PageviewSettings
 
 CHUNK = 1024
 """Examples that an estimator is given at once.
@@ -478,7 +478,7 @@ def prepare(
         EstimatorOptions,
         settings,
         template=settings.get("template") or default_template(rows.roles),
-        pageviews=_made_of(PageviewOptions, _hashable(settings)),
+        pageviews=PageviewSettings.of(settings),
         input_columns=tuple(rows.schema.names),
     )
     return ScoringJob(rows, specs, options, engine, shard)
@@ -492,11 +492,6 @@ def _made_of(kind: type[Any], settings: Mapping[str, Any], **decided: Any) -> An
     """A dataclass of options whose fields are those settings that have its names."""
     given = {f.name: settings[f.name] for f in fields(kind) if settings.get(f.name) is not None}
     return kind(**{**given, **decided})
-
-
-def _hashable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with lists as tuples; not for data, which may be a list of rows."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 @dataclass(frozen=True)
@@ -561,7 +556,7 @@ def score(
         90.0
     """
     asked = {**locals(), **settings}
-    unknown = settings.keys() - READING - PageviewOptions.names()
+    unknown = settings.keys() - READING - {*PageviewSettings.names()}
     if unknown:
         raise TypeError(f"score() got an unexpected keyword argument {min(unknown)!r}")
     target = None if output is None else Path(output)

@@ -11,7 +11,7 @@ from curate.estimators.base import Estimator
 from curate.estimators.column import ColumnEstimator
 from curate.estimators.loss import ANSWERS, REDUCTIONS, LossEstimator
 from curate.prompts import DEFAULT, Shots, Template, find_template
-from curate.wikipedia.options import PageviewOptions
+from curate.wikipedia.options import PageviewSettings
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EstimatorOptions:
     shots: int = 0
     shots_from: Any = None
     allow_pickle: bool = False
-    pageviews: PageviewOptions = field(default_factory=PageviewOptions)
+    pageviews: PageviewSettings = field(default_factory=PageviewSettings)
     input_columns: tuple[str, ...] = ()
 
 

@@ -23,7 +23,7 @@ from curate.estimators.registry import check_spec
 from curate.selection.ranking import parse_band, parse_size
 from curate.selection.rules import parse_request
 from curate.settings import FinetuneConfig
-from curate.wikipedia.options import PageviewOptions
+from curate.wikipedia.options import PageviewSettings
 
 if TYPE_CHECKING:
     from yaml import MappingNode, Node
@@ -363,7 +363,7 @@ class EstimatorSettings:
     shots_split: str | None = _key("Which part of shots_from, or of train without it, the solved examples are.", None)
     dtype: str = "float32"
     processes: int | None = None
-    pageviews: PageviewOptions = field(default_factory=PageviewOptions)
+    pageviews: PageviewSettings = field(default_factory=PageviewSettings)
 
     def __post_init__(self) -> None:
         for spec in self.by:

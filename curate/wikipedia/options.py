@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import EstimatorError
+from curate.settings import Settings, option
 
 if TYPE_CHECKING:
     from curate.wikipedia.client import ArticleViews, MediaWiki, PoliteClient
@@ -124,31 +125,35 @@ _POPQA = {"project": "en.wikipedia", "access": "all-access", "agent": "all-agent
 
 
 @dataclass(frozen=True)
-class PageviewOptions:
-    """The options of `pageviews`, by the words of the command line; None where the default is to decide.
+class PageviewSettings(Settings):
+    """What `pageviews` counts and whom it asks; None where the default depends on something else."""
 
-    `rate` is requests a second (0: no limit).
-    """
-
-    views_from: str = API
-    window: str = DEFAULT_WINDOW
-    project: str | None = None
-    access: str | None = None
-    agent: str | None = None
-    contact: str | None = None
-    pageviews_url: str | None = None
-    mediawiki_url: str | None = None
-    title_column: str | None = None
-    qid_column: str | None = None
-    subject_template: str | tuple[str, ...] = ()
-    refresh: bool = False
-    offline: bool = False
-    rate: float | None = None
-
-    @classmethod
-    def names(cls) -> frozenset[str]:
-        """The names of all options."""
-        return frozenset(field.name for field in fields(cls))
+    views_from: str = option(API, "For pageviews: api, a TABLE.parquet of curate views build, or column:NAME.")
+    window: str = option(
+        DEFAULT_WINDOW, "For pageviews: 12m (the last 12 full months), 2021-10, 2020-10:2021-09, or popqa."
+    )
+    project: str | None = option(None, "For pageviews: the wiki.", shown_default="en.wikipedia")
+    access: str | None = option(
+        None, "For pageviews: all-access, desktop, mobile-web, mobile-app.", shown_default="all-access"
+    )
+    agent: str | None = option(None, "For pageviews: user, all-agents, spider, automated.", shown_default="user")
+    contact: str | None = option(None, "For pageviews: your e-mail address or page, which Wikimedia asks clients for.")
+    pageviews_url: str | None = option(None, "For pageviews: another server with /metrics/pageviews/….")
+    mediawiki_url: str | None = option(
+        None, "For pageviews: another server with /w/api.php. With a table: resolve titles there first."
+    )
+    title_column: str | None = option(None, "For pageviews: the column that holds the article's title.")
+    qid_column: str | None = option(None, "For pageviews: the column that holds the Wikidata item.")
+    subject_template: str | tuple[str, ...] = option(
+        (), 'For pageviews: "Who wrote [X]?" finds the subject in the question; or a file with one a line.'
+    )
+    rate: float | None = option(
+        None,
+        "For pageviews: requests a second; 0: no limit.",
+        shown_default="50 at Wikimedia, else no limit",
+    )
+    refresh: bool = option(False, "For pageviews: ask again for what is in the cache.")
+    offline: bool = option(False, "For pageviews: use the cache only.")
 
     def resolved(self) -> ResolvedOptions:
         """Every default filled in; EstimatorError for what cannot be, or for a server that wants a contact."""
@@ -178,7 +183,7 @@ class PageviewOptions:
 class ResolvedOptions:
     """Options with nothing left open; `official` if any request would go to Wikimedia's own servers."""
 
-    given: PageviewOptions
+    given: PageviewSettings
     project: str
     access: str
     agent: str
@@ -236,7 +241,7 @@ def http_base(option: str, url: str) -> str:
     return url.rstrip("/")
 
 
-def _definition(options: PageviewOptions) -> dict[str, Any]:
+def _definition(options: PageviewSettings) -> dict[str, Any]:
     """Project, access and agent; the window `popqa` settles all three and contradicts anything else."""
     given = {"project": options.project, "access": options.access, "agent": options.agent}
     if options.window != POPQA:

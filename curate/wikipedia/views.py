@@ -25,7 +25,7 @@ from curate.wikipedia.options import (
     AGENTS,
     API,
     MONTH,
-    PageviewOptions,
+    PageviewSettings,
     ResolvedOptions,
     Window,
     check_choice,
@@ -370,7 +370,7 @@ TIMEOUT = 30.0
 """Seconds without a byte after which a request is given up and tried again."""
 
 
-def open_source(options: PageviewOptions) -> ViewSource:
+def open_source(options: PageviewSettings) -> ViewSource:
     """The source that `--views-from` names: the API (through the cache), or a table."""
     settings = options.resolved()
     if options.views_from != API:
@@ -381,7 +381,7 @@ def open_source(options: PageviewOptions) -> ViewSource:
     return ApiViews(settings, window, open_cache(settings), open_client(settings))
 
 
-def make_finder(options: PageviewOptions, columns: Sequence[str]) -> SubjectFinder:
+def make_finder(options: PageviewSettings, columns: Sequence[str]) -> SubjectFinder:
     """Where the subjects of a dataset with these columns come from: as the user says, else the usual columns."""
     titles = (options.title_column,) if options.title_column else _present(TITLE_COLUMNS, columns)
     items = (options.qid_column,) if options.qid_column else _present(QID_COLUMNS, columns)
@@ -444,7 +444,7 @@ def _open_table(settings: ResolvedOptions) -> ViewSource:
     return TableViews(Path(settings.given.views_from), has_capitals(settings.project), resolver)
 
 
-def _resolves(options: PageviewOptions) -> bool:
+def _resolves(options: PageviewSettings) -> bool:
     """With a table, MediaWiki is asked only by a user who said whom or as whom to ask."""
     return bool(options.contact or options.mediawiki_url)
 

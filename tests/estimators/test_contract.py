@@ -12,7 +12,7 @@ import curate
 from curate.estimators.base import Estimator
 from curate.estimators.registry import ESTIMATORS, EstimatorOptions, build
 from curate.records import Example
-from curate.wikipedia.options import PageviewOptions
+from curate.wikipedia.options import PageviewSettings
 from curate.wikipedia.views import MEASURED
 
 Make = Callable[[Callable[[str], Path]], Estimator]
@@ -21,7 +21,7 @@ MAKERS: dict[str, Make] = {
     "column": lambda tiny_model: build("column:views", EstimatorOptions()),
     "loss": lambda tiny_model: build("loss", EstimatorOptions(model=tiny_model("llama"), device="cpu")),
     "pageviews": lambda tiny_model: build(
-        "pageviews", EstimatorOptions(pageviews=PageviewOptions(views_from="column:views"))
+        "pageviews", EstimatorOptions(pageviews=PageviewSettings(views_from="column:views"))
     ),
 }
 

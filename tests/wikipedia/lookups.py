@@ -11,7 +11,7 @@ import httpx
 
 from curate.wikipedia.cache import Cache
 from curate.wikipedia.client import Pace, Patience, PoliteClient
-from curate.wikipedia.options import PageviewOptions, parse_window
+from curate.wikipedia.options import PageviewSettings, parse_window
 from curate.wikipedia.titles import Reference
 from curate.wikipedia.views import ApiViews
 from tests.wikimedia_server import WikimediaServer
@@ -29,7 +29,7 @@ def open_views(
     **options: Any,
 ) -> ApiViews:
     """The source of `--views-from api`, asking `server`; `now` is the clock."""
-    given = PageviewOptions(window=window, pageviews_url=server.url, mediawiki_url=server.url, **options)
+    given = PageviewSettings(window=window, pageviews_url=server.url, mediawiki_url=server.url, **options)
     client = None
     if not given.offline:
         http = httpx.Client(timeout=timeout, headers={"User-Agent": given.resolved().user_agent()})
