@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from curate.estimators.base import Report
 from curate.prompts import DEFAULT, LETTERS, Shots, Template
 from curate.records import Example, Score
+from curate.settings import Settings, option
 
 if TYPE_CHECKING:
     from curate.lm.loss import AnswerLoss
@@ -21,6 +22,25 @@ ANSWERS: dict[str, dict[str, str]] = {"first": {}, "best": {"answer": "string"},
 """Which accepted answers count, and the evidence that each way adds."""
 EVIDENCE = {"nats": "float64", "tokens": "int64", "bytes": "int64", "truncated": "int64"}
 CHOICE_EVIDENCE = {"nats": "float64", "choice": "string", "margin": "float64", "truncated": "int64"}
+
+
+@dataclass(frozen=True)
+class LossSettings(Settings):
+    """What `loss` asks the model, and how."""
+
+    model: Any = option(None, "For loss: folder or Hub id of the pretrained base model.")
+    reduction: str = option("token-mean", "For loss: token-mean, sum or byte-mean.")
+    answers: str = option("first", "For loss, of several accepted answers: first, best (lowest loss) or all-mean.")
+    template: str | None = option(
+        None, "For loss: qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa."
+    )
+    shots: int = option(0, "For loss: solved examples before each question.")
+    shots_from: Any = option(None, "The dataset they come from; of the same relation (or MMLU subject) if it can.")
+    allow_pickle: bool = option(False, "Read pickle weights, if you trust them.")
+    dtype: str = option("float32", "For loss: float32, bfloat16 or float16. Less than float32 moves the numbers.")
+    device: str = option("auto", "For loss: auto, cpu, cuda, cuda:1, mps.")
+    processes: int | None = option(None, "For loss: how many, each with the model on a device of its own. One a GPU.")
+    revision: str | None = option(None, "For loss: branch, tag or commit of a Hub model.")
 
 
 def reduced(loss: AnswerLoss, reduction: str) -> float | None:

@@ -1,0 +1,257 @@
+"""Results as tables and lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Tables = list[Any]
+"""Tables of rich, and lines."""
+
+
+def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table; columns whose every cell looks like a number are set to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", collapse_padding=True)
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    for position, header in enumerate(headers):
+        cells = [row[position].lstrip("+-−").replace(",", "").replace(".", "", 1) for row in texts]
+        numeric = all(cell[:1].isdigit() for cell, row in zip(cells, texts, strict=True) if row[position])
+        table.add_column(header, justify="right" if numeric else "left")
+    for row in texts:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def percents(quantiles: Mapping[str, Any]) -> list[str]:
+    """`0%`, `25%`, … as headers of quantiles."""
+    return [f"{100 * float(q):g}%" for q in quantiles]
+
+
+def short(values: Mapping[str, float]) -> list[str]:
+    """The quantiles themselves."""
+    return [f"{value:.4g}" for value in values.values()]
+
+
+def percent(share: float | None) -> str:
+    """`61.5`; nothing where there is none."""
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+# score
+
+
+def score_table(summaries: Mapping[str, Any], statuses: Mapping[str, Mapping[str, int]]) -> Table:
+    """A row an estimator: how many it measured, their range, and why not the others."""
+    from curate.wikipedia.views import MEASURED
+
+    rows = []
+    for name, summary in summaries.items():
+        quantiles = summary["quantiles"]
+        reasons = [f"{why} {n}" for why, n in statuses.get(name, {}).items() if why not in MEASURED and n]
+        numbers = [f"{quantiles[q]:.4g}" if quantiles else "" for q in ("0", "0.5", "1")]
+        rows.append([name, summary["measured"], f"{percent(summary['coverage'])}%", *numbers, ", ".join(reasons)])
+    return make_table(None, ["score", "measured", "coverage", "min", "median", "max", "not measured"], rows)
+
+
+SHOWN_MISSING = 5
+
+
+def lookup_lines(stats: Any) -> list[str]:
+    """How lookups of page views went: how many, how fast, what is missing."""
+    speed = stats.subjects / max(stats.seconds, 1e-9)
+    asked = f"; {stats.requests} requests, {stats.retries} of them again" if stats.requests else ""
+    kept = f"; {stats.kept} from the cache" if stats.kept else ""
+    lines = [f"{stats.subjects} subjects looked up in {stats.seconds:.1f} s ({speed:,.0f} lookups/s){kept}{asked}"]
+    if stats.missing:
+        shown = ", ".join(stats.missing[:SHOWN_MISSING])
+        more = f" and {len(stats.missing) - SHOWN_MISSING} more" if len(stats.missing) > SHOWN_MISSING else ""
+        lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{more}")
+    return lines
+
+
+# select
+
+
+def selection_tables(summary: Mapping[str, Any], explanation: Mapping[str, Any]) -> Tables:
+    """Sizes and cuts, quantiles, what splits share, and the mixes of relations and answers."""
+    from curate.data.export import score_text
+
+    rows = []
+    for split in summary["splits"]:
+        cut = split["cut"]
+        edge = ["", None, None] if cut is None else [score_text(cut["score"]), cut["ties"], cut["ties_kept"]]
+        rows.append([split["split"], split["asked"], split["rows"], *edge])
+    tables: Tables = [
+        make_table(None, ["split", "asked", "rows", "score at the cut", "rows with it", "of them kept"], rows)
+    ]
+    quantiles = explanation["quantiles"]
+    at = max(quantiles.values(), key=len)
+    filled = [[name, *(short(values) or [""] * len(at))] for name, values in quantiles.items()]
+    tables.append(make_table(None, ["score", *percents(at)], filled))
+    shared = [f"{p['a']} and {p['b']}: {p['rows']}" for p in explanation["overlap"] if p["rows"]]
+    if shared:
+        tables.append(f"Rows in common: {'; '.join(shared)}")
+    mixes = [role for role in ("relation", "answers") if role in explanation]
+    return tables + [mix_table(role, explanation[role]["splits"], explanation["counted"]) for role in mixes]
+
+
+def mix_table(role: str, splits: Mapping[str, Any], counted: str) -> Table:
+    """What moved most in the mix of relations or answers, a row a split."""
+    rows = []
+    for name, split in splits.items():
+        shifts = [f"{s['value']} {percent(s['before'])}% → {percent(s['after'])}%" for s in split["shifts"][:3]]
+        rows.append([name, f"{percent(split['moved'])}%", split["distinct"], ", ".join(shifts)])
+    note = "" if counted == "all rows" else f" ({counted})"
+    return make_table(None, [f"mix of {role}{note}", "moved", "distinct", "largest shifts"], rows)
+
+
+def selection_remark(summary: Mapping[str, Any]) -> str:
+    """How many rows were ranked, and what became of the others."""
+    without, policy = summary["missing"]["rows"], summary["missing"]["policy"]
+    action = {"exclude": " (left out)", "lowest": " (ranked last)", "error": ""}[policy] if without else ""
+    others = [f"{n} {why}" for why, n in summary["left_out"].items() if why != "no score"]
+    others += [
+        f"{split['without_answer']} of {split['split']} without a question or an answer not written"
+        for split in summary["splits"]
+        if "without_answer" in split
+    ]
+    return "; ".join([f"{summary['rows']} rows by {summary['by']}, {without} without a score{action}", *others])
+
+
+# validate and simulate
+
+
+def summary_tables(summary: Mapping[str, Any]) -> Tables:
+    """A run: accuracies, differences, other tasks, verdict."""
+    from curate.report.page import task_table
+
+    arms = [
+        [
+            a["arm"],
+            a["n_train"],
+            *(percent(a[name]) for name in ("accuracy", "stderr", "exact_match", "f1")),
+            a["seeds"],
+        ]
+        for a in summary["arms"]
+    ]
+    differences = [
+        [
+            f"{d['a']} − {d['b']}",
+            f"{100 * d['difference']:+.1f}",
+            f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}",
+            f"{d['p']:.4f}",
+        ]
+        for d in summary["differences"]
+    ]
+    names = [row["arm"] for row in summary["arms"]]
+    tasks = [
+        [row["task"], row["metric"], *("" if value is None else f"{value[0]:.4f}" for value in row["values"])]
+        for row in task_table(summary["lm_eval"], names)
+    ]
+    headers = ["arm", "trained on", "accuracy %", "± s.e.", "exact match %", "F1 %", "seeds"]
+    return [
+        make_table(f"Accuracy on {summary['arms'][0]['n_eval']} test questions", headers, arms),
+        make_table("Differences, in points", ["arms", "difference", "95% interval", "p"], differences),
+        *([make_table("Tasks of lm-eval", ["task", "metric", *names], tasks)] if tasks else []),
+        summary["verdict"],
+    ]
+
+
+def simulation_tables(summary: Mapping[str, Any]) -> Tables:
+    """A simulation's own tables, and its verdict."""
+    from curate.simulation.simulate import find_experiment
+
+    shown = find_experiment(summary["experiment"]).shown(summary)
+    return [*(make_table(t.title, t.headers, t.rows) for t in shown), summary["verdict"]]
+
+
+# show
+
+
+def shown_tables(found: Mapping[str, Any]) -> Tables:
+    """What `curate show` found, whatever it is."""
+    if found["kind"] == "comparison":
+        return _comparison_tables(found)
+    if found["kind"] == "run":
+        return summary_tables(found)
+    if found["kind"] == "simulation":
+        return simulation_tables(found)
+    if found["kind"] == "splits":
+        return [item for split in found["splits"] for item in [f"── {split['split']}", *_dataset_tables(split)]]
+    return [f"{found['file']} ({found['kind']})", *_dataset_tables(found)]
+
+
+def _dataset_tables(found: Mapping[str, Any]) -> Tables:
+    roles = dict(found["columns"])
+    layout = roles.pop("preset") or "no known layout, columns by their names"
+    columns = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
+    lines: Tables = [
+        f"{found['rows']} examples, {found['subjects']} subjects, {found['relations']} relations, "
+        f"{found['without_answer']} without an answer, {found['blank_answers']} blank answers dropped",
+        f"read as {layout}: {columns}",
+    ]
+    if found["selection"]:
+        selection = found["selection"]
+        lines.append(
+            f"split {selection['split']} ({selection['asked']}) by {selection['by']}, seed {selection['seed']}"
+        )
+    for name, summary in found["scores"].items():
+        lines += _score_tables(name, summary)
+    lines += _pageview_tables(found["pageviews"])
+    return lines + [f"{example['prompt']}{example['completion'] or ''}" for example in found["examples"]]
+
+
+def _score_tables(name: str, summary: Mapping[str, Any]) -> Tables:
+    """The quantiles of a score, and its histogram as bars."""
+    quantiles = summary["quantiles"]
+    counts, edges = summary["histogram"]["counts"], summary["histogram"]["edges"]
+    bars = [
+        [f"{low:.4g} to {high:.4g}", n, "█" * round(30 * n / max(counts))]
+        for n, low, high in zip(counts, edges, edges[1:], strict=False)
+    ]
+    row = [name, summary["measured"], *short(quantiles)]
+    tables: Tables = [make_table(None, ["score", "measured", *percents(quantiles)], [row])]
+    return tables + ([make_table(None, [name, "rows", ""], bars)] if bars else [])
+
+
+def _pageview_tables(report: Mapping[str, Any] | None) -> Tables:
+    if report is None:
+        return []
+    total = sum(report["statuses"].values())
+    coverage = [[status, n, f"{percent(n / total)}%"] for status, n in report["statuses"].items()]
+    tables: Tables = [make_table("Page views: coverage", ["status", "examples", "share"], coverage)]
+    if report["quantiles"]:
+        row = [f"{views:,.0f}" for views in report["quantiles"].values()]
+        tables.append(make_table("Monthly views", percents(report["quantiles"]), [row]))
+    for which in ("most", "least"):
+        rows = [[subject, f"{views:,.0f}"] for subject, views in report[which]]
+        tables.append(make_table(f"{which.capitalize()} viewed", ["subject", "views a month"], rows))
+    if report["agreement"]:
+        found = report["agreement"]
+        number = found["rank_correlation"]
+        value = "not defined" if number is None else f"{number:.3f}"
+        tables.append(f"rank correlation with {found['column']}: {value} over {found['examples']} examples")
+    for status, subjects in report["unanswered"].items():
+        tables.append(f"{status}: {'; '.join(subjects)}{'; …' if len(subjects) == 20 else ''}")
+    return tables
+
+
+def _comparison_tables(found: Mapping[str, Any]) -> Tables:
+    sizes = [[s["split"], s["rows"], s["distinct_subjects"]] for s in found["splits"]]
+    shared = [[p["a"], p["b"], p["rows"], p["subjects"]] for p in found["overlap"]]
+    tables: Tables = [
+        make_table(None, ["split", "rows", "subjects"], sizes),
+        make_table("In common", ["split", "and", "rows", "subjects"], shared),
+    ]
+    for name, splits in found["scores"].items():
+        at = max((s["quantiles"] for s in splits.values()), key=len)
+        rows = [[split, s["measured"], *(short(s["quantiles"]) or [""] * len(at))] for split, s in splits.items()]
+        tables.append(make_table(None, [name, "measured", *percents(at)], rows))
+    return tables + [mix_table(r, found[r]["splits"], "all rows") for r in ("relation", "answers") if r in found]
