@@ -33,7 +33,7 @@ from loss_vs_lm_eval import make_model
 
 import curate
 from curate.data.table import read
-from curate.lm.forward import folded
+from curate.lm.forward import adapters_merged
 from curate.lm.generate import MAX_NEW_TOKENS, greedy_answers
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import DEFAULT, Shots
@@ -154,7 +154,7 @@ def harness_answers(loaded: LoadedModel, batch_size: int) -> Callable[[Sequence[
 
 def compare_answers(loaded: LoadedModel, prompts: Sequence[str], rounds: int) -> dict[str, Any]:
     def ours(prompts: Sequence[str]) -> list[str]:
-        with folded(loaded):  # as evaluation does
+        with adapters_merged(loaded):  # as evaluation does
             return greedy_answers(loaded, prompts)
 
     runs: dict[str, Callable[[Sequence[str]], list[str]]] = {"curate": ours}

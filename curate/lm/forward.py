@@ -7,19 +7,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from curate.errors import ModelError
+import torch
+
+from curate.errors import ModelError, setting
 from curate.lm.model import LoadedModel
 from curate.lm.packing import Encoded, Pack, Row, make_packs, make_rows
 
-if TYPE_CHECKING:
-    import torch
-
 
 @dataclass
-class Begun:
+class Prefilled:
     """Prompts that have been read: `order[b]` is the place, among those given, of row b of the batch.
 
     `logits` (B, V) after each, `cache` with keys and values of all, `mask` (B, T) of the tokens in it that are a row's
@@ -33,9 +32,8 @@ class Begun:
     positions: torch.Tensor
 
 
-def read_padded(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning: Cache) -> Begun:
+def read_padded(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning: Cache) -> Prefilled:
     """Each prompt in a row of its own, padding on the left, after the `shared` first tokens of all."""
-    import torch
     from transformers import DynamicCache
 
     own = [row.ids[shared:] for row in rows]
@@ -46,15 +44,14 @@ def read_padded(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning
     positions = mask.cumsum(dim=1).sub(1).clamp(min=0)[:, shared:]
     cache: Any = memory_of(beginning, len(rows)) if beginning else DynamicCache(config=loaded.model.config)
     logits = next_logits(loaded, ids, mask, positions, cache)
-    return Begun(list(range(len(rows))), logits, cache, mask, positions[:, -1] + 1)
+    return Prefilled(list(range(len(rows))), logits, cache, mask, positions[:, -1] + 1)
 
 
-def read_packed(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning: Cache, room: int) -> Begun:
+def read_packed(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning: Cache, room: int) -> Prefilled:
     """Prompts side by side in trees (packing.py), where what neighbours begin with is computed once.
 
     The keys and values of each prompt's tokens are then put together, padding on the left.
     """
-    import torch
     from transformers import DynamicCache
 
     places = {id(row): place for place, row in enumerate(rows)}
@@ -73,7 +70,7 @@ def read_packed(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning
         layer.keys, layer.values = _gathered(layer.keys, tokens), _gathered(layer.values, tokens)
     mask = _left_mask([len(path) for _, path in paths], width, shared, loaded)
     order = [places[id(row)] for pack in packs for row in pack.rows]
-    return Begun(order, logits, cache, mask, mask.sum(dim=1))
+    return Prefilled(order, logits, cache, mask, mask.sum(dim=1))
 
 
 def next_logits(
@@ -90,8 +87,6 @@ def next_logits(
 
 def _left_mask(lengths: Sequence[int], width: int, shared: int, loaded: LoadedModel) -> torch.Tensor:
     """1 for the shared beginning and the tokens of each row, 0 for the padding between: (B, shared + width)"""
-    import torch
-
     place = torch.arange(shared + width)
     own = place >= shared + width - torch.tensor(lengths)[:, None]
     return ((place < shared) | own).long().to(loaded.device)
@@ -119,7 +114,7 @@ def _gathered(kept: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     return flat.view(*tokens.shape, heads, size).transpose(1, 2)
 
 
-Cache = list[tuple["torch.Tensor", "torch.Tensor"]]
+Cache = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of every layer, each (1, heads, tokens, width)."""
 PACKED_ALIKE = {"torch.float32": 1e-4}
 """How alike losses of packed and single texts must be for a model to be packed; less exact dtypes: 3%."""
@@ -173,7 +168,6 @@ def _parameters(loaded: LoadedModel) -> Mapping[str, Any]:
 
 def cache_of(loaded: LoadedModel, ids: Sequence[int]) -> Cache:
     """The keys and values of a beginning that many rows share."""
-    import torch
     from transformers import DynamicCache
 
     cache: Any = DynamicCache()
@@ -184,8 +178,6 @@ def cache_of(loaded: LoadedModel, ids: Sequence[int]) -> Cache:
 
 def batch_nats(loaded: LoadedModel, packs: Sequence[Pack], items: Sequence[Encoded], cache: Cache) -> dict[int, float]:
     """Summed negative log-likelihoods in nats of all items read from these packs, with the log-softmax in float32."""
-    import torch
-
     width = max(len(pack) for pack in packs)
     # One entry for each answer token: where it is predicted (in the flattened batch), what it is, whose it is.
     wanted = [
@@ -235,8 +227,6 @@ def pack_logits(loaded: LoadedModel, packs: Sequence[Pack], places: torch.Tensor
 
 def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
     """Rows of numbers (B, T), filled with 0 on the right."""
-    import torch
-
     padded = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = torch.tensor(row)
@@ -244,9 +234,10 @@ def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
 
 
 def _tree_mask(packs: Sequence[Pack], dtype: torch.dtype) -> torch.Tensor:
-    """What is added to attention scores (B, 1, T, shared + T): 0 where a token sees another, else the lowest number."""
-    import torch
+    """What is added to attention scores (B, 1, T, shared + T): 0 where a token sees another, else the lowest number.
 
+    Padding, whose `ends` are 0, sees itself: a row of nothing but the lowest number would give NaN in some kernels.
+    """
     ends = _padded([pack.ends for pack in packs])[:, None, :]  # (B, 1, T)
     index = torch.arange(ends.shape[-1])
     sees = (index[:, None] >= index) & ((index[:, None] < ends) | torch.eye(len(index), dtype=torch.bool))
@@ -284,7 +275,7 @@ def _check_finite(loaded: LoadedModel, nats: dict[int, float]) -> None:
     raise ModelError(
         f"The model {loaded.name} gives losses that are not finite numbers.",
         expected="a finite loss for every answer",
-        try_next="--dtype float32, if it ran in less; else check the weights",
+        try_next=f"{setting('dtype', 'float32')}, if it ran in less; else check the weights",
     )
 
 
@@ -293,7 +284,7 @@ MOST_WEIGHTS = 1_000_000_000
 
 
 @contextmanager
-def folded(loaded: LoadedModel) -> Iterator[None]:
+def adapters_merged(loaded: LoadedModel) -> Iterator[None]:
     """While it lasts, LoRA adapters in the model are part of its weights; afterwards every bit is as before.
 
     Only in float32, where what is added is not rounded away, and only of a model that is small enough for a copy.

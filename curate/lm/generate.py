@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from curate.lm.forward import (
-    Begun,
     Cache,
+    Prefilled,
     cache_of,
     can_pack,
     can_share,
@@ -20,9 +22,6 @@ from curate.lm.forward import (
 from curate.lm.loss import DEFAULT_PACK, PACKS, smaller_budget
 from curate.lm.model import LoadedModel
 from curate.lm.packing import CACHED_PER_BUDGET, Encoded, Group, Row, common, make_groups, rows_that_fit
-
-if TYPE_CHECKING:
-    import torch
 
 MAX_NEW_TOKENS = 10
 BUDGETS = {"cpu": 4096}
@@ -114,25 +113,23 @@ def _batch_answers(
     ends: Callable[[int], bool],
 ) -> list[list[int]]:
     """New tokens of each row, the one that ends its line included."""
-    import torch
-
     if not can_share(loaded):
         return _generated(loaded, [list(row.ids) for row in rows], max_new_tokens)
     with torch.inference_mode():
         if packed:
-            begun = read_packed(loaded, rows, shared, beginning, PACKS.get(loaded.device.type, DEFAULT_PACK))
+            prefilled = read_packed(loaded, rows, shared, beginning, PACKS.get(loaded.device.type, DEFAULT_PACK))
         else:
-            begun = read_padded(loaded, rows, shared, beginning)
-        return _continued(loaded, begun, max_new_tokens, ends)
+            prefilled = read_padded(loaded, rows, shared, beginning)
+        return _continued(loaded, prefilled, max_new_tokens, ends)
 
 
-def _continued(loaded: LoadedModel, begun: Begun, max_new_tokens: int, ends: Callable[[int], bool]) -> list[list[int]]:
+def _continued(
+    loaded: LoadedModel, prefilled: Prefilled, max_new_tokens: int, ends: Callable[[int], bool]
+) -> list[list[int]]:
     """Greedy tokens from the first on, until a row's line ends; rows that have ended leave the batch."""
-    import torch
-
-    cache, mask, positions, rows = begun.cache, begun.mask, begun.positions, begun.order
+    cache, mask, positions, rows = prefilled.cache, prefilled.mask, prefilled.positions, prefilled.order
     new: list[list[int]] = [[] for _ in rows]
-    chosen = begun.logits.argmax(dim=-1)  # (B,)
+    chosen = prefilled.logits.argmax(dim=-1)  # (B,)
     while True:
         for row, token in zip(rows, chosen.tolist(), strict=True):
             new[row].append(token)
@@ -151,7 +148,6 @@ def _continued(loaded: LoadedModel, begun: Begun, max_new_tokens: int, ends: Cal
 
 def _generated(loaded: LoadedModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
     """The same for models whose memory is not keys and values, such as Mamba."""
-    import torch
     from transformers import GenerationConfig
 
     tokenizer = loaded.tokenizer
@@ -172,8 +168,6 @@ def _generated(loaded: LoadedModel, prompts: Sequence[list[int]], max_new_tokens
 
 def _left_padded(loaded: LoadedModel, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask, (B, T) each."""
-    import torch
-
     width = max(len(ids) for ids in prompts)
     pad = loaded.tokenizer.pad_token_id or 0
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in prompts], device=loaded.device)

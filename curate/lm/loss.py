@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from curate.errors import ModelError
+import torch
+
+from curate.errors import ModelError, setting
 from curate.lm.forward import batch_nats, cache_of, can_pack, can_share, reach
 from curate.lm.model import LoadedModel
 from curate.lm.packing import (
@@ -133,8 +135,6 @@ def _plan(
 
 def smaller_budget(error: RuntimeError, budget: int, rows: int) -> int:
     """Half the budget when memory ran out; any other error goes on."""
-    import torch
-
     out_of_memory = isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
     if not out_of_memory:
         raise error
@@ -142,7 +142,7 @@ def smaller_budget(error: RuntimeError, budget: int, rows: int) -> int:
         raise ModelError(
             "One example alone does not fit in memory with this model.",
             expected="memory for at least one row",
-            try_next="--dtype bfloat16, another --device, or fewer --shots",
+            try_next=f"{setting('dtype', 'bfloat16')}, another {setting('device')}, or fewer {setting('shots')}",
         ) from error
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.data.files import versions
 from curate.data.hub import downloaded, hub_problem
-from curate.errors import ModelError
+from curate.errors import ModelError, setting
 
 if TYPE_CHECKING:
     import torch
@@ -149,17 +148,11 @@ def _is_gpt2(folder: Path) -> bool:
 
 
 def _libraries() -> tuple[Any, Any]:
-    # OpenMP's threads spin while they wait; on a machine with other work that makes small models 30 times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        import huggingface_hub
-        import torch
-        import transformers
-    except ImportError as error:
-        raise ModelError(
-            f"A language model needs {error.name}, which is not installed.",
-            try_next="pip install 'curate-qa[lm]'",
-        ) from error
+    """PyTorch and transformers, which from here on say nothing of their own."""
+    import huggingface_hub
+    import torch
+    import transformers
+
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     huggingface_hub.utils.disable_progress_bars()
@@ -172,7 +165,7 @@ def _four_bits(torch: Any, dtype: str, device: str) -> dict[str, Any]:
     if find_spec("bitsandbytes") is None:
         raise ModelError(
             "Weights of 4 bits (qlora) need the package bitsandbytes, which is not installed.",
-            try_next="pip install bitsandbytes, or --method lora",
+            try_next=f"pip install bitsandbytes, or {setting('method', 'lora')}",
         )
     from transformers import BitsAndBytesConfig
 
@@ -221,7 +214,7 @@ def _check_folder(folder: Path, allow_pickle: bool) -> None:
         raise ModelError(
             f"The model {str(folder)!r} has only pickle weights ({pickles[0]}), which can carry code.",
             expected="*.safetensors",
-            try_next="--allow-pickle, if you trust where the file comes from",
+            try_next=f"{setting('allow_pickle')}, if you trust where the file comes from",
         )
 
 
@@ -275,7 +268,7 @@ def _no_place(device: str, why: str, best: str) -> ModelError:
     return ModelError(
         f"The model cannot be put on the device {device!r}: {why}",
         expected=f"a device of this machine with room for it; the best one here is {best}",
-        try_next="--device auto",
+        try_next=setting("device", "auto"),
     )
 
 
@@ -325,7 +318,7 @@ def _no_model(name: str, why: str, otherwise: str = CHECK_NAME) -> ModelError:
     if folder.exists():
         advice = "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
     else:
-        advice = f"--model {meant[0]}, if that was meant" if meant else otherwise
+        advice = f"{setting('model', meant[0])}, if that was meant" if meant else otherwise
     return ModelError(
         f"The model {name!r} cannot be loaded: {why.rstrip('.')}.",
         expected="a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",

@@ -152,7 +152,12 @@ def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:
 
 
 def _runs(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Runs of neighbours: cut where they share least, again and again, while that saves enough tokens."""
+    """Runs of neighbours: cut where they share least, again and again, while that saves enough tokens.
+
+    A run of n rows that share s tokens saves s × (n − 1) of them. A long run may share little (all questions of a
+    template) while its parts share much (those with the same solved examples); so it is cut at its weakest links, and
+    the cut is kept only if the parts together save a pass's worth more than the whole did.
+    """
     links = [common(a.ids, b.ids) for a, b in pairwise(rows)]
 
     def saved(start: int, end: int) -> int:
@@ -176,7 +181,14 @@ class Pack:
 
     Of token n, `positions[n]` is the place in its text, and `ends[n]` the index after the last token that continues
     it: tokens come depth first, so token i sees token j exactly if j ≤ i < ends[j]. `paths[r]` holds the indices
-    of row r's tokens from `shared` on.
+    of row r's tokens from `shared` on. Two answers to one prompt:
+
+        token       Who  wrote  Emma  ?  Jane  Austen  Miss
+        index        0     1     2    3    4      5      6
+        position     0     1     2    3    4      5      4
+        end          7     7     7    7    6      6      7
+
+    "Miss" sees the prompt, whose tokens end after it, and neither "Jane" nor "Austen".
     """
 
     shared: int = 0

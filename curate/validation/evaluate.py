@@ -18,7 +18,7 @@ from typing import Any
 
 from curate.errors import SettingError
 from curate.estimators.loss import Ask, ask
-from curate.lm.forward import folded
+from curate.lm.forward import adapters_merged
 from curate.lm.generate import greedy_answers
 from curate.lm.loss import answer_losses
 from curate.lm.model import LoadedModel
@@ -81,9 +81,9 @@ def evaluate(
     shots = shots or Shots(template)
     if template.multiple_choice:
         asks = [ask(example, template, shots, "first") for example in examples]
-        with folded(loaded):
+        with adapters_merged(loaded):
             return choose(loaded, asks, examples)
-    with folded(loaded):
+    with adapters_merged(loaded):
         said = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
     return [mark(example, text) for example, text in zip(examples, said, strict=True)]
 

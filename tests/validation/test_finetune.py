@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from curate.errors import ModelError, SettingError
-from curate.lm.forward import folded
+from curate.lm.forward import adapters_merged
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
@@ -64,7 +64,7 @@ def test_adapters_become_part_of_the_weights_for_a_while_and_every_bit_comes_bac
     with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0):
         before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
         apart = logits()
-        with folded(loaded):
+        with adapters_merged(loaded):
             changed = [name for name, weight in loaded.model.state_dict().items() if not weight.equal(before[name])]
             assert torch.allclose(logits(), apart, atol=1e-4)
         assert changed
