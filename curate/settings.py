@@ -12,8 +12,9 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
-from typing import Any, Literal, ParamSpec, TypeVar
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, make_dataclass, replace
+from types import UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from curate.errors import SettingError, setting
 
@@ -84,8 +85,13 @@ class Settings:
 
     @classmethod
     def of(cls: type[S], given: Mapping[str, Any], **decided: Any) -> S:
-        """The group out of a mapping that may hold other things too; None there means the default."""
+        """The group out of a mapping that may hold other things too; None there means the default.
+
+        A group within the group is taken as it is given, and its settings that are given by themselves replace its own.
+        """
         chosen = {name: given[name] for name in cls.names() if given.get(name) is not None}
+        for name, inner in groups_within(cls).items():
+            chosen[name] = inner.of({**(vars(chosen[name]) if name in chosen else {}), **given})
         return cls(**(chosen | decided))
 
     def changed(self: S, **changes: Any) -> S:
@@ -132,6 +138,56 @@ def _range(limits: Mapping[str, float | None]) -> str:
     return "a number " + ", ".join(f"{words[name]} {limit:g}" for name, limit in limits.items() if limit is not None)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as the command line, a recipe or a function's signature takes it.
+
+    `kinds` are the types it may have beside None: `(str, float)`; `declared` is what the group says of that.
+    """
+
+    name: str
+    kinds: tuple[Any, ...]
+    declared: str
+    default: Any
+    about: Mapping[str, Any]
+
+    @property
+    def help(self) -> str:
+        """What it means, and what it is if it is not given, where that is found out later."""
+        later = self.about.get("shown_default")
+        return f"{self.about.get('help', '')}{f'  [default: {later}]' if later else ''}"
+
+    @property
+    def item_kind(self) -> Any:
+        """The type of the items where it may have several: `str` of `tuple[str, ...]`; None where it has one value."""
+        return next((get_args(kind)[0] for kind in self.kinds if get_origin(kind) is tuple), None)
+
+
+def settings_of(group: type[Settings]) -> list[Setting]:
+    """All settings of a group, those of the groups within it in their place."""
+    hints = get_type_hints(group)
+    found: list[Setting] = []
+    for item in fields(group):
+        hint = hints[item.name]
+        if is_group(hint):
+            found += settings_of(hint)
+            continue
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        kinds = tuple(kind for kind in kinds if kind is not type(None))
+        found.append(Setting(item.name, kinds, str(item.type), item.default, item.metadata))
+    return found
+
+
+def groups_within(group: type[Settings]) -> dict[str, type[Settings]]:
+    """The fields of a group that are groups themselves."""
+    return {name: hint for name, hint in get_type_hints(group).items() if is_group(hint)}
+
+
+def is_group(hint: Any) -> bool:
+    """Whether a type is a group of settings."""
+    return isinstance(hint, type) and issubclass(hint, Settings)
+
+
 def takes(*groups: type[Settings]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A public function takes the settings of these groups as keyword arguments, in place of its `**options`.
 
@@ -140,36 +196,46 @@ def takes(*groups: type[Settings]) -> Callable[[Callable[P, R]], Callable[P, R]]
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        settings = {
-            item.name: inspect.Parameter(
-                item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type
+        signature = inspect.signature(function)
+        parameters = {p.name: p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
+        for item in (item for group in groups for item in settings_of(group)):
+            parameter = inspect.Parameter(
+                item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.declared
             )
-            for group in groups
-            for item in fields(group)
-        }
-        settings = {name: found for name, found in settings.items() if name not in {p.name for p in own}}
-        signature = inspect.signature(function).replace(parameters=[*own, *settings.values()])
+            parameters.setdefault(item.name, parameter)
 
         @functools.wraps(function)
         def wrapper(*arguments: P.args, **options: P.kwargs) -> R:
-            unknown = sorted(options.keys() - signature.parameters.keys())
+            unknown = sorted(options.keys() - parameters.keys())
             if unknown:
                 raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}")
             return function(*arguments, **options)
 
-        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        wrapper.__signature__ = signature.replace(parameters=[*parameters.values()])  # type: ignore[attr-defined]
         return wrapper
 
     return decorate
 
 
+def without_defaults(group: type[Settings]) -> type[Settings]:
+    """The settings of a group with None, not given, as their default: for groups that differ in nothing else."""
+    about = [(item.name, f"{item.type} | None", field(default=None, metadata=item.metadata)) for item in fields(group)]
+    where = {"__module__": group.__module__}  # whose names the types are written in
+    return make_dataclass(group.__name__, about, bases=(Settings,), frozen=True, namespace=where)
+
+
 @dataclass(frozen=True)
-class ReadSettings(Settings):
-    """How data is read: its layout, and which column means what; each a column, or a dotted path into one."""
+class LayoutSettings(Settings):
+    """What is read: the layout of the data, and which part of it."""
 
     preset: str | None = option(None, "The layout, where it is not recognised: popqa, mmlu, …")
     split: str | None = option(None, "The split of a Hub dataset: test, or its beginning, train[:1000].")
+
+
+@dataclass(frozen=True)
+class ReadSettings(LayoutSettings):
+    """How data is read: its layout, and which column means what; each a column, or a dotted path into one."""
+
     question_column: str | None = option(None, "The column that holds the question, or a dotted path into one.")
     answer_column: str | None = option(None, "The column that holds the answer or answers.")
     subject_column: str | None = option(None, "The column that holds the subject.")
@@ -272,12 +338,10 @@ class SelectSettings(Settings):
     order: Order = option(
         "source",
         "Order of the rows: source, popular-first, obscure-first or shuffled.",
-        choices=("source", "popular-first", "obscure-first", "shuffled"),
     )
     missing: Missing = option(
         "exclude",
         "Rows without a score: exclude, lowest (rank them last) or error.",
-        choices=("exclude", "lowest", "error"),
     )
     seed: int = option(0, "Decides the random draws, and the order among equal scores.")
 
@@ -332,6 +396,7 @@ class ValidateSettings(Settings):
 
     seeds: int | Sequence[int] = option(3, "Finetunings per arm, with seeds 0, 1, 2, …", least=1, each=False)
     by: str | None = option(None, "Popularity of the test set: one of its scores, or any column of numbers.")
+    config: FinetuneConfig = field(default_factory=FinetuneConfig)
     tune: str = option(
         "off",
         "off, quick (3 learning rates) or paper (Table 4), per arm on its own held-out part.",

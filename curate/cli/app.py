@@ -1,21 +1,30 @@
-"""The `curate` command: its sub-commands in the order a user meets them."""
+"""The `curate` command: every sub-command parses, calls the library, and prints, in the order a user meets them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from curate import __version__
-from curate.cli.demo import demo
-from curate.cli.merge import merge
-from curate.cli.run import run
-from curate.cli.score import score
-from curate.cli.select import select
-from curate.cli.show import show
-from curate.cli.simulate import simulate
-from curate.cli.validate import validate
-from curate.cli.views import app as views
+from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command
+from curate.cli.tables import as_typed, make_table
+from curate.errors import DataError, SettingError
+from curate.estimators.loss import LossSettings
+from curate.settings import (
+    EngineSettings,
+    LayoutSettings,
+    ReadSettings,
+    SelectSettings,
+    ValidateEngineSettings,
+    ValidateSettings,
+)
+from curate.simulation.settings import ExperimentOptions
+from curate.wikipedia.options import PageviewSettings
 
 app = typer.Typer(
     name="curate",
@@ -34,6 +43,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+views = typer.Typer(
+    name="views",
+    help="Build a table of page views from Wikimedia's dumps, to look subjects up without a network.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+MaxMissing = Annotated[int | None, Option(help="End with exit code 3 if more examples than this get no score.")]
+
+
+def main() -> None:
+    """The entry point of the `curate` command."""
+    app()
 
 
 def _version(asked: bool) -> None:
@@ -44,17 +66,490 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None: ...
 
 
-for function in (demo, score, merge, select, validate, show, run, simulate):
-    app.command()(function)
+@command(app)
+def demo(
+    output: Annotated[Path, Option("--output", "-o", help="The folder to work in.")] = Path("curate-demo"),
+    by: Annotated[str, Option(help="What the arms are selected by: views or loss.")] = "views",
+    seeds: Annotated[int, Option(min=1, help="Finetunings per arm.")] = 5,
+    unpack: Annotated[
+        bool, Option("--unpack", help="Only unpack the model and the questions, into the folder's world/.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole story offline: score, select and validate on a bundled model and bundled facts.
+
+    A small model was pretrained on statements about made-up people, some of them often, most of them seldom.
+    The demo finetunes it on the best known half of the questions, the least known half, a random half and all of
+    them, and shows which makes it answer more questions about other people. A few minutes on two cores.
+
+    Example: curate demo -o demo
+    """
+    from curate.cli.tables import summary_tables
+    from curate.recipes.run import run_demo, unpack_world
+
+    out = Output(json, quiet)
+    if unpack:
+        unpack_world(output / "world")
+        out.result({"output": str(output / "world")}, str(output / "world"))
+        return
+    result = run_demo(output, by, seeds, show_command=lambda line: out.note(f"\n$ {line}"), progress=out.note)
+    summary, agreement, run = result.validation.summary(), result.agreement, output / f"run-by-{by}"
+    out.result(
+        {"output": str(run), "by": by, "agreement": vars(agreement), **summary},
+        f"Arms selected by {by}. Loss against views: rank correlation {agreement.rank_correlation:.2f}, "
+        f"{100 * agreement.top_overlap:.0f}% of FT-Top in common (50% by chance).",
+        *summary_tables(summary),
+        f"Report: {run / 'report.html'}",
+    )
+    for warning in result.validation.warnings():
+        out.note(f"Warning: {warning}")
+
+
+@command(app, estimators=[LossSettings, PageviewSettings])
+def score(
+    dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
+    by: Annotated[list[str], Option(help="An estimator: column:NAME, loss or pageviews. May be given several times.")],
+    output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
+    estimators: Mapping[str, Any],
+    reading: ReadSettings,
+    *,
+    shard: Annotated[
+        str | None, Option(help="Score part I of N only, 1/8 to 8/8; -o may be a folder. Then: curate merge.")
+    ] = None,
+    engine: EngineSettings,
+    max_missing: MaxMissing = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score how well known each example is.
+
+    Every input column is kept; added are curate_id, score_NAME (higher is better known, null if it could not be
+    measured) and the evidence. A stopped run goes on where it was when the same command is typed again.
+
+    Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
+    """
+    from curate.cli.plan import score_plan
+    from curate.scoring import find_shard, prepare, score_file
+
+    out = Output(json, quiet)
+    part = find_shard(shard)
+    if part is not None and (output.suffix != ".parquet" or output.is_dir()):
+        output /= part.file_name
+    job = prepare(dataset, by, output, part, {**estimators, **reading.as_dict(), **engine.as_dict()})
+    if dry_run:
+        plan, lines = score_plan(job, output)
+        out.result(plan, *lines)
+        return
+    with job.estimators() as asked:
+        started = time.perf_counter()
+        with out.progress() as progress:
+            scored = score_file(job.rows, asked, output, progress, max_missing is None, part)
+    _report_scored(out, scored, asked, output, time.perf_counter() - started)
+    _note_missing(out, scored.unmeasured, output, max_missing)
+
+
+def _report_scored(out: Output, scored: Any, estimators: Any, output: Path, seconds: float) -> None:
+    from curate.cli.plan import roles_line
+    from curate.cli.tables import lookup_lines, score_table
+    from curate.show import read_scores, score_summaries
+
+    for stats in (getattr(estimator, "stats", None) for estimator in estimators):
+        for line in lookup_lines(stats) if stats is not None and stats.subjects else ():
+            out.note(line)
+    rows, summaries = scored.rows, score_summaries(read_scores(output))
+    content = {
+        "output": str(output),
+        "rows": rows,
+        "columns": scored.data.roles.as_dict(),
+        "statuses": scored.statuses,
+        "scores": summaries,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(rows / seconds, 1),
+    }
+    out.result(content, score_table(summaries, scored.statuses), str(output))
+    out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {roles_line(scored.data)}")
+
+
+def _note_missing(out: Output, unmeasured: int, output: Path, at_most: int | None) -> None:
+    """Say how many examples have no score, and end with exit code 3 if they are more than was allowed."""
+    if unmeasured:
+        out.note(f"{unmeasured} examples have no score; the {output.name} columns *_status say why.")
+    if at_most is not None and unmeasured > at_most:
+        out.note(f"{unmeasured} examples have no score, more than --max-missing {at_most}.")
+        raise typer.Exit(EXIT_MISSING)
+
+
+@command(app)
+def merge(
+    shards: Annotated[list[str], Argument(help="The folder, glob or files of the shards.")],
+    output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
+    max_missing: MaxMissing = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put the shards of `curate score --shard` together.
+
+    Checks that every shard is there exactly once and that all were made of the same data in the same way. The file
+    is the one that a run without shards would have written, byte for byte.
+
+    Example: curate merge shards/ -o scored.parquet
+    """
+    from curate.shards import merge_files
+
+    out = Output(json, quiet)
+    merged = merge_files(shards, output, allow_unmeasured=max_missing is not None)
+    content = {
+        "output": str(output),
+        "shards": merged.shards,
+        "rows": merged.rows,
+        "unmeasured": merged.unmeasured,
+        "statuses": merged.manifest["statuses"],
+    }
+    out.result(content, f"{merged.rows} rows of {merged.shards} shards", str(output))
+    _note_missing(out, merged.unmeasured, output, max_missing)
+
+
+@command(app)
+def select(
+    scored: Annotated[str, Argument(help="A file that curate score made, or a folder or glob of them.")],
+    output: Annotated[
+        Path, Option("--output", "-o", help="A .parquet, .jsonl or .csv file for one split, a folder for several.")
+    ],
+    settings: SelectSettings,
+    format: Annotated[
+        str, Option(help="The shape of the rows: original, or for trainers prompt-completion, messages or alpaca.")
+    ] = "original",
+    to: Annotated[
+        str | None, Option(help="The kind of file: parquet, jsonl or csv; else as the output is called.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, Option(help="Upload the folder as the dataset OWNER/NAME; a new one is private.")
+    ] = None,
+    public: Annotated[bool, Option("--public", help="Let a new dataset on the Hub be public.")] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the top, bottom, random or whole split of a scored file, or a part chosen by score, group or budget.
+
+    Sizes are exact: round-half-up(share x rows with a score), the same for top, bottom and random; equal scores
+    are ordered by a seeded hash of their id. Rows keep their source order unless --order says otherwise.
+
+    Example: curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole -o splits/
+
+    Example: curate select popQA.tsv --by column:s_pop --where relation=country,sport,occupation
+    --controlled-by relation -o popqa-controlled/
+    """
+    from curate.cli.tables import selection_remark, selection_tables
+    from curate.data.hub import check_push, push_folder
+    from curate.selection.select import check_fits, check_output
+    from curate.selection.select import select as run
+
+    if public and push_to_hub is None:
+        raise SettingError("--public without --push-to-hub does nothing.", try_next="--push-to-hub OWNER/NAME --public")
+    out = Output(json, quiet)
+    if push_to_hub is not None:
+        check_push(push_to_hub, output)
+    places: dict[str, str] = {"output": str(output)}
+    if dry_run:
+        check_output(scored, output, format, to)
+        chosen = run(scored, **settings.given())
+        check_fits(chosen, output)
+    else:
+        with out.progress() as progress:
+            chosen = run(scored, **settings.given(), output=output, format=format, to=to, progress=progress)
+        places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
+    summary, explanation = chosen.summary(), chosen.explanation
+    lines = [f"would write {place}" if dry_run else place for place in places.values()]
+    content = {"dry_run": dry_run, **places, **summary, "explanation": explanation}
+    out.result(content, *selection_tables(summary, explanation), *lines)
+    out.note(selection_remark(summary) + ("; nothing written" if dry_run else ""))
+
+
+@command(app)
+def validate(
+    splits: Annotated[list[str], Argument(help="A folder of splits, or the files of the arms.")],
+    eval: Annotated[str, Option(help="The test set: any QA dataset, best with a score.")],
+    model: Annotated[str, Option(help="Folder or Hub id of the pretrained base model.")],
+    output: Annotated[Path, Option("--output", "-o", help="The folder to write the run to.")],
+    settings: ValidateSettings,
+    engine: ValidateEngineSettings,
+    reading: LayoutSettings,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Finetune the model on every split and measure which one makes it more factual.
+
+    The untouched model comes first; then every arm is finetuned (LoRA) and asked every test question, once a seed.
+    Leaves summary.json, predictions, curves, figures, adapters and report.html; a stopped run goes on by arm and seed.
+
+    Example: curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
+    """
+    from curate.cli.tables import summary_tables
+    from curate.data.table import read
+    from curate.validation.runner import check_run_folder
+    from curate.validation.trainer import is_first, leave
+    from curate.validation.validate import plan
+    from curate.validation.validate import validate as run
+
+    out = Output(json, quiet or not is_first())
+    test_set = read(eval, **reading.as_dict())
+    if dry_run:
+        if not is_first():
+            return
+        check_run_folder(output)
+        s = settings
+        found = plan(splits, test_set, s.by, s.config, s.seeds, s.limit, s.tune, s.template, s.base_shots)
+        rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in found["arms"]]
+        out.result(
+            {"dry_run": True, **found},
+            make_table(None, ["arm", "examples", "steps at most"], rows),
+            f"{found['trials']} trials, {found['finetunings']} finetunings, {found['answers']} answers",
+            f"would write {output}",
+        )
+        return
+    options = {**settings.given(), **engine.given()}
+    result = run(splits, eval=test_set, model=model, output=output, progress=out.note, **options)
+    leave()
+    if not is_first():
+        return
+    summary = result.summary()
+    out.result({"output": str(output), **summary}, *summary_tables(summary), str(output / "report.html"))
+    for warning in result.warnings():
+        out.note(f"Warning: {warning}")
+
+
+@command(app)
+def show(
+    files: Annotated[
+        list[str], Argument(help="A scored file, a split, a folder of splits, a run, a simulation, or any QA dataset.")
+    ],
+    *,
+    compare: Annotated[
+        bool, Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
+    ] = False,
+    reading: LayoutSettings,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what is in a file: counts, quantiles, a histogram, examples as the model sees them.
+
+    Example: curate show scored.parquet
+
+    Example: curate show --compare top.parquet bottom.parquet
+    """
+    from curate.cli.tables import shown_tables
+    from curate.show import compare_files, describe
+
+    if len(files) > 1 and not compare:
+        raise DataError(
+            f"{len(files)} files were named.",
+            expected="one file, or --compare",
+            try_next=f"curate show --compare {' '.join(files)}",
+        )
+    found = compare_files(files) if compare else describe(files[0], reading.preset, reading.split)
+    Output(json, quiet).result(found, *shown_tables(found))
+
+
+@command(app)
+def run(
+    recipe: Annotated[
+        str | None, Argument(help="A bundled recipe by name (see --list), or a YAML file of yours.")
+    ] = None,
+    output: Annotated[Path | None, Option("--output", "-o", help="The folder to work in.")] = None,
+    model: Annotated[str | None, Option(help="Instead of model.name: folder or Hub id.")] = None,
+    data: Annotated[str | None, Option(help="Instead of dataset.train: a file, folder or Hub id.")] = None,
+    by: Annotated[str | None, Option(help="Score and select by this estimator instead.")] = None,
+    limit: Annotated[
+        int | None, Option(help="Try out: a sample of so many examples of each arm and of the test set.")
+    ] = None,
+    seeds: Annotated[int | None, Option(help="Finetunings per arm.")] = None,
+    set_: Annotated[
+        list[str] | None, Option("--set", help="Any setting by its dotted name: selection.top=0.3.")
+    ] = None,
+    list_: Annotated[bool, Option("--list", help="Print the bundled recipes.")] = False,
+    show: Annotated[bool, Option("--show", help="Print the recipe's YAML, to start one of your own from.")] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score, select and validate from one YAML file; the paper's experiments come with curate.
+
+    Leaves recipe.yaml (every setting as it was used), scored.parquet, splits/, run/ and summary.json. What is there
+    already and made from the same is not made again, so a stopped command goes on when it is typed again.
+
+    Example: curate run popqa --model meta-llama/Llama-2-7b-hf -o out/
+
+    Example: curate run popqa-controlled --data popQA.tsv --limit 40 --seeds 1 --set validation.tune=off -o try/
+    """
+    from curate.recipes.recipe import descriptions, recipe_text
+
+    out = Output(json, quiet)
+    given = {"model": model, "data": data, "by": by, "limit": limit, "seeds": seeds, "settings": set_ or ()}
+    if list_ or recipe is None:
+        found = descriptions()
+        table = make_table(None, ["recipe", "what it is"], [[name, about] for name, about in found.items()])
+        out.result({"recipes": found}, table, "curate run NAME -o out/")
+    elif show:
+        print(recipe_text(recipe)[0], end="")
+    elif output is None:
+        recipe_text(recipe)  # a name that is wrong is told before one that is missing
+        raise SettingError(
+            "There is no folder to work in.", expected="-o FOLDER", try_next=f"curate run {recipe} -o out/"
+        )
+    elif dry_run:
+        _plan_recipe(out, recipe, output, given)
+    else:
+        _run_recipe(out, recipe, output, given)
+
+
+def _plan_recipe(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
+    from curate.recipes.run import plan
+
+    steps, recipe = plan(name, folder, **given)
+    cost = _cost(recipe)
+    content = {"dry_run": True, "output": str(folder), "steps": steps, "cost": cost, "recipe": recipe.as_dict()}
+    lines = [f"{step['step']}: {step['state']}\n    {step['command'] or 'write ' + step['output']}" for step in steps]
+    line = f"{cost['arms']} arms, {cost['trials']} trials, {cost['finetunings']} finetunings"
+    out.result(content, *lines, line, f"would write {folder}")
+
+
+def _cost(recipe: Any) -> dict[str, int]:
+    from curate.settings import grid
+
+    selection = recipe.selection
+    arms = sum(
+        value not in (None, False) for value in (selection.top, selection.bottom, selection.random, selection.band)
+    )
+    arms += selection.whole
+    settings = len(grid(recipe.validation.tune, recipe.finetuning))
+    return {
+        "arms": arms,
+        "finetunings": arms * recipe.validation.seeds,
+        "trials": arms * settings if settings > 1 else 0,
+    }
+
+
+def _run_recipe(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
+    from curate.cli.tables import summary_tables
+    from curate.recipes.run import run
+
+    summary = run(name, folder, **given, progress=out.note, meter=out.progress).summary
+    files = [[what, str(folder / path)] for what, path in summary["files"].items()]
+    tables = [*summary_tables(summary), make_table(None, ["what", "where"], files)]
+    out.result({"output": str(folder), **summary}, *tables)
+    for warning in summary["warnings"]:
+        out.note(f"Warning: {warning}")
+
+
+@command(app, settings=[ExperimentOptions])
+def simulate(
+    experiment: Annotated[str, Argument(help="facts, zipf, steps, map or one-layer.")],
+    output: Annotated[Path, Option("--output", "-o", help="The folder to write to.")],
+    *,
+    seeds: Annotated[int, Option(min=1, help="Runs of everything, with seeds 0, 1, 2, …")] = 5,
+    full: Annotated[bool, Option("--full", help="A larger world; for one-layer, more lengths of pretraining.")] = False,
+    settings: Mapping[str, Any],
+    processes: Annotated[
+        int | None, Option(min=1, help="Runs made at once, a core each; by default as many as there are cores.")
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rerun the paper's experiments on made-up facts, from nothing, in minutes.
+
+    facts: a small transformer memorises facts about subjects of different popularity and is finetuned on questions
+    about the popular ones, the unpopular ones, a random part, or all. zipf and steps ask how the difference moves
+    with the skew of popularity and with pretraining; map asks what else it depends on. one-layer checks the paper's
+    theorems on random worlds and watches the attention of its one-layer transformer. A stopped run goes on where it
+    was.
+
+    Example: curate simulate facts -o facts/
+    """
+    from curate.cli.tables import simulation_tables
+    from curate.simulation.simulate import plan
+    from curate.simulation.simulate import simulate as run
+
+    out = Output(json, quiet)
+    if dry_run:
+        content = plan(experiment, seeds, full, **settings)
+        rows = [[name, as_typed(value)] for name, value in content["settings"].items()]
+        table = make_table(None, ["setting", "value"], rows)
+        out.result({"dry_run": True, **content}, table, f"{content['runs']} runs; would write {output}")
+        return
+    with out.progress("runs") as progress:
+        summary = run(
+            experiment, output, seeds=seeds, full=full, processes=processes, progress=progress, **settings
+        ).summary
+    out.result({"output": str(output), **summary}, *simulation_tables(summary), str(output / "report.html"))
+
+
+@command(views)
+def fetch(
+    month: Annotated[list[str], Option(help="The month to load, such as 2021-10. May be given several times.")],
+    output: Annotated[Path, Option("--output", "-o", help="The folder to load into.")],
+    agent: Annotated[str, Option(help="user, spider or automated; all-agents for the three of them.")] = "user",
+    contact: Annotated[str | None, Option(help="Your e-mail address or page, which Wikimedia asks for.")] = None,
+    dumps_url: Annotated[str | None, Option(help="Another server, laid out like Wikimedia's.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Load the monthly page-view dumps of all wikis (several GB a month). A stopped download goes on where it was.
+
+    Example: curate views fetch --month 2021-10 -o dumps/ --contact you@example.org
+    """
+    from curate.wikipedia.dumps import dump_url, fetch
+    from curate.wikipedia.views import open_download
+
+    out = Output(json, quiet)
+    base, http, agents = open_download(month, agent, contact, dumps_url)
+    with http, out.progress("bytes") as progress:
+        done = [fetch(http, dump_url(base, m, a), output, progress) for m in month for a in agents]
+    files = [{"file": str(f.path), "bytes": f.size, "loaded": f.loaded, "checksum": f.checksum} for f in done]
+    out.result({"files": files}, *(str(f.path) for f in done))
+    for item in done:
+        checked = f"{item.checksum} as published" if item.checksum else "no checksum to compare with"
+        out.note(f"{item.path.name}: {item.size:,} bytes, {item.loaded:,} of them loaded now; {checked}")
+
+
+@command(views)
+def build(
+    dumps: Annotated[list[Path], Argument(help="Dumps: monthly pageview_complete or hourly pageviews files.")],
+    output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
+    project: Annotated[str, Option(help="The wiki whose lines count.")] = "en.wikipedia",
+    access: Annotated[str, Option(help="all-access, desktop, mobile-web or mobile-app.")] = "all-access",
+    titles: Annotated[
+        Path | None, Option(help="Keep these articles only: a file with a title a line, or Parquet with title.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sum dumps into a table (title, views), sorted by title, for curate score --views-from.
+
+    Example: curate views build dumps/*.bz2 -o views.parquet
+    """
+    from curate.data.files import check_writable
+    from curate.wikipedia.dumps import Wanted, build_table, read_titles
+    from curate.wikipedia.options import ACCESS, check_choice
+
+    out = Output(json, quiet)
+    check_writable(output, frozenset({".parquet"}))
+    check_choice("access", access, ACCESS)
+    subset = read_titles(titles) if titles else None
+    with out.progress("bytes") as progress:
+        made = build_table(dumps, output, Wanted(project.removesuffix(".org"), access, subset), progress)
+    rows = [[dump["name"], f"{dump['lines']:,}", f"{dump['malformed']:,}"] for dump in made["dumps"]]
+    out.result({"output": str(output), **made}, make_table(None, ["dump", "lines", "malformed"], rows), str(output))
+    months = f", sums over {len(made['months'])} months" if len(made["months"]) > 1 else ""
+    out.note(f"{made['rows']:,} titles of {made['project']}{months}")
+
+
 app.add_typer(views)
-
-
-def main() -> None:
-    """The entry point of the `curate` command."""
-    app()

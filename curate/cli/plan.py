@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.cli.pageviews import plan_lookups
 from curate.data.columns import columns_read
 from curate.data.table import ScoredRows
+from curate.estimators.pageviews import PageViewsEstimator
 from curate.estimators.registry import build, check_loss, read_shots
 from curate.records import Example
 from curate.scoring import CHUNK, ScoringJob, check_names, even_batches
@@ -74,3 +75,18 @@ def _chunks(rows: ScoredRows, stretch: range, extra: Sequence[str] = ()) -> Iter
     names = columns_read([*rows.roles.fields(), *extra], rows.schema.names)
     for batch in even_batches(rows.store.batches(names, stretch), CHUNK):
         yield list(rows.examples(batch, extra=extra))
+
+
+def plan_lookups(estimator: PageViewsEstimator, examples: Iterable[Example]) -> tuple[dict[str, Any], str]:
+    """What a dry run tells: the subjects, and the requests at most, as values and as a line."""
+    from curate.wikipedia.client import BATCH
+
+    found = Counter(estimator.finder.find(example) for example in examples)
+    without = found.pop(None, 0)
+    subjects = len(found)
+    content: dict[str, Any] = {"subjects": subjects, "without_subject": without}
+    line = f"pageviews: {subjects} subjects, {without} examples without one"
+    if not estimator.source.in_bulk:
+        content["requests_at_most"] = requests = subjects + -(-subjects // BATCH)
+        line += f"; at most about {requests} requests, fewer by what is in the cache"
+    return content, line

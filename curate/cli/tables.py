@@ -44,6 +44,11 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}"
 
 
+def as_typed(value: Any) -> str:
+    """A number, or several, as they are typed: `0.5,1,1.5`."""
+    return ",".join(f"{number:g}" for number in (value if isinstance(value, tuple) else (value,)))
+
+
 # score
 
 

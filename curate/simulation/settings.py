@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from curate.errors import SettingError, setting
-from curate.settings import Settings, option
+from curate.settings import Settings, option, without_defaults
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,10 @@ class OneLayerSettings(ExperimentSettings):
                 f"{self.subjects} subjects leave none to test on after {self.finetuning_subjects} to finetune on.",
                 try_next=setting("subjects", 2 * self.finetuning_subjects),
             )
+
+
+ExperimentOptions = without_defaults(SyntheticSettings)
+"""What any experiment may be given; each has defaults of its own."""
 
 
 def with_options(settings: S, options: Mapping[str, Any], experiment: str) -> S:

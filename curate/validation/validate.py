@@ -172,7 +172,7 @@ def plan(
     eval: Any,
     by: str | None,
     config: FinetuneConfig,
-    seeds: int,
+    seeds: int | Sequence[int],
     limit: int | None,
     tune: str = "off",
     template: str | None = None,
@@ -181,14 +181,15 @@ def plan(
     """What `validate` would do, and how much of it, without loading a model."""
     inputs = read_inputs(splits, eval, by, limit, template)
     settings = len(grid(tune, config))
+    finetunings = len(inputs.arms) * len(as_seeds(seeds))
     return {
         "arms": [
             {"arm": arm.name, "examples": len(arm.examples), "steps": config.steps(len(arm.examples))}
             for arm in inputs.arms
         ],
-        "finetunings": len(inputs.arms) * seeds,
+        "finetunings": finetunings,
         "trials": len(inputs.arms) * settings if settings > 1 else 0,
-        "answers": len(inputs.test.examples) * (1 + (base_shots > 0) + len(inputs.arms) * seeds),
+        "answers": len(inputs.test.examples) * (1 + (base_shots > 0) + finetunings),
         "popularity": inputs.test.popularity,
         "template": inputs.template.name,
     }

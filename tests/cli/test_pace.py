@@ -4,32 +4,49 @@ from __future__ import annotations
 
 import pytest
 
-from curate.cli.console import Pace, lines
+from curate.cli.console import lines
 
 
-def test_time_left_follows_the_work_done_since_the_first_report() -> None:
-    pace = Pace(started=100.0, begun_at=2000, now=100.0, done=2000)  # 2,000 rows were kept from an earlier run
-    assert (pace.rows_per_second, pace.seconds_left(5000), pace.line(5000)) == (None, None, "")
-    pace.report(110.0, 2100, 5_000)
-    pace.report(120.0, 2300, 10_000)
-    assert pace.rows_per_second == pytest.approx(15)
-    assert pace.tokens_per_second == pytest.approx(750)
-    assert pace.seconds_left(5000) == pytest.approx(180)
-    assert pace.line(5000) == "15 rows/s, 750 tokens/s, 0:03:00 left"
+class Clock:
+    """Shows the time it is set to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_without_tokens_none_are_told_and_slow_rates_are_not_rounded_to_nothing() -> None:
-    pace = Pace(0.0, 0, 0.0, 0)
-    pace.report(10.0, 5, 0)
-    assert pace.line(3605) == "0.5 rows/s, 2:00:00 left"
+def told(unit: str, reports: list[tuple[float, float, int, int]], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a log says of reports, each the seconds, what is done, of how much, and the tokens since the last one."""
+    clock = Clock()
+    show = lines(unit, clock)
+    for clock.now, done, total, tokens in reports:
+        show("loss", done, total, tokens)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_time_left_follows_the_work_done_since_the_first_report(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = 2000  # rows of an earlier run
+    reports = [(100.0, kept, 5000, 0), (110.0, 2100, 5000, 5_000), (130.0, 2450, 5000, 10_000)]
+    assert told("rows", reports, capsys) == [
+        "loss: 2,000 of 5,000 rows, ",
+        "loss: 2,450 of 5,000 rows, 15 rows/s, 500 tokens/s, 0:02:50 left",
+    ]
+
+
+def test_without_tokens_none_are_told_and_slow_rates_are_not_rounded_to_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert told("runs", [(0.0, 0, 3615, 0), (30.0, 15, 3615, 0)], capsys) == [
+        "loss: 15 of 3,615 runs, 0.5 runs/s, 2:00:00 left"
+    ]
 
 
 def test_a_log_gets_a_line_every_half_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    times = iter([0.0, 0.0, 10.0, 31.0, 40.0, 62.0])
-    show = lines("rows", lambda: next(times))
-    for done in (0, 100, 310, 400, 620):
-        show("loss", done, 1000, 1600 * (done > 0))
-    assert capsys.readouterr().err.splitlines() == [
+    times = {0.0: 0, 10.0: 100, 31.0: 310, 40.0: 400, 62.0: 620}
+    reports = [(now, done, 1000, 1600 * (done > 0)) for now, done in times.items()]
+    assert told("rows", reports, capsys) == [
         "loss: 310 of 1,000 rows, 10 rows/s, 103 tokens/s, 0:01:09 left",
         "loss: 620 of 1,000 rows, 10 rows/s, 103 tokens/s, 0:00:38 left",
     ]
