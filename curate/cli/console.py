@@ -76,7 +76,9 @@ def _as_parameter(item: Setting) -> inspect.Parameter:
     plain = next((kind for kind in (bool, float, int) if kind in item.kinds), str)
     text = str in item.kinds or item.item_kind in (int, float)
     kind: Any = list[str] if item.item_kind is str else str if text else plain
-    default = None if item.default == () else item.default
+    default = item.default
+    if isinstance(default, tuple):
+        default = (",".join(map(str, default)) if text else [*default]) or None
     names = [f"--{item.name.replace('_', '-')}"] if kind is bool else []  # else there would be a --no- too
     least = item.about.get("least") if kind is int else None
     about = typer.Option(*names, help=item.help, min=least)
