@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from curate.errors import ModelError, setting
 from curate.lm.model import LoadedModel
-from curate.lm.packing import Encoded, Pack, Row, make_packs, make_rows
+from curate.lm.packing import LINE_END, Encoded, Pack, Row, make_packs, make_rows
 
 
 @dataclass
@@ -146,13 +146,14 @@ def _packs_alike(loaded: LoadedModel) -> bool:
     tokens = [n * loaded.model.config.get_text_config().vocab_size // 16 for n in range(1, 16)]
     items = [Encoded((*tokens[:3], *tokens[n : n + 4]), 3, 7) for n in (3, 7, 11)]
     rows = make_rows(items, range(len(items)))
-    alone = batch_nats(loaded, make_packs(rows, shared=0, room=0, most=0), items, [])
+    single, packed = make_packs(rows, shared=0, room=0, most=0), make_packs(rows, shared=1, room=64, most=64)
+    alone = batch_sums(loaded, single, items, [], negative_log_likelihood)
     try:
-        together = batch_nats(loaded, make_packs(rows, shared=1, room=64, most=64), items, cache_of(loaded, tokens[:1]))
+        together = batch_sums(loaded, packed, items, cache_of(loaded, tokens[:1]), negative_log_likelihood)
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
     tolerance = PACKED_ALIKE.get(str(loaded.model.dtype), 3e-2)
-    return all(math.isclose(alone[i], together[i], rel_tol=tolerance) for i in alone)
+    return all(math.isclose(alone[i][0], together[i][0], rel_tol=tolerance) for i in alone)
 
 
 def reach(loaded: LoadedModel) -> int:
@@ -176,8 +177,50 @@ def cache_of(loaded: LoadedModel, ids: Sequence[int]) -> Cache:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def batch_nats(loaded: LoadedModel, packs: Sequence[Pack], items: Sequence[Encoded], cache: Cache) -> dict[int, float]:
-    """Summed negative log-likelihoods in nats of all items read from these packs, with the log-softmax in float32."""
+Measure = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""From logits (P, V) to K numbers for each of N tokens (N, K), which are summed over the tokens of an answer. Token n,
+`tokens[n]`, is predicted by row `rows[n]` of the logits; several tokens may be predicted by one row."""
+
+
+def negative_log_likelihood(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """The loss of every token in nats, with the log-softmax in float32: (N, 1)"""
+    return -torch.log_softmax(logits.float(), dim=-1)[rows, tokens, None]
+
+
+TINY = 1e-30
+"""Stands for a chance of nothing, so that its logarithm is a number."""
+
+
+def recall(ends: Callable[[int], bool], temperature: float = 0.5, top_k: int = 40) -> Measure:
+    """Whether the model would say every token of an answer, and then stop: greedily, and when it samples. (N, 2)
+
+    The first number is 1 where the token is not the one that is most likely, the second −log of its chance when
+    sampled at a temperature from the `top_k` most likely tokens. So an answer whose first sum is 0 is the greedy
+    answer, and exp of minus its second sum is the chance that a sample is that answer. The token LINE_END stands for
+    any token that `ends` an answer.
+    """
+
+    def measure(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        values, likely = logits.float().topk(min(top_k, logits.shape[-1]))  # (P, k), the most likely first
+        chances = torch.softmax(values / temperature, dim=-1)[rows]  # (N, k)
+        likely = likely[rows]
+        right = likely == tokens[:, None]
+        for n in (tokens == LINE_END).nonzero().flatten().tolist():  # only the likely ones are looked at
+            ending = [ends(token) for token in likely[n].tolist()]
+            right[n] = torch.tensor(ending, device=right.device)
+        return torch.stack([(~right[:, 0]).float(), -(chances * right).sum(dim=1).clamp(min=TINY).log()], dim=1)
+
+    return measure
+
+
+def batch_sums(
+    loaded: LoadedModel,
+    packs: Sequence[Pack],
+    items: Sequence[Encoded],
+    cache: Cache,
+    measure: Measure,
+) -> dict[int, list[float]]:
+    """What `measure` says of the answer's tokens, summed, for all items that are read from these packs."""
     width = max(len(pack) for pack in packs)
     # One entry for each answer token: where it is predicted (in the flattened batch), what it is, whose it is.
     wanted = [
@@ -191,13 +234,19 @@ def batch_nats(loaded: LoadedModel, packs: Sequence[Pack], items: Sequence[Encod
     rank = {place: n for n, place in enumerate(places)}
     with torch.inference_mode():
         logits = pack_logits(loaded, packs, torch.tensor(places), memory_of(cache, len(packs)) if cache else None)
-        log_p = torch.log_softmax(logits.float(), dim=-1)  # (P, V)
-        chosen = log_p[[rank[place] for place, _, _ in wanted], [token for _, token, _ in wanted]].tolist()
-    nats: dict[int, float] = {}
-    for (_, _, i), value in zip(wanted, chosen, strict=True):
-        nats[i] = nats.get(i, 0.0) - value
-    _check_finite(loaded, nats)
-    return nats
+        rows = torch.tensor([rank[place] for place, _, _ in wanted], device=logits.device)
+        tokens = torch.tensor([token for _, token, _ in wanted], device=logits.device)
+        numbers = measure(logits, rows, tokens).tolist()
+    sums: dict[int, list[float]] = {}
+    for (_, _, i), more in zip(wanted, numbers, strict=True):
+        sums[i] = [a + b for a, b in zip(sums[i], more, strict=True)] if i in sums else more
+    if not all(math.isfinite(number) for numbers in sums.values() for number in numbers):
+        raise ModelError(
+            f"The model {loaded.name} gives losses that are not finite numbers.",
+            expected="a finite loss for every answer",
+            try_next=f"{setting('dtype', 'float32')}, if it ran in less; else check the weights",
+        )
+    return sums
 
 
 def memory_of(cache: Cache, rows: int) -> Any:
@@ -267,16 +316,6 @@ def head_at(loaded: LoadedModel, places: torch.Tensor) -> Iterator[bool]:
         yield True
     finally:
         handle.remove()
-
-
-def _check_finite(loaded: LoadedModel, nats: dict[int, float]) -> None:
-    if all(math.isfinite(value) for value in nats.values()):
-        return
-    raise ModelError(
-        f"The model {loaded.name} gives losses that are not finite numbers.",
-        expected="a finite loss for every answer",
-        try_next=f"{setting('dtype', 'float32')}, if it ran in less; else check the weights",
-    )
 
 
 MOST_WEIGHTS = 1_000_000_000

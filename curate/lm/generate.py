@@ -19,7 +19,7 @@ from curate.lm.forward import (
     read_packed,
     read_padded,
 )
-from curate.lm.loss import DEFAULT_PACK, PACKS, smaller_budget
+from curate.lm.loss import DEFAULT_PACK, PACKS, line_ends, smaller_budget
 from curate.lm.model import LoadedModel
 from curate.lm.packing import CACHED_PER_BUDGET, Encoded, Group, Row, common, make_groups, rows_that_fit
 
@@ -58,7 +58,7 @@ def _answers(
     loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens: int, budget: int
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Indices of the prompts of a batch, and their new tokens."""
-    ends = _line_ends(loaded)
+    ends = line_ends(loaded)
     longest_packed = reach(loaded) - max_new_tokens if len(ids) > 1 and can_pack(loaded) else 0
     for group in _groups(loaded, ids, max_new_tokens):
         packed = max(len(row.ids) for row in group.rows) <= longest_packed
@@ -173,18 +173,6 @@ def _left_padded(loaded: LoadedModel, prompts: Sequence[list[int]]) -> tuple[tor
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in prompts], device=loaded.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=loaded.device)
     return ids, mask
-
-
-def _line_ends(loaded: LoadedModel) -> Callable[[int], bool]:
-    """Whether a token ends an answer: the end of sequence, or any token with a line break in it."""
-    known: dict[int, bool] = {loaded.tokenizer.eos_token_id: True}
-
-    def ends(token: int) -> bool:
-        if token not in known:
-            known[token] = "\n" in str(loaded.tokenizer.decode([token]))
-        return known[token]
-
-    return ends
 
 
 def _budget(loaded: LoadedModel) -> int:

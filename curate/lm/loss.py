@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from curate.errors import ModelError, setting
-from curate.lm.forward import batch_nats, cache_of, can_pack, can_share, reach
+from curate.lm.forward import Measure, batch_sums, cache_of, can_pack, can_share, negative_log_likelihood, reach, recall
 from curate.lm.model import LoadedModel
 from curate.lm.packing import (
+    LINE_END,
     Encoded,
     Group,
     Pack,
@@ -37,6 +39,10 @@ Report = Callable[[float, int], None]
 """Called with the share of all tokens that is read, from 0 to 1, and the tokens read since the last call."""
 
 
+def no_report(share: float, tokens: int) -> None:
+    """Tells nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerLoss:
     """The loss of one completion: `nats` summed over its `tokens`; `bytes` is its length in UTF-8.
@@ -51,11 +57,24 @@ class AnswerLoss:
     truncated: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerRecall:
+    """Whether the model says one completion and stops: greedily, and in a share of its samples.
+
+    `greedy` is whether it is the greedy answer; `sampled`, from 0 to 1, the chance that a sample (temperature 0.5, the
+    40 most likely tokens) is this answer in this tokenisation. Both None where they could not be measured.
+    """
+
+    greedy: bool | None
+    sampled: float | None
+    status: str = OK
+
+
 def answer_losses(
     loaded: LoadedModel,
     pairs: Sequence[tuple[str, str]],
     token_budget: int | None = None,
-    report: Report = lambda share, tokens: None,
+    report: Report = no_report,
 ) -> list[AnswerLoss]:
     """The loss of each (prompt, completion), in order.
 
@@ -65,20 +84,49 @@ def answer_losses(
     is told after every batch how far the work is.
     Raises ModelError when the model gives NaN, or one row alone does not fit in memory.
     """
-    distinct = list(dict.fromkeys(pairs))
-    encoded = encode(loaded, distinct)
-    losses: dict[int, AnswerLoss] = {}
-    fitted: list[Encoded] = []
-    for index, (pair, item) in enumerate(zip(distinct, encoded, strict=True)):
+    found = _read(loaded, pairs, negative_log_likelihood, token_budget, report)
+    return [replace(loss, nats=sums[0] if sums else None) for loss, sums in found]
+
+
+def answer_recalls(
+    loaded: LoadedModel,
+    pairs: Sequence[tuple[str, str]],
+    token_budget: int | None = None,
+    report: Report = no_report,
+) -> list[AnswerRecall]:
+    """Whether the model would say each completion after its prompt, without generating a token.
+
+    One pass over prompt and answer tells what greedy decoding and sampling would do: the answer is the greedy one if
+    each of its tokens, and then an end of line or of sequence, is the most likely; a sample is the answer with the
+    product of their chances. It misses what would be said in other tokens. Speed and errors as for `answer_losses`.
+    """
+    found = _read(loaded, pairs, recall(line_ends(loaded)), token_budget, report, with_end=True)
+    return [
+        AnswerRecall(sums[0] == 0, math.exp(-sums[1])) if sums else AnswerRecall(None, None, loss.status)
+        for loss, sums in found
+    ]
+
+
+def _read(
+    loaded: LoadedModel,
+    pairs: Sequence[tuple[str, str]],
+    measure: Measure,
+    token_budget: int | None,
+    report: Report,
+    with_end: bool = False,
+) -> list[tuple[AnswerLoss, list[float] | None]]:
+    """Of every pair what is known without the model, and what `measure` sums up; None where it cannot be read."""
+    distinct = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
+    known: list[AnswerLoss] = []
+    items: list[Encoded] = []
+    for pair, whole in zip(distinct, encode(loaded, list(distinct)), strict=True):
+        item = whole.ended() if with_end else whole
         cut = fit(item, loaded.context)
-        losses[index] = _before_the_model(pair, item, cut)
-        fitted.append(cut or item)
-    runnable = [index for index, loss in losses.items() if loss.status == OK]
-    for index, nats in _nats(loaded, fitted, runnable, token_budget or _budget(loaded), report):
-        loss = losses[index]
-        losses[index] = AnswerLoss(nats, loss.tokens, loss.bytes, truncated=loss.truncated)
-    by_pair = {pair: losses[index] for index, pair in enumerate(distinct)}
-    return [by_pair[pair] for pair in pairs]
+        known.append(_before_the_model(pair, item, cut))
+        items.append(cut or item)
+    runnable = [index for index, loss in enumerate(known) if loss.status == OK]
+    sums = dict(_sums(loaded, items, runnable, measure, token_budget or _budget(loaded), report))
+    return [(known[distinct[pair]], sums.get(distinct[pair])) for pair in pairs]
 
 
 def _before_the_model(pair: tuple[str, str], item: Encoded, cut: Encoded | None) -> AnswerLoss:
@@ -86,14 +134,19 @@ def _before_the_model(pair: tuple[str, str], item: Encoded, cut: Encoded | None)
     size = len(pair[1].encode("utf-8", "surrogatepass"))
     if cut is None:
         return AnswerLoss(None, max(0, item.end - item.start), size, "too_long")
-    if cut.start < 1 or cut.start >= len(cut.ids):
+    if cut.start < 1 or cut.start >= len(cut.ids) or cut.ids[cut.start] == LINE_END:
         return AnswerLoss(None, 0, size, "no_answer_tokens")
     return AnswerLoss(None, cut.end - cut.start, size, truncated=len(item.ids) - len(cut.ids))
 
 
-def _nats(
-    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int], budget: int, report: Report
-) -> Iterator[tuple[int, float]]:
+def _sums(
+    loaded: LoadedModel,
+    items: Sequence[Encoded],
+    runnable: Sequence[int],
+    measure: Measure,
+    budget: int,
+    report: Report,
+) -> Iterator[tuple[int, list[float]]]:
     plan = _plan(loaded, items, runnable)
     read, total = 0, sum(len(pack) for _, packs in plan for pack in packs)
     for beginning, packs in plan:
@@ -103,11 +156,11 @@ def _nats(
             fitting = rows_that_fit(len(beginning) + len(packs[start]), len(beginning), budget)
             batch = packs[start : start + fitting]
             try:
-                nats = batch_nats(loaded, batch, items, cache)
+                sums = batch_sums(loaded, batch, items, cache, measure)
             except RuntimeError as error:
                 budget = smaller_budget(error, budget, len(batch))
                 continue
-            yield from nats.items()
+            yield from sums.items()
             start += len(batch)
             tokens = sum(map(len, batch))
             read += tokens
@@ -147,6 +200,18 @@ def smaller_budget(error: RuntimeError, budget: int, rows: int) -> int:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return max(1, budget // 2)
+
+
+def line_ends(loaded: LoadedModel) -> Callable[[int], bool]:
+    """Whether a token ends an answer: the end of sequence, or any token with a line break in it."""
+    known: dict[int, bool] = {loaded.tokenizer.eos_token_id: True}
+
+    def ends(token: int) -> bool:
+        if token not in known:
+            known[token] = "\n" in str(loaded.tokenizer.decode([token]))
+        return known[token]
+
+    return ends
 
 
 def _budget(loaded: LoadedModel) -> int:

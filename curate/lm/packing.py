@@ -12,6 +12,10 @@ SLICE = 512
 """Texts tokenised at a time: character offsets are bulky, and long prompts must not pile them up."""
 
 
+LINE_END = -1
+"""In place of a token: whatever ends an answer. It is only ever predicted, never read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Prompt and completion tokenised as one text; the completion's tokens are `ids[start:end]`."""
@@ -24,6 +28,10 @@ class Encoded:
     def inputs(self) -> tuple[int, ...]:
         """What the model must read: all before the answer's last token, which is only predicted."""
         return self.ids[: self.end - 1]
+
+    def ended(self) -> Encoded:
+        """The same with the end of the answer as one more token to predict."""
+        return Encoded((*self.ids[: self.end], LINE_END), self.start, self.end + 1)
 
 
 def encode(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
