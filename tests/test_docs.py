@@ -91,6 +91,12 @@ def test_the_page_of_the_commands_is_what_they_say_now() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == cli.page(), "python docs/tables/cli.py writes it anew"
 
 
+def test_editors_are_told_what_the_functions_take_now() -> None:
+    stub = load("stub")
+    assert stub.PAGE.read_text() == stub.page(), "python docs/tables/stub.py writes it anew"
+    assert stub.PAGE.with_name("py.typed").exists()
+
+
 def test_every_command_has_an_example_to_copy() -> None:
     for name, command in load("cli").commands():
         assert f"Example: {name} " in command.help, name

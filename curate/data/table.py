@@ -28,9 +28,9 @@ from curate.errors import ColumnError, DataError
 from curate.records import Example
 
 RELATION = "relation"
-COLUMN_ARGUMENTS = {role: f"{role}_column" for role in ("question", "subject", "relation", "choices", "id")} | {
-    "answers": "answer_column"
-}
+COLUMN_ARGUMENTS: dict[str, str] = {
+    role: f"{role}_column" for role in ("question", "subject", "relation", "choices", "id")
+} | {"answers": "answer_column"}
 """The argument of `read` that names the column of a role."""
 
 SLICE = 10_000
