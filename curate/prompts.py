@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import heapq
 import re
 import string
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curate.data.columns import Columns
 from curate.data.layouts import PRESETS
-from curate.errors import EstimatorError
+from curate.errors import EstimatorError, setting
 from curate.records import Example
 
 LETTERS = string.ascii_uppercase
@@ -107,7 +108,7 @@ def find_template(name: str) -> Template:
         raise EstimatorError(
             f"There is no template {name!r}.",
             expected=f"one of {', '.join(TEMPLATES)}, or a Jinja file of your own",
-            try_next="--template qa",
+            try_next=setting("template", "qa"),
         )
     template = parse_template(path.stem, path.read_text(encoding="utf-8"))
     template.render_prompt("a question", subject="a subject", relation="a relation", choices=("one", "two"))
@@ -173,9 +174,9 @@ class Shots:
         usable = [e for e in pool if e.question and solution(template, e) is not None]
         if count > len(usable):
             raise EstimatorError(
-                f"The examples to take shots from are {len(usable)}, and --shots asks for {count}.",
+                f"The examples to take shots from are {len(usable)}, and {setting('shots')} asks for {count}.",
                 expected="at least as many examples with a question and an answer",
-                try_next=f"--shots {len(usable)}, or a larger file with --shots-from",
+                try_next=f"{setting('shots', len(usable))}, or a larger file with {setting('shots_from')}",
             )
         self._all = usable
         self._by_topic: dict[str, list[Example]] = defaultdict(list)
@@ -207,6 +208,91 @@ class Shots:
         answer = solution(self.template, shot)
         assert answer is not None, "kept out when the pool was read"
         return self.template.ask(shot) + self.template.render_completion(answer) + self.template.separator
+
+
+SPARE = 16
+"""Candidates kept of every topic, per exemplar that is wanted: among them those with other subjects and answers."""
+
+
+class Exemplars(Shots):
+    """Solved examples drawn from the dataset itself, the same for every shard, engine and order of its rows.
+
+    For each relation `count + 1` are drawn by a seeded hash of question, answers and subject: rows with an answer, each
+    about another subject, with another first answer as far as there are any. An example sees the first `count` that are
+    neither itself nor about its subject. What a relation lacks is filled from those drawn over the whole dataset; where
+    no relation is known, the dataset is one. Another `salt` draws another, unrelated set.
+    """
+
+    def __init__(
+        self, template: Template, examples: Iterable[Example], count: int, seed: int = 0, salt: str = ""
+    ) -> None:
+        """Draws from `examples`, all of a dataset, which pass by once."""
+        super().__init__(template)
+        self.count = count
+        key = hashlib.blake2b(f"exemplars:{salt}:{seed}".encode(), digest_size=16).digest()
+        most = SPARE * (count + 1)
+        heaps: dict[str, list[tuple[int, int, Example]]] = defaultdict(list)  # the greatest hash of each comes first
+        for number, example in enumerate(examples):
+            if not example.question or solution(template, example) is None:
+                continue
+            content = repr((example.question, example.answers, example.subject)).encode("utf-8", "surrogatepass")
+            rank = -int.from_bytes(hashlib.blake2b(content, digest_size=8, key=key).digest(), "big")
+            for group in {topic(example) or "", ""}:  # "" is the whole dataset
+                if len(heaps[group]) < most:
+                    heapq.heappush(heaps[group], (rank, number, example))
+                elif rank > heaps[group][0][0]:
+                    heapq.heapreplace(heaps[group], (rank, number, example))
+        self._drawn = {
+            group: _unlike([example for _, _, example in sorted(heap, key=lambda item: -item[0])], count + 1)
+            for group, heap in heaps.items()
+        }
+        found = len(self._drawn.get("", ()))
+        if found <= count:
+            raise EstimatorError(
+                f"There are {found} examples of different subjects with an answer to draw solved examples from, and "
+                f"{setting('shots', count)} asks for {count} besides the question itself.",
+                expected=f"at least {count + 1}",
+                try_next=f"{setting('shots', max(0, found - 1))}, or {setting('shots_from', 'DATASET')}",
+            )
+
+    def choose(self, example: Example) -> list[Example]:
+        """The exemplars of one example."""
+        chosen: list[Example] = []
+        for shot in (*self._drawn.get(topic(example) or "", ()), *self._drawn[""]):
+            if len(chosen) < self.count and not any(_alike(shot, other) for other in (example, *chosen)):
+                chosen.append(shot)
+        return chosen
+
+    def drawn(self) -> dict[str, list[Example]]:
+        """What was drawn of every relation; of the whole dataset under the empty name."""
+        return dict(self._drawn)
+
+    def fingerprint(self) -> dict[str, object]:
+        """How many, and a hash of which."""
+        solved = {group: [self._solved(shot) for shot in shots] for group, shots in sorted(self._drawn.items())}
+        digest = hashlib.sha256(repr(solved).encode("utf-8", "surrogatepass"))
+        return {"count": self.count, "drawn": True, "sha256": digest.hexdigest()[:16]}
+
+
+def _unlike(candidates: Sequence[Example], count: int) -> list[Example]:
+    """The first of the candidates that differ in subject, and in first answer as long as that leaves enough."""
+    chosen: list[Example] = []
+    for new_answers_only in (True, False):
+        for candidate in candidates:
+            answers = {shot.answers[0].casefold() for shot in chosen}
+            if len(chosen) == count or any(_alike(candidate, shot) for shot in chosen):
+                continue
+            if not (new_answers_only and candidate.answers[0].casefold() in answers):
+                chosen.append(candidate)
+    return chosen
+
+
+def _alike(one: Example, other: Example) -> bool:
+    """Whether they ask the same, or about the same subject (of multiple choice, the subject is what it is about)."""
+    if one.question == other.question:
+        return True
+    known = one.subject and other.subject and not one.choices
+    return bool(known) and str(one.subject).casefold() == str(other.subject).casefold()
 
 
 def solution(template: Template, example: Example) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.errors import EstimatorError
-from curate.prompts import TEMPLATES, Shots
+from curate.prompts import TEMPLATES, Exemplars, Shots
 from curate.records import Example
 
 
@@ -37,7 +39,7 @@ def test_too_few_of_the_relation_are_replaced_by_the_first_of_all(relation: str 
 
 
 def test_a_pool_too_small_is_refused() -> None:
-    with pytest.raises(EstimatorError, match=r"are 4, and --shots asks for 5"):
+    with pytest.raises(EstimatorError, match=r"are 4, and shots asks for 5"):
         Shots(TEMPLATES["qa"], POOL, 5)
 
 
@@ -59,3 +61,48 @@ def test_a_multiple_choice_shot_ends_in_its_letter_and_has_the_same_subject() ->
 def test_what_the_pool_holds_is_part_of_the_fingerprint() -> None:
     one, other = (Shots(TEMPLATES["qa"], [example("d1", answer=a)], 1).fingerprint() for a in "xy")
     assert one != other
+
+
+FACTS = [
+    Example(f"{relation}-{n}", f"What is the {relation} of S{n}?", (f"{relation} {n % 7}",), f"S{n}", relation)
+    for relation, many in (("capital", 30), ("author", 12), ("genre", 3))
+    for n in range(many)
+]
+
+
+@given(order=st.permutations(FACTS), count=st.integers(1, 4), seed=st.integers(0, 3))
+@settings(max_examples=25, deadline=None)
+def test_exemplars_do_not_depend_on_the_order_of_the_rows(order: list[Example], count: int, seed: int) -> None:
+    one, other = (Exemplars(TEMPLATES["qa"], rows, count, seed) for rows in (FACTS, order))
+    assert one.fingerprint() == other.fingerprint()
+    for asked in FACTS:
+        shots = one.choose(asked)
+        assert shots == other.choose(asked)
+        assert len(shots) == count
+        assert all(shot.question != asked.question and shot.subject != asked.subject for shot in shots)
+        assert len({shot.subject for shot in shots}) == count
+
+
+def test_exemplars_are_of_the_relation_and_what_it_lacks_is_filled_from_the_whole_dataset() -> None:
+    drawn = Exemplars(TEMPLATES["qa"], FACTS, 4)
+    capital, genre = (next(e for e in FACTS if e.relation == relation) for relation in ("capital", "genre"))
+    assert {shot.relation for shot in drawn.choose(capital)} == {"capital"}
+    assert [shot.relation for shot in drawn.choose(genre)].count("genre") == 2, "three there are, one is the question"
+    assert len(drawn.choose(genre)) == 4
+
+
+def test_exemplars_have_different_answers_where_there_are_different_ones() -> None:
+    drawn = Exemplars(TEMPLATES["qa"], FACTS, 4).drawn()
+    assert len({shot.answers[0] for shot in drawn["capital"]}) == 5
+    same = [Example(str(n), f"Where is S{n}?", ("here",), f"S{n}", "place") for n in range(9)]
+    assert len(Exemplars(TEMPLATES["qa"], same, 4).drawn()["place"]) == 5
+
+
+def test_another_salt_draws_other_exemplars() -> None:
+    one, other = (Exemplars(TEMPLATES["qa"], FACTS, 4, salt=salt).drawn()["capital"] for salt in ("set-0", "set-1"))
+    assert one != other
+
+
+def test_too_few_rows_to_draw_from_are_refused_with_what_would_do() -> None:
+    with pytest.raises(EstimatorError, match=r"There are 3 examples(.|\n)*shots=2, or shots_from"):
+        Exemplars(TEMPLATES["qa"], FACTS[-3:], 4)
