@@ -7,8 +7,8 @@ import hashlib
 import heapq
 import re
 import string
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,3 +304,46 @@ def solution(template: Template, example: Example) -> str | None:
     if example.answers[0] not in example.choices[: len(LETTERS)]:
         return None
     return LETTERS[example.choices.index(example.answers[0])]
+
+
+class Patterns:
+    """Question patterns: what many questions have in common around one varying span, `Who wrote …`.
+
+    They stand for relations where none is known. A pattern is some first and some last words of a question; a question
+    has the longest one that at least 5, and 1%, of the questions share. Words with a capital, but for the first, belong
+    to names, so that "Who wrote The …" is no pattern of its own.
+
+    >>> patterns = Patterns([f"Who wrote {title}?" for title in ("Emma", "Dune", "Ulysses", "It", "The Trial")])
+    >>> patterns.of("Who wrote The Waves?")
+    'Who wrote …'
+    >>> patterns.of("Is it raining?") is None
+    True
+    """
+
+    LEAST_QUESTIONS, LEAST_SHARE = 5, 0.01
+    MOST_FIRST, MOST_LAST = 10, 4
+    """Words of a pattern at its beginning and at its end, at most."""
+
+    def __init__(self, questions: Iterable[str]) -> None:
+        distinct = set(questions)
+        counts = Counter(pattern for question in distinct for pattern in self._candidates(question))
+        least = max(self.LEAST_QUESTIONS, self.LEAST_SHARE * len(distinct))
+        self._counts = {pattern: many for pattern, many in counts.items() if many >= least}
+
+    def of(self, question: str) -> str | None:
+        """The pattern of a question, `Who wrote …`; None where it has none."""
+        known = [pattern for pattern in self._candidates(question) if pattern in self._counts]
+        if not known:
+            return None
+        first, last = max(known, key=lambda pattern: (sum(map(len, pattern)), self._counts[pattern], pattern))
+        return " ".join([*first, "…", *last])
+
+    def _candidates(self, question: str) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Pairs of first and last words with at least one word between; two first words at least."""
+        words = tuple(re.findall(r"\w[\w'’-]*", question))
+        names = [n for n, word in enumerate(words) if n and word[:1].isupper()]
+        most_first = min([self.MOST_FIRST, len(words) - 1, *names[:1]])
+        most_last = min([self.MOST_LAST, *(len(words) - 1 - n for n in names[-1:])])
+        for first in range(2, most_first + 1):
+            for last in range(min(most_last, len(words) - first - 1) + 1):
+                yield words[:first], words[len(words) - last :]

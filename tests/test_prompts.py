@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from curate.errors import EstimatorError
-from curate.prompts import TEMPLATES, Shots, find_template, parse_template
+from curate.prompts import TEMPLATES, Patterns, Shots, find_template, parse_template
 from curate.records import Example
 
 ALIEN = Example("1", "Who directed Alien?", ("Ridley Scott",), "Alien", "director")
@@ -83,3 +84,20 @@ def test_a_file_that_cannot_be_a_template_says_why(tmp_path: Path, text: str, me
 def test_a_template_that_is_nowhere() -> None:
     with pytest.raises(EstimatorError, match="no template 'no-such'"):
         find_template("no-such")
+
+
+def test_patterns_of_questions_are_their_relations(popqa: Path) -> None:
+    rows = pd.read_csv(popqa, sep="\t")
+    patterns = Patterns(rows["question"])
+    found = rows["question"].map(patterns.of)
+    assert found.notna().mean() > 0.99
+    assert (rows["prop"].groupby(found).nunique() == 1).all(), "no pattern holds two relations"
+    assert rows[found.notna()].groupby("prop").apply(lambda group: found[group.index].nunique()).max() == 1
+
+
+def test_a_name_makes_no_pattern_of_its_own_and_few_questions_make_none() -> None:
+    titles = [f"The {word}" for word in ("Trial", "Castle", "Waves", "Idiot", "Plague", "Stranger")]
+    patterns = Patterns([f"Who wrote {title}?" for title in titles] + [f"Is {n} even" for n in ("a", "b", "c", "d")])
+    assert patterns.of("Who wrote The Bell Jar?") == "Who wrote …"
+    assert patterns.of("Is e even") is None
+    assert patterns.of("") is None
