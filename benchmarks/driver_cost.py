@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.data.table import open_rows
+from curate.data.table import read
 from curate.records import Example, Score
 from curate.scoring import score_file
 
@@ -56,7 +56,7 @@ def main() -> None:
     table = pa.table({"question": questions, "answers": [["politician", "political leader", "pol"]] * rows})
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(table, Path(folder, "data.parquet"))
-        data, estimator = open_rows(Path(folder, "data.parquet")), Elsewhere()
+        data, estimator = read(Path(folder, "data.parquet")), Elsewhere()
         started = time.process_time()
         score_file(data, [estimator], Path(folder, "scored.parquet"))  # type: ignore[list-item]
         print(f"{1e6 * (time.process_time() - started) / rows:.0f} µs an example")

@@ -81,7 +81,7 @@ def main() -> None:
         results.append({"model": size, **result})
         print(json.dumps(results[-1]), flush=True)
     if options.output:
-        options.output.write_text(json.dumps({"data": data.source.name, "results": results}, indent=2) + "\n")
+        options.output.write_text(json.dumps({"data": data.name, "results": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def main() -> None:
         results.append(result)
         print(json.dumps(result), flush=True)
     content = {
-        "data": data.source.name,
+        "data": data.name,
         "threads": 1,
         "rounds": options.rounds,
         "machine": f"{platform.machine()}, {platform.system()}",

@@ -15,10 +15,8 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from curate import __version__
 from curate.data.columns import column_list, columns_read, nearest, values_of
@@ -28,14 +26,14 @@ from curate.data.files import (
     check_writable,
     manifest_path,
     plain,
-    read_ahead,
     whole_file,
     with_manifest,
     write_json,
 )
-from curate.data.ids import ID_COLUMN, Repeats, check_key_column, content_hashes, hex_ids, number_ids
-from curate.data.sources import Source, is_ray_dataset
-from curate.data.table import COLUMN_ARGUMENTS, QATable, ScoredRows, check_answers, manifest_for, open_rows
+from curate.data.ids import ID_COLUMN, key_texts
+from curate.data.sources import is_ray_dataset
+from curate.data.stores import read_ahead
+from curate.data.table import IdNumbers, QATable, make_manifest, read
 from curate.engines import estimators_of
 from curate.errors import ColumnError, EstimatorError, SettingError
 from curate.estimators.base import (
@@ -51,7 +49,7 @@ from curate.estimators.base import (
 from curate.estimators.registry import EstimatorOptions, check_spec
 from curate.prompts import default_template
 from curate.records import OK, Example, Score
-from curate.settings import EngineSettings
+from curate.settings import EngineSettings, ReadSettings
 from curate.wikipedia.options import PageviewSettings
 
 CHUNK = 1024
@@ -245,7 +243,7 @@ class ScoringPass:
 
     def __init__(
         self,
-        data: ScoredRows,
+        data: QATable,
         estimators: Sequence[Estimator],
         parts: Path | None = None,
         progress: Progress | None = None,
@@ -254,8 +252,8 @@ class ScoringPass:
         if not estimators:
             raise EstimatorError("No estimator was named.", try_next="--by column:NAME or --by loss --model MODEL")
         check_names(data, estimators)
-        _check_answers(data)
-        _check_ids(data)
+        data.check_answers()
+        data.check_ids()
         self.data = data
         self.estimators = estimators
         self.rows = range(len(data)) if shard is None else shard.stretch(len(data))
@@ -264,7 +262,6 @@ class ScoringPass:
         self._measured: Counter[str] = Counter()
         self._parts = parts
         self._progress = progress
-        self._repeats = Repeats(len(data))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -283,7 +280,6 @@ class ScoringPass:
         for estimator in self.estimators:
             if isinstance(estimator, PreparedEstimator):
                 estimator.prepare(self._all_examples(estimator))
-        self._note_what_comes_before()
         done = 0
         for batch, columns in self._begun_batches():
             yield self._scored(batch, columns, done)
@@ -294,25 +290,11 @@ class ScoringPass:
         """After the last batch: whether no estimator could score any row."""
         return not any(self._measured.values())
 
-    def _note_what_comes_before(self) -> None:
-        """See which contents the rows before a shard have, so that its ids are those it has in the whole dataset."""
-        if self.rows.start and self._makes_ids:
-            names = columns_read(self.data.roles.fields(), self.data.schema.names)
-            for batch in self.data.store.batches(names, range(self.rows.start)):
-                self._repeats.add(self._content_hashes(batch))
-
-    @property
-    def _makes_ids(self) -> bool:
-        return ID_COLUMN not in self.data.schema.names and self.data.roles.id is None
-
-    def _content_hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
-        return content_hashes(batch, self.data.roles, lambda: list(self.data.examples(batch)))
-
     def _begun_batches(self) -> Iterator[tuple[pa.Table, list[Work]]]:
         """Batches and the work on each, begun so far ahead that estimators that work elsewhere have enough to do."""
         ahead = max((e.ahead for e in self.estimators if isinstance(e, EagerEstimator)), default=0)
         begun: deque[tuple[pa.Table, list[Work]]] = deque()
-        batches = map(self._with_ids, even_batches(self.data.store.batches(rows=self.rows), BATCH))
+        batches = self._with_ids(even_batches(self.data.batches(rows=self.rows), BATCH))
         for number, batch in enumerate(read_ahead(batches)):
             begun.append((batch, [self._begin(estimator, batch, number == 0) for estimator in self.estimators]))
             if len(begun) > -(-ahead * CHUNK // BATCH):
@@ -332,24 +314,21 @@ class ScoringPass:
         self.unmeasured += pc.sum(reduce(pc.or_, without)).as_py()
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
-    def _with_ids(self, batch: pa.Table) -> pa.Table:
-        """The next batch with its ids, which are made ahead of the scores."""
-        return batch if ID_COLUMN in batch.column_names else batch.append_column(ID_COLUMN, self._ids(batch))
-
-    def _ids(self, batch: pa.Table) -> pa.Array:
+    def _with_ids(self, batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """The batches with their ids, which in a shard are those of the whole dataset."""
         key = self.data.roles.id
-        if key is not None:
-            keys = values_of(batch, key)
-            if pa.types.is_string(keys.type) or pa.types.is_integer(keys.type):
-                return pc.cast(keys, pa.string())
-            return pa.array([str(value) for value in keys.to_pylist()], pa.string())
-        hashes = self._content_hashes(batch)
-        return number_ids(hex_ids(hashes), *self._repeats.add(hashes))
+        if ID_COLUMN in self.data.schema.names:
+            yield from batches
+        elif key is not None:
+            yield from (batch.append_column(ID_COLUMN, key_texts(values_of(batch, key))) for batch in batches)
+        else:
+            made = IdNumbers(self.data, before=self.rows.start)
+            yield from (batch.append_column(ID_COLUMN, made.of(batch)) for batch in batches)
 
     def _begin(self, estimator: Estimator, batch: pa.Table, first: bool) -> Work:
         if not isinstance(estimator, EagerEstimator):
             return lambda before: self._columns(estimator, batch, before)
-        chunks = Chunks(estimator, list(self.data.examples(batch, extra=estimator.columns)), self._parts, first)
+        chunks = Chunks(estimator, list(self.data.examples_of(batch, extra=estimator.columns)), self._parts, first)
         return lambda before: _arrays(estimator, chunks.scores(self._progress, before, len(self.rows)))
 
     def _columns(self, estimator: Estimator, batch: pa.Table, before: int) -> list[pa.Array]:
@@ -360,14 +339,14 @@ class ScoringPass:
                 if self._progress:
                     self._progress(estimator.name, before + batch.num_rows, len(self.rows))
                 return list(found)
-        examples = list(self.data.examples(batch, extra=estimator.columns))
+        examples = list(self.data.examples_of(batch, extra=estimator.columns))
         scores = score_in_chunks(estimator, examples, self._parts, self._progress, before, len(self.rows))
         return _arrays(estimator, scores)
 
     def _all_examples(self, estimator: Estimator) -> Iterator[Example]:
         names = columns_read([*self.data.roles.fields(), *estimator.columns], self.data.schema.names)
-        for batch in self.data.store.batches(names, self.rows):
-            yield from self.data.examples(batch, extra=estimator.columns)
+        for batch in self.data.batches(names, self.rows):
+            yield from self.data.examples_of(batch, extra=estimator.columns)
 
 
 def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -399,7 +378,7 @@ def _new_columns(estimator: Estimator) -> dict[str, str]:
     return {f"score_{estimator.name}": "float64", **evidence, f"{estimator.name}_status": "string"}
 
 
-def check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
+def check_names(data: QATable, estimators: Sequence[Estimator]) -> None:
     """Raise unless every estimator has a name of its own, finds its columns, and may add those that it makes."""
     names = [estimator.name for estimator in estimators]
     repeated = next((name for name in names if names.count(name) > 1), None)
@@ -422,24 +401,7 @@ def check_names(data: ScoredRows, estimators: Sequence[Estimator]) -> None:
                 )
 
 
-def _check_answers(data: ScoredRows) -> None:
-    answers = data.roles.answers
-    check_answers(data.store.batches(columns_read([answers], data.schema.names)), answers, data.name)
-
-
-def _check_ids(data: ScoredRows) -> None:
-    """ColumnError if the ids that the data brings cannot be used."""
-    if data.roles.id is not None:
-        check_key_column(data.column(data.roles.id), data.roles.id, data.name)
-    elif ID_COLUMN in data.schema.names:
-        if data.manifest:
-            check_key_column(data.column(ID_COLUMN), ID_COLUMN, data.name)
-        else:
-            table = data.table_of([*data.roles.fields(), ID_COLUMN])
-            _ = QATable(Source(table, data.name, "", data.restore), data.roles).ids
-
-
-READING = frozenset({"preset", "split", *COLUMN_ARGUMENTS.values()})
+READING = frozenset(ReadSettings.names())
 """The settings that say how the data is read."""
 
 
@@ -447,7 +409,7 @@ READING = frozenset({"preset", "split", *COLUMN_ARGUMENTS.values()})
 class ScoringJob:
     """A dataset that is open, the estimators that were named, and where they work."""
 
-    rows: ScoredRows
+    rows: QATable
     specs: Sequence[str]
     options: EstimatorOptions
     engine: EngineSettings
@@ -473,7 +435,7 @@ def prepare(
     if output is not None:
         check_not_input(data, output)
         check_writable(output, frozenset({".parquet"}))
-    rows = open_rows(data, **{name: settings[name] for name in READING & settings.keys()})
+    rows = read(data, **{name: settings[name] for name in READING & settings.keys()})
     options = _made_of(
         EstimatorOptions,
         settings,
@@ -498,7 +460,7 @@ def _made_of(kind: type[Any], settings: Mapping[str, Any], **decided: Any) -> An
 class Scored:
     """The outcome of scoring a dataset: its manifest, rows, and those that at least one estimator could not score."""
 
-    data: ScoredRows
+    data: QATable
     manifest: dict[str, Any]
     rows: int
     unmeasured: int
@@ -569,7 +531,7 @@ def score(
 
 
 def score_table(
-    data: ScoredRows,
+    data: QATable,
     estimators: Sequence[Estimator],
     parts: Path | None = None,
     progress: Progress | None = None,
@@ -583,7 +545,7 @@ def score_table(
 
 
 def score_file(
-    data: ScoredRows,
+    data: QATable,
     estimators: Sequence[Estimator],
     output: Path,
     progress: Progress | None = None,
@@ -624,10 +586,9 @@ def _write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
 
 def _manifest(going: ScoringPass, shard: Shard | None) -> dict[str, Any]:
     data = going.data
-    manifest = manifest_for(
+    manifest = make_manifest(
         "score",
-        {"name": data.name, "sha256": data.fingerprint, "rows": len(data)},
-        data.roles.as_dict(),
+        data,
         estimators=[{"name": e.name, **e.fingerprint()} for e in going.estimators],
         statuses={name: dict(counts) for name, counts in going.statuses.items()},
         **({"made_from": data.manifest} if data.manifest else {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,13 @@ from curate.data.files import (
     check_writable,
     manifest_in,
     manifest_path,
-    read_ahead,
     whole_file,
     write_json,
     written_schema,
 )
 from curate.data.ids import ID_COLUMN, Repeats, hash_texts
 from curate.data.sources import check_named, find_files
-from curate.data.stores import ParquetStore, as_indices, empty_table, valid_rows
+from curate.data.stores import ParquetRows, as_arrow, file_fingerprint, read_ahead, valid_rows
 from curate.errors import DataError
 from curate.scoring import fingerprint_of, measured_nothing, shared_part
 
@@ -45,7 +45,8 @@ class ShardFile:
     """A shard as it lies on the disk."""
 
     path: Path
-    store: ParquetStore
+    rows: ParquetRows
+    schema: pa.Schema
     manifest: dict[str, Any]
 
     @property
@@ -57,6 +58,10 @@ class ShardFile:
     def count(self) -> int:
         """How many shards the dataset was cut into."""
         return int(self.manifest["shard"]["count"])
+
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Its rows, all columns or some."""
+        return (read() for _, read in self.rows.pieces(names))
 
 
 def merge(shards: str | Path | Sequence[str | Path], output: str | Path, *, allow_unmeasured: bool = False) -> Path:
@@ -79,13 +84,13 @@ def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: boo
     shards = open_shards(named, output)
     check_complete(shards)
     manifest = _merged_manifest(shards)
-    schema = written_schema(shards[0].store.files[0])
+    schema = shards[0].schema
     scores = [f"score_{name}" for name in manifest["statuses"]]
     with whole_file(output) as temporary:
         stream = ParquetStream(temporary, schema)
         repeats, doubtful = Repeats(int(manifest["input"]["rows"])), set()
         measured = unmeasured = 0
-        for batch in read_ahead(batch for shard in shards for batch in shard.store.batches()):
+        for batch in read_ahead(batch for shard in shards for batch in shard.batches()):
             stream.write(batch.cast(schema))
             hashes = hash_texts(batch[ID_COLUMN])
             doubtful.update(hashes[repeats.add(hashes)[0]].tolist())
@@ -140,13 +145,13 @@ def _check_rows(shards: Sequence[ShardFile]) -> None:
     row = 0
     for shard in shards:
         told = shard.manifest["shard"]
-        if (told["first_row"], told["rows"]) != (row, shard.store.rows):
+        if (told["first_row"], told["rows"]) != (row, len(shard.rows)):
             raise DataError(
-                f"{shard.path.name} has {shard.store.rows} rows and should have {told['rows']}, from row {row} on.",
+                f"{shard.path.name} has {len(shard.rows)} rows and should have {told['rows']}, from row {row} on.",
                 expected="the shards as curate score wrote them",
                 try_next=f"the same curate score command with --shard {shard.number}/{shard.count}",
             )
-        row += shard.store.rows
+        row += len(shard.rows)
     whole = shards[0].manifest["input"]["rows"]
     if row != whole:
         raise DataError(f"The shards have {row} rows, their input had {whole}.", expected="all rows, each once")
@@ -174,9 +179,9 @@ def _check_unique(doubtful: Collection[int], shards: Sequence[ShardFile]) -> Non
     if not doubtful:
         return
     ids: Counter[str] = Counter()
-    for batch in (batch for shard in shards for batch in shard.store.batches([ID_COLUMN])):
+    for batch in (batch for shard in shards for batch in shard.batches([ID_COLUMN])):
         rows = np.flatnonzero(np.isin(hash_texts(batch[ID_COLUMN]), list(doubtful)))
-        ids.update(batch[ID_COLUMN].take(as_indices(rows)).to_pylist())
+        ids.update(batch[ID_COLUMN].take(as_arrow(rows)).to_pylist())
     repeated, times = ids.most_common(1)[0]
     if times > 1:
         raise DataError(
@@ -233,11 +238,12 @@ def _open(path: Path) -> ShardFile:
             expected="a whole Parquet file, as curate score --shard writes it",
             try_next="score that shard again",
         ) from error
-    manifest = manifest_in(empty_table(file.schema_arrow))
+    manifest = manifest_in(file.schema_arrow)
     if "shard" not in manifest or manifest["shard"]["fingerprint"] != fingerprint_of(manifest):
         raise DataError(
             f"{path} is not a shard, or one that was changed.",
             expected="files of curate score --shard, as they were written",
             try_next="curate merge shards/*.parquet -o scored.parquet, with nothing else in that folder",
         )
-    return ShardFile(path, ParquetStore([path], [file]), manifest)
+    rows = ParquetRows(path.name, {path: file}, partial(file_fingerprint, [path]))
+    return ShardFile(path, rows, written_schema(file), manifest)

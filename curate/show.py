@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.data.columns import Columns
-from curate.data.files import manifest_in
 from curate.data.ids import ID_COLUMN
 from curate.data.sources import check_named
 from curate.data.table import QATable, read
@@ -127,7 +126,7 @@ def describe(file: str, preset: str | None = None, split: str | None = None) -> 
             "splits": [{"split": split.stem, **_describe_table(read(split))} for split in splits],
         }
     data = read(file, preset=preset, split=split)
-    manifest = manifest_in(data.table)
+    manifest = data.manifest
     kind = {"score": "scored file", "select": "split"}.get(manifest.get("command", ""), "dataset")
     return {"kind": kind, "file": file, **_describe_table(data)}
 
@@ -191,13 +190,13 @@ def _score_summary(table: pa.Table, column: str) -> dict[str, Any]:
 
 
 def _describe_table(data: QATable) -> dict[str, Any]:
-    examples = list(data.iterate(_ids(data)))
-    manifest = manifest_in(data.table)
-    template = _template(manifest, data.columns)
+    examples = list(data.examples_of(data.table, _ids(data)))
+    manifest = data.manifest
+    template = _template(manifest, data.roles)
     relations = {example.relation for example in examples if example.relation}
     return {
         "rows": len(data),
-        "columns": data.columns.as_dict(),
+        "columns": data.roles.as_dict(),
         "subjects": len({example.subject for example in examples if example.subject}),
         "relations": len(relations),
         "without_answer": sum(not example.answers for example in examples),

@@ -72,7 +72,7 @@ def test_a_selection_tells_what_it_kept_what_it_dropped_and_why(scored: Rows) ->
 
 def test_reselecting_reads_no_score_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = curate.select(file, top=3, seed=4)
-    monkeypatch.setattr(stores.ParquetStore, "columns", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(stores.ParquetRows, "columns", lambda *_: pytest.fail("read again"))
     other = chosen.reselect(bottom=0.25)
     assert list(other) == ["bottom"]
     monkeypatch.undo()
@@ -203,11 +203,11 @@ def test_a_score_without_nulls_is_read_once_and_written_to_the_bit(
     columns = {"score_x.new": scores, "score_x": scores, "question": ["q"] * 6, "answer": ["a"] * 6}
     pq.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=4)
     read: list[Any] = []
-    reads = stores.ParquetStore.reads
+    pieces = stores.ParquetRows.pieces
     monkeypatch.setattr(
-        stores.ParquetStore,
-        "reads",
-        lambda self, names=None, **kind: (read.append(names), reads(self, names, **kind))[1],
+        stores.ParquetRows,
+        "pieces",
+        lambda self, names=None, *kind: (read.append(names), pieces(self, names, *kind))[1],
     )
     curate.select(tmp_path / "in.parquet", by=name, whole=True, missing="lowest", output=tmp_path / "out.parquet")
     assert read == [[f"score_{name}"], [column for column in columns if column != f"score_{name}"]]
@@ -229,7 +229,7 @@ def test_what_cannot_be_hashed_leaves_no_file(file: Path, tmp_path: Path, monkey
     def fail(*_: object) -> str:
         raise DataError("gone")
 
-    monkeypatch.setattr(stores.ParquetStore, "fingerprint", fail)
+    monkeypatch.setattr(stores, "file_fingerprint", fail)
     with pytest.raises(DataError, match="gone"):
         curate.select(file, top=3, output=tmp_path / "top.parquet")
     assert not (tmp_path / "top.parquet").exists()
@@ -245,7 +245,7 @@ def test_a_file_is_not_hashed_to_its_end_when_its_selection_fails(
             given_up.set()
         return ""
 
-    monkeypatch.setattr(stores.ParquetStore, "fingerprint", hash_for_long)
+    monkeypatch.setattr(stores, "file_fingerprint", hash_for_long)
     with pytest.raises(SelectionError):
         curate.select(file, top=1e-9, output=tmp_path / "top.parquet")
     assert given_up.wait(10)
@@ -539,13 +539,13 @@ def test_writing_gathers_the_same_explanation_as_asking(file: Path, tmp_path: Pa
 
 def test_only_the_score_column_is_read_to_find_a_cut_without_ties(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
-    reads = stores.ParquetStore.reads
+    pieces = stores.ParquetRows.pieces
     monkeypatch.setattr(
-        stores.ParquetStore,
-        "reads",
-        lambda self, names=None, **kind: (read.append(names), reads(self, names, **kind))[1],
+        stores.ParquetRows,
+        "pieces",
+        lambda self, names=None, *kind: (read.append(names), pieces(self, names, *kind))[1],
     )
-    monkeypatch.setattr(stores.ParquetStore, "columns", lambda self, names: pytest.fail(f"read {names}"))
+    monkeypatch.setattr(stores.ParquetRows, "columns", lambda self, names: pytest.fail(f"read {names}"))
     curate.select(file, top=3)
     assert read == [["score_views"]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.data.columns import columns_read
-from curate.data.table import ScoredRows
+from curate.data.table import QATable
 from curate.estimators.pageviews import PageViewsEstimator
 from curate.estimators.registry import build, check_loss, read_shots
 from curate.records import Example
@@ -44,7 +44,7 @@ def score_plan(job: ScoringJob, output: Path) -> tuple[dict[str, Any], list[str]
     return plan, [*lines, f"would write {output}"]
 
 
-def roles_line(rows: ScoredRows) -> str:
+def roles_line(rows: QATable) -> str:
     """The columns by role: `question=question, answers=possible_answers`."""
     return ", ".join(f"{role}={name}" for role, name in rows.roles.as_dict().items() if name)
 
@@ -70,11 +70,11 @@ def _reading(job: ScoringJob, stretch: range) -> tuple[dict[str, int], str]:
     return counts, f"loss: {sequences} sequences, {tokens} tokens through {options.model}"
 
 
-def _chunks(rows: ScoredRows, stretch: range, extra: Sequence[str] = ()) -> Iterator[list[Example]]:
+def _chunks(rows: QATable, stretch: range, extra: Sequence[str] = ()) -> Iterator[list[Example]]:
     """The examples of a stretch of rows, a chunk at a time, from the columns that they need."""
     names = columns_read([*rows.roles.fields(), *extra], rows.schema.names)
-    for batch in even_batches(rows.store.batches(names, stretch), CHUNK):
-        yield list(rows.examples(batch, extra=extra))
+    for batch in even_batches(rows.batches(names, stretch), CHUNK):
+        yield list(rows.examples_of(batch, extra=extra))
 
 
 def plan_lookups(estimator: PageViewsEstimator, examples: Iterable[Example]) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from curate.data.files import ParquetStream
-from curate.data.table import ScoredRows
+from curate.data.table import QATable
 from curate.errors import SettingError
 from curate.prompts import TEMPLATES, Template, default_template, solution
 from curate.records import Example
@@ -135,7 +135,7 @@ class SplitFile:
     question or an answer. `without_answer` counts them.
     """
 
-    def __init__(self, path: Path, data: ScoredRows, format: str, to: str) -> None:
+    def __init__(self, path: Path, data: QATable, format: str, to: str) -> None:
         self._data = data
         self._format = format
         self._template = TEMPLATES[default_template(data.roles)]
@@ -152,7 +152,7 @@ class SplitFile:
 
     def _shaped(self, table: pa.Table) -> pa.Table:
         shape, _ = SHAPES[self._format]
-        solved = ((example, solution(self._template, example)) for example in self._data.examples(table))
+        solved = ((example, solution(self._template, example)) for example in self._data.examples_of(table))
         rows = [shape(self._template, example, answer) for example, answer in solved if answer and example.question]
         self.without_answer += table.num_rows - len(rows)
         return pa.Table.from_pylist(rows, shape_schema(self._format))
@@ -173,7 +173,7 @@ IN_PARQUET = ", and inside the Parquet metadata under `curate`"
 def dataset_card(
     summary: Mapping[str, Any],
     explanation: Mapping[str, Any],
-    data: ScoredRows,
+    data: QATable,
     format: str = "original",
     kind: str = "parquet",
 ) -> str:
@@ -220,7 +220,7 @@ All settings are in `<split>.{kind}.manifest.json`{IN_PARQUET if kind == "parque
 """
 
 
-def _made(data: ScoredRows, format: str) -> str:
+def _made(data: QATable, format: str) -> str:
     """What the scored file says of its source and estimators, and the shape the rows were given."""
     origin = data.manifest.get("input", {})
     lines = [f"* scored from `{origin['name']}`, {origin['rows']} rows, SHA-256 `{origin['sha256']}`"] if origin else []

@@ -6,32 +6,27 @@ import base64
 import json
 import math
 import os
-import queue
 import shutil
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import __version__
 from curate.data.sources import find_files
-from curate.data.stores import empty_table
 from curate.errors import DataError, OutputError
 
 METADATA_KEY = b"curate"
 
 
-def manifest_in(table: pa.Table) -> dict[str, Any]:
-    """The manifest that curate left in a table's schema metadata; empty when there is none."""
-    return json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+def manifest_in(schema: pa.Schema) -> dict[str, Any]:
+    """The manifest that curate left in a schema's metadata; empty when there is none."""
+    return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -244,12 +239,6 @@ def check_own_folder(folder: Path, mark: str, command: str) -> None:
     check_writable(folder)
 
 
-T = TypeVar("T")
-AHEAD = 3
-MOST_THREADS = 4
-RESULTS_AHEAD = 4
-"""How many jobs for each thread are begun before the first result is taken: more of them, and no thread waits for the
-writer; fewer, and less lies in memory. A job's result is what a split keeps of a batch, the batch itself is gone."""
 ARROW_SCHEMA = b"ARROW:schema"
 SAMPLE = 20_000
 SMALLER = 0.9
@@ -287,14 +276,14 @@ class ParquetStream:
     def close(self, manifest: dict[str, Any]) -> None:
         """Write what is left, and the footer with the manifest, which may count what has been written."""
         self._flush(self._rows)
-        schema = with_manifest(empty_table(self._schema), manifest).schema
+        schema = with_manifest(pa.Table.from_batches([], self._schema), manifest).schema
         arrow = base64.b64encode(schema.serialize().to_pybytes())
         self._writer.add_key_value_metadata({**schema.metadata, ARROW_SCHEMA: arrow})
         self._writer.close()
         sync(self._path)  # here, so that what a caller does beside this goes on meanwhile
 
     def _flush(self, rows: int) -> None:
-        waiting = [table for table in self._waiting if table.num_rows] or [empty_table(self._schema)]
+        waiting = [table for table in self._waiting if table.num_rows] or [pa.Table.from_batches([], self._schema)]
         table = pa.concat_tables(waiting).replace_schema_metadata()
         if self._writer is None:
             self._writer = pq.ParquetWriter(
@@ -348,58 +337,3 @@ def _column_sizes(sample: pa.Table, use_dictionary: bool) -> dict[str, int]:
         for column in (group.column(i) for i in range(group.num_columns)):
             sizes[column.path_in_schema] = sizes.get(column.path_in_schema, 0) + column.total_compressed_size
     return sizes
-
-
-def in_order(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """What the jobs give, in their order; threads do them, some ahead. Their errors come out here."""
-    threads = min(os.cpu_count() or 1, MOST_THREADS)
-    begun: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(threads, "curate-read") as pool:
-        try:
-            for job in read_ahead(jobs):
-                begun.append(pool.submit(job))
-                if len(begun) >= RESULTS_AHEAD * threads:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
-        finally:
-            for waiting in begun:
-                waiting.cancel()
-
-
-def read_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, made by a thread that runs at most AHEAD items ahead; its errors come out here."""
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
-    stopped = threading.Event()
-
-    def put(kind: str, item: Any) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put((kind, item), timeout=0.1)
-                break
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                put("item", item)
-                if stopped.is_set():
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-
-    thread = threading.Thread(target=work, name="curate-read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()

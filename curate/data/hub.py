@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curate.data.sources import SUFFIXES, data_suffix
+from curate.data.formats import SUFFIXES, data_suffix
 from curate.errors import DataError, OutputError, SettingError
 
 if TYPE_CHECKING:

@@ -89,15 +89,6 @@ FIELD_END, ANSWER_END = "\x1f", "\x1e"
 DIGITS = 16
 
 
-def content_ids(contents: Iterable[tuple[str, Sequence[str], str | None]]) -> list[str]:
-    """16 hexadecimal digits from the content of every example: its question, answers and subject."""
-
-    texts = (
-        FIELD_END.join([question, ANSWER_END.join(answers), subject or ""]) for question, answers, subject in contents
-    )
-    return hex_ids(hash_texts(pa.array([in_utf8(text) for text in texts], pa.large_binary()))).to_pylist()
-
-
 def in_utf8(text: str) -> bytes:
     """The text in UTF-8, halves of surrogate pairs included."""
     return text.encode("utf-8", "surrogatepass")
@@ -122,24 +113,37 @@ def number_repeats(ids: Iterable[str]) -> list[str]:
     return numbered
 
 
-def check_key(values: Sequence[object], column: str, where: str) -> list[str]:
-    """The user's own key as text; ColumnError unless it is complete and unique."""
-    for row, value in enumerate(values, start=1):
-        if value is None or value == "":
-            raise ColumnError(
-                f"{where}: the id column {column!r} is empty in row {row}.",
-                expected="a complete and unique key",
-                try_next="leave out --id-column; curate then makes ids from the content",
-            )
-    keys = [str(value) for value in values]
-    repeated = next((key for key, count in Counter(keys).items() if count > 1), None)
-    if repeated is not None:
-        raise ColumnError(
-            f"{where}: the id column {column!r} holds {repeated!r} more than once.",
-            expected="a complete and unique key",
-            try_next="leave out --id-column; curate then makes ids from the content",
-        )
-    return keys
+def check_key(column: pa.ChunkedArray, name: str, where: str) -> None:
+    """ColumnError unless the user's own key is complete and unique; no Python object a row while it is."""
+    if not _is_text(column.type) and not pa.types.is_integer(column.type):
+        column = pa.chunked_array([key_texts(column)])
+    empty = column.null_count + (pc.sum(pc.equal(column, "")).as_py() or 0 if _is_text(column.type) else 0)
+    if empty:
+        row = next(row for row, value in enumerate(column.to_pylist(), start=1) if value in (None, ""))
+        raise _bad_key(f"{where}: the id column {name!r} is empty in row {row}.")
+    if pc.count_distinct(column).as_py() < len(column):
+        counts = Counter(column.to_pylist())
+        repeated = next(str(key) for key, count in counts.items() if count > 1)
+        raise _bad_key(f"{where}: the id column {name!r} holds {repeated!r} more than once.")
+
+
+def _bad_key(found: str) -> ColumnError:
+    return ColumnError(
+        found,
+        expected="a complete and unique key",
+        try_next="leave out --id-column; curate then makes ids from the content",
+    )
+
+
+def key_texts(column: pa.ChunkedArray) -> pa.Array:
+    """The values of a key as text, null where there is none. (N,)"""
+    if _is_text(column.type) or pa.types.is_integer(column.type):
+        return pc.cast(column, pa.string()).combine_chunks()
+    return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
@@ -204,16 +208,6 @@ def number_ids(ids: pa.Array, rows: Sequence[int], occurrences: Sequence[int]) -
     repeated[rows] = True
     numbered = [f"{ids[row]}-{occurrence}" for row, occurrence in zip(rows, occurrences, strict=True)]
     return pc.replace_with_mask(ids, pa.array(repeated), pa.array(numbered, pa.string()))
-
-
-def check_key_column(column: pa.ChunkedArray, name: str, where: str) -> None:
-    """ColumnError unless the user's own key is complete and unique; no Python object a row while it is."""
-
-    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    simple = (text or pa.types.is_integer(column.type)) and not column.null_count
-    empty = text and simple and pc.any(pc.equal(column, "")).as_py()
-    if not simple or empty or pc.count_distinct(column).as_py() != len(column):
-        check_key(column.to_pylist(), name, where)
 
 
 def _binary(texts: Sequence[str]) -> pa.Array:

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from curate.data.formats import STANDARD_INPUT, is_large, read_delimited, read_json, read_large, table_from_rows
+from curate.data.formats import (
+    COMPRESSED,
+    STANDARD_INPUT,
+    SUFFIXES,
+    data_suffix,
+    is_large,
+    read_delimited,
+    read_json,
+    read_large,
+    table_from_rows,
+)
+from curate.data.hub import is_hub_id, read_hub, stream_table
+from curate.data.stores import MemoryRows, ParquetRows, Rows, as_table, file_fingerprint, open_alike, open_parquet
 from curate.errors import ColumnError, DataError
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
@@ -30,53 +42,52 @@ def is_url(name: str) -> bool:
     return bool(_URL.match(name))
 
 
-def read_remote(url: str) -> list[tuple[PurePosixPath, bytes]]:
-    """Name and bytes of the file that a URL names, or of all in its folder or glob, sorted.
+def _open_url(url: str) -> Rows:
+    """The file that a URL names, or all in its folder or glob, sorted.
 
-    Raises DataError when nothing is there, or when it cannot be reached.
+    Parquet is left where it is, but not on the web: few servers there give parts of a file. Raises DataError when
+    nothing is there, or when it cannot be reached.
     """
     with _reached(url):
-        filesystem, paths = _find(url)
-        return [(_name(found, _is_web(url)), filesystem.cat_file(found)) for found in paths]
-
-
-def open_remote(url: str) -> list[RemoteFile] | None:
-    """The Parquet files that a URL, its folder or its glob names, sorted, not read yet; None if any is of another kind.
-
-    None for the web too: few servers give parts of a file, and they have no folders.
-    """
-    if _is_web(url):
-        return None
-    with _reached(url):
-        filesystem, paths = _find(url)
-        if any(PurePosixPath(path).suffix.lower() != ".parquet" for path in paths):
-            return None
-        return [RemoteFile(filesystem, path) for path in paths]
+        files = _find(url)
+        if not _is_web(url) and all(file.path.suffix.lower() == ".parquet" for file in files):
+            sources = {file.path: file.open() for file in files}
+            # Threads take turns: neither a pre-buffered Parquet file nor a file of fsspec bears two of them.
+            if opened := open_alike(sources, pre_buffer=True):
+                return ParquetRows(Path(url).name, opened, lambda _: _versions(files), lock=threading.Lock())
+        contents = [(file.path, file.read()) for file in files]
+    return _from_contents(contents, PurePath(url).name)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file in some storage."""
+    """A file in some storage: what it is called there, and by its name as a path."""
 
     filesystem: Any
-    path: str
+    name: str
+    path: PurePosixPath
 
     def open(self) -> Any:
-        """For reading parts of it, each of them asked for alone; DataError if it is not there."""
-        with _reached(str(self.filesystem.unstrip_protocol(self.path))):
-            return self.filesystem.open(self.path, "rb", cache_type="none")
+        """For reading parts of it, each of them asked for alone."""
+        return self.filesystem.open(self.name, "rb", cache_type="none")
 
-    def version(self) -> str:
-        """Changes whenever the content does: made of what the storage says of the file (size, time, ETag)."""
-        return f"{self.path} {self.filesystem.ukey(self.path)}"
+    def read(self) -> bytes:
+        """All of it."""
+        return bytes(self.filesystem.cat_file(self.name))
 
 
-def _find(url: str) -> tuple[Any, list[str]]:
+def _versions(files: Sequence[RemoteFile]) -> str:
+    """SHA-256 of what the storage says of the files (size, time, ETag): hashing their bytes would be reading them."""
+    told = "\n".join(f"{file.name} {file.filesystem.ukey(file.name)}" for file in files)
+    return f"storage:{hashlib.sha256(told.encode()).hexdigest()}"
+
+
+def _find(url: str) -> list[RemoteFile]:
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(url)
     if _is_web(url):  # ? and * are no signs of a glob there
-        return filesystem, [path]
+        return [RemoteFile(filesystem, path, PurePosixPath(re.split(r"[?#]", path)[0]))]
     if any(sign in path for sign in "*?["):
         found = filesystem.glob(path)
     elif filesystem.isdir(path):
@@ -85,7 +96,7 @@ def _find(url: str) -> tuple[Any, list[str]]:
         found = [path]
     if not found:
         raise DataError(f"No file matches {url}.", expected="a URL, or a folder or glob of files in that storage")
-    return filesystem, sorted(found)
+    return [RemoteFile(filesystem, name, PurePosixPath(name)) for name in sorted(found)]
 
 
 @contextmanager
@@ -110,10 +121,6 @@ def _reached(url: str) -> Iterator[None]:
 
 def _is_web(url: str) -> bool:
     return url.startswith("http")
-
-
-def _name(path: str, web: bool) -> PurePosixPath:
-    return PurePosixPath(re.split(r"[?#]", path)[0] if web else path)
 
 
 def is_ray_dataset(data: Any) -> bool:
@@ -157,42 +164,24 @@ def keep_range_index(restored: Any, schema: pa.Schema, rows: NDArray[np.int64]) 
     return restored.set_axis(whole.take(rows))
 
 
-SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """A table and where it came from; `fingerprint` changes whenever the content does.
-
-    `restore` turns a table with the same rows, or fewer, into the kind of thing that was given; `files` are the names
-    of the files the rows came from, in order, each with how many.
-    """
-
-    table: pa.Table
-    name: str
-    fingerprint: str
-    restore: Callable[[pa.Table], Any]
-    files: tuple[tuple[str, int], ...] = ()
-
-
-def open_source(data: Any, split: str | None = None) -> Source:
-    """Read a path, a folder, a glob, a URL, `-` (JSONL on standard input), a Hub id, or a table in memory.
+def open_data(data: Any, split: str | None = None) -> Rows:
+    """Open a path, a folder, a glob, a URL, `-` (JSONL on standard input), a Hub id, or data in memory.
 
     `split` names a split of a Hub dataset.
     """
     if isinstance(data, (str, Path)):
         return _open_named(str(data), split)
-    _no_split(split, type(data).__name__)
+    kind = type(data).__name__
+    _no_split(split, kind)
     table, restore = _from_memory(data)
     if not table.column_names:
         raise DataError(
-            f"There are no examples in the {type(data).__name__}: it has no columns.",
+            f"There are no examples in the {kind}: it has no columns.",
             expected="at least one row, with a question and its answer",
             try_next="[{'question': 'Who wrote Emma?', 'answer': 'Jane Austen'}]",
         )
-    check_names(table, type(data).__name__)
-    return Source(table, type(data).__name__, table_fingerprint(table), restore)
+    check_names(table, kind)
+    return MemoryRows(table, kind, table_fingerprint(table), restore)
 
 
 def table_fingerprint(table: pa.Table) -> str:
@@ -202,18 +191,6 @@ def table_fingerprint(table: pa.Table) -> str:
     with pa.ipc.new_stream(pa.PythonFile(_HashSink(digest), mode="w"), table.schema) as writer:
         for batch in table.combine_chunks().to_batches():
             writer.write_batch(batch)
-    return digest.hexdigest()
-
-
-def file_fingerprint(paths: Sequence[Path], given_up: threading.Event | None = None) -> str:
-    """SHA-256 of the files' bytes, one after the other; InterruptedError once `given_up` is set."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                if given_up is not None and given_up.is_set():
-                    raise InterruptedError(f"{path} was not hashed to its end")
-                digest.update(block)
     return digest.hexdigest()
 
 
@@ -234,31 +211,23 @@ class _HashSink:
     def close(self) -> None: ...
 
 
-def _open_named(name: str, split: str | None) -> Source:
+def _open_named(name: str, split: str | None) -> Rows:
     if name == "-":
         _no_split(split, STANDARD_INPUT)
         content = sys.stdin.buffer.read()
         if not content.strip():
             raise DataError("Standard input is empty.", expected="one JSON object a line")
         table = read_json(content, STANDARD_INPUT)
-        return Source(_not_empty(table, name), STANDARD_INPUT, _sha256(content), _as_table)
-    large = None if is_url(name) else _open_large(find_files(name))
-    if large is not None:
-        _no_split(split, name)
-        return large
-    files: list[tuple[PurePath, bytes]]
+        return MemoryRows(_not_empty(table, name), STANDARD_INPUT, _sha256([content]))
     if is_url(name):
-        files = [(path, content) for path, content in read_remote(name)]
-    else:
-        files = [(path, _read_bytes(path)) for path in find_files(name)]
-    if files:
         _no_split(split, name)
-        return _from_files(files, PurePath(name).name)
-    from curate.data.hub import is_hub_id, read_hub
-
+        return _open_url(name)
+    if paths := find_files(name):
+        _no_split(split, name)
+        return open_parquet(Path(name).name, paths) or _open_large(paths) or _read_files(name, paths)
     if is_hub_id(name):
         table, revision = read_hub(name, split)
-        return Source(_not_empty(table, name), name, f"{name}@{revision}", _as_table)
+        return MemoryRows(_not_empty(table, name), name, f"{name}@{revision}")
     raise DataError(
         f"{name!r} is neither a file nor a folder."
         if Path(name).exists()
@@ -268,7 +237,7 @@ def _open_named(name: str, split: str | None) -> Source:
     )
 
 
-def _open_large(paths: Sequence[Path]) -> Source | None:
+def _open_large(paths: Sequence[Path]) -> MemoryRows | None:
     """One large JSONL file, read without its bytes in memory; None for anything else."""
     if len(paths) != 1 or not is_large(paths[0]):
         return None
@@ -277,10 +246,15 @@ def _open_large(paths: Sequence[Path]) -> Source | None:
         table = read_large(paths[0])
     if table is None:
         return None
-    return Source(table, paths[0].name, fingerprint.result(), _as_table, ((_stem(paths[0]), table.num_rows),))
+    name = paths[0].name
+    return MemoryRows(table, name, fingerprint.result(), files=((name, table.num_rows),))
 
 
-def _from_files(files: Sequence[tuple[PurePath, bytes]], name: str) -> Source:
+def _read_files(name: str, paths: Sequence[Path]) -> MemoryRows:
+    return _from_contents([(path, _read_bytes(path)) for path in paths], PurePath(name).name)
+
+
+def _from_contents(files: Sequence[tuple[PurePath, bytes]], name: str) -> MemoryRows:
     contents = [(path, _decompressed(path, content)) for path, content in files]
     parsed = [(path, _parse(path, content)) for path, content in contents]
     # Of a dataset in several files some may be empty.
@@ -289,9 +263,8 @@ def _from_files(files: Sequence[tuple[PurePath, bytes]], name: str) -> Source:
         check_names(table, path)
     tables = [table for _, table in parts]
     table = tables[0] if len(tables) == 1 else _concatenate([path for path, _ in parts], tables)
-    fingerprint = _sha256(*(content for _, content in contents))
-    rows = tuple((_stem(path), table.num_rows) for path, table in parts)
-    return Source(table, name, fingerprint, _as_table, rows)
+    rows = tuple((path.name, table.num_rows) for path, table in parts)
+    return MemoryRows(table, name, _sha256([content for _, content in contents]), files=rows)
 
 
 def _no_split(split: str | None, name: str) -> None:
@@ -357,20 +330,11 @@ def find_files(name: str) -> list[Path]:
     return []
 
 
-def data_suffix(path: PurePath) -> str:
-    """The suffix that tells the format, compression aside: `.csv` for `a.csv.gz`."""
-    suffixes = [s.lower() for s in path.suffixes]
-    while suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
-def _stem(path: PurePath) -> str:
+def stem(file: str) -> str:
     """The name without the suffixes of format and compression: `P106.train` for `P106.train.json.gz`."""
-    name = path.name
-    while (suffix := PurePath(name).suffix.lower()) and (suffix in COMPRESSED or suffix in SUFFIXES):
-        name = name[: -len(suffix)]
-    return name
+    while (suffix := PurePath(file).suffix.lower()) and (suffix in COMPRESSED or suffix in SUFFIXES):
+        file = file[: -len(suffix)]
+    return file
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -461,7 +425,7 @@ def _not_empty(table: pa.Table, name: object) -> pa.Table:
 def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     kind = f"{type(data).__module__.split('.')[0]}.{type(data).__name__}"
     if isinstance(data, pa.Table):
-        return data, _as_table
+        return data, as_table
     if kind == "pandas.DataFrame":
         return _from_pandas(data), lambda table: table.to_pandas()
     if kind == "polars.DataFrame":
@@ -469,8 +433,6 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     if kind == "datasets.Dataset":
         return data.with_format("arrow")[:], lambda table: _to_dataset(table, data)
     if kind == "datasets.IterableDataset":
-        from curate.data.hub import stream_table
-
         return stream_table(data), lambda table: _to_stream(table, data)
     if is_ray_dataset(data):
         return read_ray_dataset(data), to_ray_dataset
@@ -512,11 +474,7 @@ def _to_stream(table: pa.Table, like: Any) -> Any:
     return _to_dataset(table, like).to_iterable_dataset()
 
 
-def _as_table(table: pa.Table) -> pa.Table:
-    return table
-
-
-def _sha256(*parts: bytes) -> str:
+def _sha256(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

@@ -1,15 +1,14 @@
-"""`read`: any QA dataset as a table, the input columns untouched beside what they mean."""
+"""`read`: any QA dataset as a `QATable`, the input columns untouched beside what they mean."""
 
 from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,135 +17,258 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
-from curate.data.columns import Columns, cells_of, column_list, columns_of, columns_read, is_made, values_of
-from curate.data.files import in_order, manifest_in, versions
-from curate.data.ids import ID_COLUMN, check_key, content_ids, hash_texts, number_repeats
+from curate.data.columns import Columns, cells_of, column_list, columns_of, columns_read, values_of
+from curate.data.files import manifest_in, versions
+from curate.data.ids import (
+    ID_COLUMN,
+    Repeats,
+    check_key,
+    content_hashes,
+    hash_texts,
+    hex_ids,
+    key_texts,
+    number_ids,
+)
 from curate.data.layouts import FIRST_ROWS, PRESETS, recognise
-from curate.data.sources import Source, open_source
-from curate.data.stores import MemoryStore, Read, Store, as_indices, empty_table, encode, open_store
+from curate.data.sources import open_data, stem
+from curate.data.stores import MemoryRows, Rows, as_arrow, encode, in_order
 from curate.errors import ColumnError, DataError
 from curate.records import Example
+from curate.settings import ReadSettings, takes
 
 RELATION = "relation"
-COLUMN_ARGUMENTS: dict[str, str] = {
+COLUMN_SETTINGS: dict[str, str] = {
     role: f"{role}_column" for role in ("question", "subject", "relation", "choices", "id")
 } | {"answers": "answer_column"}
-"""The argument of `read` that names the column of a role."""
+"""The setting that names the column of a role."""
+
+T = TypeVar("T")
 
 SLICE = 10_000
-"""Rows that are Python objects at once while the first answer is looked for."""
+"""Rows that are Python objects at once while an answer is looked for."""
 
 
 @dataclass(frozen=True)
 class QATable:
-    """A table of examples: `table` as it came, `columns` says which column is the question, the answers, …"""
+    """A table of examples: where its `rows` lie, and by `roles` which column is the question, the answers, …
 
-    source: Source
-    columns: Columns
+    `path` is what it was opened by if that was a path or URL. Rows of Parquet files are read when they are asked for,
+    and only the columns that are.
+    """
 
-    @property
-    def table(self) -> pa.Table:
-        """The input, every column untouched and in order."""
-        return self.source.table
+    rows: Rows
+    roles: Columns
+    path: str | None = None
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return len(self.rows)
+
+    @property
+    def name(self) -> str:
+        """What messages and manifests call it."""
+        return self.rows.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns, and what the metadata says."""
+        return self.rows.schema
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """How the table was made; empty when curate did not make it."""
+        return manifest_in(self.schema)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the content does."""
+        return self.rows.fingerprint
+
+    def hashing(self) -> AbstractContextManager[None]:
+        """Make the fingerprint while the block does something else; given up, for now, if that fails."""
+        return self.rows.hashing()
+
+    def restore(self, table: pa.Table) -> Any:
+        """A table of these rows, or some of them, as the kind of thing that was given."""
+        return self.rows.restore(table)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The input, every column untouched and in order."""
+        return self.rows.columns()
+
+    def table_of(self, fields: Sequence[str]) -> pa.Table:
+        """All rows of the columns that some fields read."""
+        return self.rows.columns(columns_read(fields, self.schema.names))
+
+    def column(self, field: str) -> pa.ChunkedArray:
+        """One whole column, or what lies at a dotted path, or what is made of columns. (N,)"""
+        return values_of(self.table_of([field]), field)
+
+    def encoded(self, name: str) -> pa.ChunkedArray:
+        """The same, a column of plain values dictionary-encoded, so that repeated texts take little memory. (N,)"""
+        if name not in self.schema.names or pa.types.is_nested(self.schema.field(name).type):
+            return self.column(name)
+        parts = self.map(lambda _, batch: encode(batch[name]), [name], dictionaries=True)
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+
+    def batches(self, names: Sequence[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
+        """All rows in order, or a stretch of them, all columns or some."""
+        return (read() for _, read in self.rows.pieces(names, rows))
+
+    def map(
+        self, work: Callable[[int, pa.Table], T], names: Sequence[str] | None = None, dictionaries: bool = False
+    ) -> Iterator[T]:
+        """What `work` makes of every batch, in order; it is given the number of the first row too. Threads do it.
+
+        With `dictionaries`, texts that repeat may come as such; `in_types_of` the schema makes them texts again.
+        """
+        return in_order(partial(_read_and_work, work, *piece) for piece in self.rows.pieces(names, None, dictionaries))
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """All columns of some rows; their numbers (k,) must ascend."""
+        parts, start = [pa.Table.from_batches([], self.schema)], 0
+        for batch in self.batches():
+            first, last = np.searchsorted(rows, (start, start + batch.num_rows))
+            parts.append(batch.take(as_arrow(rows[first:last] - start)))
+            start += batch.num_rows
+        return pa.concat_tables(parts)
 
     @cached_property
     def ids(self) -> list[str]:
         """One `curate_id` a row: the user's key, the ids the file already has, or a hash of the content."""
-        if self.columns.id is not None:
-            return check_key(self._values(self.columns.id), self.columns.id, self.source.name)
-        fresh = number_repeats(content_ids((e.question, e.answers, e.subject) for e in self.iterate([""] * len(self))))
-        if ID_COLUMN in self.table.column_names and self.table[ID_COLUMN].to_pylist() != fresh:
-            return self._own_ids()
-        return fresh
+        ids: list[str] = self._id_column().to_pylist()
+        return ids
 
-    def _own_ids(self) -> list[str]:
-        """The ids of a file that curate wrote and somebody has filtered or reordered since."""
-        if not manifest_in(self.table):
+    def id_hashes(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of the id of every row: `curate_id` where the table has it, else made. (N,)"""
+        if ID_COLUMN in self.schema.names:
+            return np.concatenate(list(self.map(lambda _, batch: hash_texts(batch[ID_COLUMN]), [ID_COLUMN])))
+        return hash_texts(self._id_column())
+
+    def check_ids(self) -> None:
+        """ColumnError if the ids that the data brings cannot be used: a key, or a column `curate_id`."""
+        if self.roles.id is not None:
+            check_key(self.column(self.roles.id), self.roles.id, self.name)
+        elif ID_COLUMN in self.schema.names and self.manifest:  # somebody may have put files of curate together
+            check_key(self.column(ID_COLUMN), ID_COLUMN, self.name)
+        elif ID_COLUMN in self.schema.names and self.column(ID_COLUMN).to_pylist() != self._made_ids().to_pylist():
             raise ColumnError(
-                f"{self.source.name} has a column {ID_COLUMN!r} that curate did not write.",
+                f"{self.name} has a column {ID_COLUMN!r} that curate did not write.",
                 expected="another name for that column, since curate adds one of its own",
                 try_next=f"--id-column {ID_COLUMN}, if it is a complete and unique key",
             )
-        return check_key(self.table[ID_COLUMN].to_pylist(), ID_COLUMN, self.source.name)
+
+    def _id_column(self) -> pa.ChunkedArray:
+        self.check_ids()
+        key = self.roles.id or (ID_COLUMN if ID_COLUMN in self.schema.names else None)
+        return self._made_ids() if key is None else pa.chunked_array([key_texts(self.column(key))])
+
+    def _made_ids(self) -> pa.ChunkedArray:
+        ids = IdNumbers(self)
+        batches = self.batches(columns_read(self.roles.fields(), self.schema.names))
+        return pa.chunked_array([ids.of(batch) for batch in batches], pa.string())
 
     def examples(self, extra: Sequence[str] = ()) -> list[Example]:
         """One Example a row, in order; `extra` names further columns whose values each example carries."""
-        return list(self.iterate(self.ids, extra))
-
-    def blank_answers(self) -> int:
-        """How many answers were dropped because nothing, or only blanks, is in them."""
-        return sum(parse_list(cell).count("") for cell in self._values(self.columns.answers))
-
-    def iterate(
-        self, ids: Sequence[str], extra: Sequence[str] = (), spelling: Spelling | None = None
-    ) -> Iterator[Example]:
-        """The examples with these `ids`; `spelling`: how the table of which this may be a part names choices."""
         for name in extra:
-            if name not in self.table.column_names:
+            if name not in self.schema.names:
                 raise ColumnError(
-                    f"{self.source.name} has no column {name!r}.",
-                    expected=f"one of its columns: {column_list(self.table.column_names)}",
+                    f"{self.name} has no column {name!r}.",
+                    expected=f"one of its columns: {column_list(self.schema.names)}",
                     try_next="a name from that list",
                 )
-        roles = [self.columns.question, self.columns.answers, self.columns.subject, self.columns.relation]
-        cells = [self._values(name) for name in roles]
-        extras = {name: self._values(name) for name in extra}
-        spelling = spelling or (choice_spelling(cells[1]) if self.columns.choices else "text")
+        ids = iter(self.ids)
+        batches = self.batches(columns_read([*self.roles.fields(), *extra], self.schema.names))
+        return [e for batch in batches for e in self.examples_of(batch, islice(ids, batch.num_rows), extra)]
+
+    def examples_of(
+        self, batch: pa.Table, ids: Iterable[str] | None = None, extra: Sequence[str] = ()
+    ) -> Iterator[Example]:
+        """The examples of some rows, which have the columns that the roles and `extra` need."""
+        roles = self.roles
+        fields = (roles.question, roles.answers, roles.subject, roles.relation)
+        cells = [[None] * batch.num_rows if field is None else cells_of(batch, field) for field in fields]
+        extras = {name: cells_of(batch, name) for name in extra}
+        ids = [""] * batch.num_rows if ids is None else ids
         for row, (id_, choices, question, answers, subject, relation) in enumerate(
-            zip(ids, self._choices(), *cells, strict=True)
+            zip(ids, _choices(batch, roles.choices), *cells, strict=True)
         ):
             yield Example(
                 id=id_,
                 question=answer_text(question),
-                answers=correct_choice(answers, choices, spelling) if choices else parse_answers(answers),
+                answers=correct_choice(answers, choices, self.spelling) if choices else parse_answers(answers),
                 subject=answer_text(subject) or None,
                 relation=answer_text(relation) or None,
                 choices=choices,
                 extra={name: values[row] for name, values in extras.items()},
             )
 
-    def _choices(self) -> list[tuple[str, ...]]:
-        columns = [self._values(name) for name in self.columns.choices]
-        if len(columns) == 1:
-            return [parse_list(cell) for cell in columns[0]]
-        return [tuple(map(answer_text, cells)) for cells in zip(*columns, strict=True)] or [()] * len(self)
-
-    def _values(self, name: str | None) -> list[Any]:
-        if name is None:
-            return [None] * len(self)
-        if not is_made(name):
-            return cells_of(self.table, name)
-        if name not in self._made:
-            self._made[name] = cells_of(self.table, name)
-        return self._made[name]
+    def check_answers(self) -> None:
+        """DataError unless some row has an answer; reads no further than to the first that has one."""
+        if not any(map(parse_answers, self._answer_cells())):
+            raise DataError(
+                f"{self.name}: no row has an answer in the column {self.roles.answers!r}.",
+                expected="at least one example with an answer",
+                try_next="--answer-column NAME, with the column that holds the answers",
+            )
 
     @cached_property
-    def _made(self) -> dict[str, list[Any]]:
-        """Texts made once (finding a subject by its template takes a while), by field."""
-        return {}
+    def spelling(self) -> Spelling:
+        """How the answers name the right choices; one way for all rows."""
+        return choice_spelling(self._answer_cells()) if self.roles.choices else "text"
+
+    def blank_answers(self) -> int:
+        """How many answers were dropped because nothing, or only blanks, is in them."""
+        return sum(parse_list(cell).count("") for cell in self._answer_cells())
+
+    def _answer_cells(self) -> Iterator[Any]:
+        for batch in self.batches(columns_read([self.roles.answers], self.schema.names)):
+            for start in range(0, batch.num_rows, SLICE):
+                yield from cells_of(batch.slice(start, SLICE), self.roles.answers)
 
 
-def read(
-    data: Any,
-    *,
-    preset: str | None = None,
-    split: str | None = None,
-    question_column: str | None = None,
-    answer_column: str | None = None,
-    subject_column: str | None = None,
-    relation_column: str | None = None,
-    choices_column: str | None = None,
-    id_column: str | None = None,
-) -> QATable:
+class IdNumbers:
+    """Makes the ids of a table's rows from their content, batch after batch; repeats are numbered.
+
+    `before` rows come before the first batch: what is in them counts.
+    """
+
+    def __init__(self, data: QATable, before: int = 0) -> None:
+        self._data = data
+        self._repeats = Repeats(len(data))
+        if before:
+            for batch in data.batches(columns_read(data.roles.fields(), data.schema.names), range(before)):
+                self._repeats.add(self._hashes(batch))
+
+    def of(self, batch: pa.Table) -> pa.Array:
+        """The ids of the next rows. (N,)"""
+        hashes = self._hashes(batch)
+        return number_ids(hex_ids(hashes), *self._repeats.add(hashes))
+
+    def _hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
+        return content_hashes(batch, self._data.roles, lambda: list(self._data.examples_of(batch)))
+
+
+def _choices(batch: pa.Table, fields: Sequence[str]) -> list[tuple[str, ...]]:
+    columns = [cells_of(batch, name) for name in fields]
+    if len(columns) == 1:
+        return [parse_list(cell) for cell in columns[0]]
+    return [tuple(map(answer_text, cells)) for cells in zip(*columns, strict=True)] or [()] * batch.num_rows
+
+
+def _read_and_work(work: Callable[[int, pa.Table], T], start: int, read: Callable[[], pa.Table]) -> T:
+    return work(start, read())
+
+
+@takes(ReadSettings)
+def read(data: Any, **options: Any) -> QATable:
     """Read a QA dataset: a path, a URL, a Hub id, a `datasets.Dataset`, a data frame, an Arrow table, a list of dicts.
 
     Known layouts are recognised from columns and values; `preset` forces one and the column arguments override it:
     each is a column, or a dotted path into one (`answer.aliases`). `split` names a split of a Hub dataset. A file that
-    curate wrote remembers its columns; what was read already is returned as it is. Raises DataError when nothing can
-    be read or no row has an answer, and ColumnError when no question or answers column is found.
+    curate wrote remembers its columns; what was read already is returned as it is. Parquet files, on this machine or in
+    some storage, are left where they are until rows are asked for. Raises DataError when nothing can be read, when no
+    row has an answer, and for a folder of several splits, and ColumnError when no question or answers column is found.
 
     Examples:
         >>> table = read([{"question": "Who wrote Emma?", "answer": "Jane Austen"}])
@@ -155,192 +277,21 @@ def read(
     """
     if isinstance(data, QATable):
         return data
-    source = open_source(data, split)
-    given = locals()
-    overrides = {role: given[argument] for role, argument in COLUMN_ARGUMENTS.items()}
-    columns = recognise(source.table, overrides, source.name, preset, remembered_columns(source.table))
-    table = _with_file_relations(source, columns)
-    starts = range(0, len(table), SLICE)
-    check_answers((table.table.slice(start, SLICE) for start in starts), columns.answers, source.name)
+    settings = ReadSettings.of(options)
+    path = str(data) if isinstance(data, (str, Path)) else None
+    if path is not None:
+        _check_no_splits(Path(path).expanduser())
+    rows = open_data(data, settings.split)
+    remembered = remembered_columns(rows.schema)
+    if remembered and not settings.given():
+        return _with_file_relations(QATable(rows, remembered, path))
+    head = rows.head(FIRST_ROWS)
+    asked = {role: getattr(settings, name) for role, name in COLUMN_SETTINGS.items()}
+    roles = recognise(head, asked, rows.name, settings.preset, remembered)
+    table = _with_file_relations(QATable(rows, roles, path))
+    if not any(map(parse_answers, cells_of(head, roles.answers))):
+        table.check_answers()
     return table
-
-
-def check_answers(batches: Iterable[pa.Table], answers: str, where: str) -> None:
-    """DataError unless some row has an answer; looks no further than the first that has one."""
-    if not any(parse_answers(cell) for batch in batches for cell in cells_of(batch, answers)):
-        raise DataError(
-            f"{where}: no row has an answer in the column {answers!r}.",
-            expected="at least one example with an answer",
-            try_next="--answer-column NAME, with the column that holds the answers",
-        )
-
-
-def remembered_columns(table: pa.Table) -> Columns | None:
-    """The columns that the manifest in a table's metadata names, those that are still there; None without any."""
-    found = manifest_in(table).get("columns", {})
-    roles = {field.name: found[field.name] for field in fields(Columns) if found.get(field.name)}
-    choices = tuple(roles.pop("choices", ()))
-    there = {
-        role: name
-        for role, name in roles.items()
-        if role == "preset" or columns_of(name, table.column_names) is not None
-    }
-    if "question" not in there or "answers" not in there or not set(choices) <= set(table.column_names):
-        return None
-    return Columns(**there, choices=choices)
-
-
-def _with_file_relations(source: Source, columns: Columns) -> QATable:
-    """The table, with a column `relation` from the names of its files where the rows do not tell the relation."""
-    pattern = PRESETS[columns.preset].relation_file if columns.preset in PRESETS else None
-    matches = [re.fullmatch(pattern, file) for file, _ in source.files] if pattern else []
-    if not matches or None in matches or RELATION in source.table.column_names:
-        return QATable(source, columns)
-    if columns.relation is not None and None not in cells_of(source.table, columns.relation):
-        return QATable(source, columns)
-    relations = [match[1] for match, (_, rows) in zip(matches, source.files, strict=True) if match for _ in range(rows)]
-    table = source.table.append_column(RELATION, [relations])
-    return QATable(replace(source, table=table), replace(columns, relation=RELATION))
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """A scored table: its name, its columns by role, and where its rows lie.
-
-    `restore` turns an Arrow table into the kind of thing that was given, `path` is what it was opened by if that was a
-    path or URL.
-    """
-
-    name: str
-    roles: Columns
-    store: Store
-    restore: Callable[[pa.Table], Any]
-    path: str | None = None
-
-    def __len__(self) -> int:
-        return self.store.rows
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Names and types of the columns, and what the metadata says."""
-        return self.store.schema
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """How the table was made; empty when curate did not make it."""
-        return manifest_in(empty_table(self.schema))
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """One whole column, or what lies at a dotted path, or what is made of columns (fields.py)."""
-        return values_of(self.table_of([name]), name)
-
-    def encoded(self, name: str) -> pa.ChunkedArray:
-        """The same, a column of plain values dictionary-encoded, so that repeated texts take little memory."""
-
-        if name not in self.schema.names or pa.types.is_nested(self.schema.field(name).type):
-            return self.column(name)
-        parts = self._mapped(name, encode, dictionaries=True)
-        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
-
-    def _mapped(self, name: str, work: Callable[[pa.ChunkedArray], T], dictionaries: bool = False) -> Iterator[T]:
-        """What becomes of a column, batch by batch; threads do it."""
-        reads = self.store.reads([name], dictionaries=dictionaries)
-        return in_order(partial(_work_on, work, read, name) for read in reads)
-
-    def table_of(self, fields: Sequence[str]) -> pa.Table:
-        """All rows of the columns that some fields read."""
-        return self.store.columns(columns_read(fields, self.schema.names))
-
-    def take(self, rows: NDArray[np.int64]) -> pa.Table:
-        """All columns of some rows; their numbers (k,) must ascend."""
-
-        parts, start = [empty_table(self.schema)], 0
-        for batch in self.store.batches():
-            first, last = np.searchsorted(rows, (start, start + batch.num_rows))
-            parts.append(batch.take(as_indices(rows[first:last] - start)))
-            start += batch.num_rows
-        return pa.concat_tables(parts)
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever the content does."""
-        return self._hashing[0].result()
-
-    @contextmanager
-    def hashing(self) -> Iterator[None]:
-        """Begin with the fingerprint while something else is done; give it up, for now, if that fails."""
-        hashing, given_up = self._hashing
-        try:
-            yield
-        except BaseException:
-            if not hashing.done():
-                given_up.set()
-                del self.__dict__["_hashing"]
-            raise
-
-    @cached_property
-    def _hashing(self) -> tuple[Future[str], threading.Event]:
-        """The fingerprint in the making, and what ends that: whoever asks for it waits, or meets the error."""
-        hashing: Future[str] = Future()
-        given_up = threading.Event()
-
-        def work() -> None:
-            try:
-                hashing.set_result(self.store.fingerprint(given_up))
-            except Exception as error:
-                hashing.set_exception(error)
-
-        threading.Thread(target=work, name="curate-hash", daemon=True).start()  # no exit waits for a daemon
-        return hashing, given_up
-
-    def examples(
-        self, batch: pa.Table, ids: Sequence[str] | None = None, extra: Sequence[str] = ()
-    ) -> Iterator[Example]:
-        """The examples of one batch of the stream, with the `extra` columns that the batch must have."""
-        part = QATable(Source(batch, self.name, "", self.restore), self.roles)
-        return part.iterate([""] * batch.num_rows if ids is None else ids, extra, self.spelling)
-
-    @cached_property
-    def spelling(self) -> Spelling:
-        """How the answers name the right choices; one way for all rows."""
-        if not self.roles.choices:
-            return "text"
-        answers = self.roles.answers
-        batches = self.store.batches(columns_read([answers], self.schema.names))
-        return choice_spelling(cell for batch in batches for cell in cells_of(batch, answers))
-
-    def id_hashes(self) -> NDArray[np.uint64]:
-        """A 64-bit hash of the id of every row: `curate_id` where curate wrote it, else made from the content. (N,)"""
-
-        if ID_COLUMN in self.schema.names:
-            return np.concatenate(list(self._mapped(ID_COLUMN, hash_texts)))
-        table = self.table_of(self.roles.fields())
-        return hash_texts(QATable(Source(table, self.name, "", self.restore), self.roles).ids)
-
-
-def open_rows(data: Any, **settings: str | None) -> ScoredRows:
-    """Open what `curate.read` opens, with the same settings.
-
-    Parquet files, on this machine or in some storage, are left where they are until rows are asked for; then only
-    the columns that are wanted are read. DataError for a folder of several splits.
-    """
-    if isinstance(data, (str, Path)) and settings.get("split") is None:
-        _check_no_splits(Path(data).expanduser())
-        store = open_store(str(data))
-        if store is not None:
-            name = Path(data).name
-            return ScoredRows(name, _columns(store, name, settings), store, lambda table: table, str(data))
-    table = read(data, **settings)
-    return ScoredRows(
-        table.source.name,
-        table.columns,
-        MemoryStore(table.table, table.source.fingerprint),
-        table.source.restore,
-        str(data) if isinstance(data, (str, Path)) else None,
-    )
 
 
 def _check_no_splits(folder: Path) -> None:
@@ -362,16 +313,32 @@ def _is_of_split(manifest: Path) -> bool:
     return isinstance(content, dict) and content.get("command") == "select"
 
 
-def _columns(store: Store, name: str, settings: Mapping[str, str | None]) -> Columns:
-    remembered = remembered_columns(empty_table(store.schema))
-    asked = {role: settings.get(argument) for role, argument in COLUMN_ARGUMENTS.items()}
-    if remembered and not any(settings.values()):
-        return remembered
-    return recognise(store.head(FIRST_ROWS), asked, name, settings.get("preset"), remembered)
+def remembered_columns(schema: pa.Schema) -> Columns | None:
+    """The columns that the manifest in a table's metadata names, those that are still there; None without any."""
+    found = manifest_in(schema).get("columns", {})
+    roles = {field.name: found[field.name] for field in fields(Columns) if found.get(field.name)}
+    choices = tuple(roles.pop("choices", ()))
+    there = {
+        role: name for role, name in roles.items() if role == "preset" or columns_of(name, schema.names) is not None
+    }
+    if "question" not in there or "answers" not in there or not set(choices) <= set(schema.names):
+        return None
+    return Columns(**there, choices=choices)
 
 
-def _work_on(work: Callable[[pa.ChunkedArray], T], read: Read, name: str) -> T:
-    return work(read.table()[name])
+def _with_file_relations(data: QATable) -> QATable:
+    """The table, with a column `relation` from the names of its files where the rows do not tell the relation."""
+    rows, roles = data.rows, data.roles
+    pattern = PRESETS[roles.preset].relation_file if roles.preset in PRESETS else None
+    matches = [re.fullmatch(pattern, stem(file)) for file, _ in rows.files] if pattern else []
+    if not matches or None in matches or RELATION in rows.schema.names:
+        return data
+    if roles.relation is not None and None not in cells_of(data.table_of([roles.relation]), roles.relation):
+        return data
+    relations = [match[1] for match, (_, count) in zip(matches, rows.files, strict=True) if match for _ in range(count)]
+    table = data.table.append_column(RELATION, [relations])
+    named = MemoryRows(table, rows.name, rows.fingerprint, rows.restore, rows.files)
+    return replace(data, rows=named, roles=replace(roles, relation=RELATION))
 
 
 def make_manifest(command: str, data: QATable, **details: Any) -> dict[str, Any]:
@@ -379,18 +346,10 @@ def make_manifest(command: str, data: QATable, **details: Any) -> dict[str, Any]
 
     It holds no time and no folder name: the same inputs and options give the same bytes.
     """
-    origin = {"name": data.source.name, "sha256": data.source.fingerprint, "rows": len(data)}
-    return manifest_for(command, origin, data.columns.as_dict(), **details)
-
-
-def manifest_for(
-    command: str, origin: Mapping[str, Any], columns: Mapping[str, str | None], **details: Any
-) -> dict[str, Any]:
-    """The same from its parts: name, SHA-256 and rows of the input, and its columns by role."""
     return {
         "command": command,
         "versions": versions("pyarrow", "numpy"),
-        "input": dict(origin),
-        "columns": dict(columns),
+        "input": {"name": data.name, "sha256": data.fingerprint, "rows": len(data)},
+        "columns": data.roles.as_dict(),
         **details,
     }

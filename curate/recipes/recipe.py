@@ -15,8 +15,10 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from curate.data.formats import SUFFIXES, data_suffix
 from curate.data.hub import downloaded, hub_problem, is_hub_id
-from curate.data.sources import SUFFIXES, data_suffix, file_fingerprint, find_files, is_url
+from curate.data.sources import find_files, is_url
+from curate.data.stores import file_fingerprint
 from curate.errors import CurateError, DataError, RecipeError, SelectionError, SettingError, as_option
 from curate.estimators.loss import ANSWERS, REDUCTIONS
 from curate.estimators.registry import check_spec

@@ -21,14 +21,13 @@ from curate import __version__
 from curate.data.files import (
     check_own_folder,
     check_writable,
-    manifest_in,
     whole_folder,
     write_json,
     write_parquet,
     write_text,
 )
 from curate.data.ids import ID_COLUMN
-from curate.data.sources import file_fingerprint
+from curate.data.stores import file_fingerprint
 from curate.data.table import QATable, make_manifest, read
 from curate.errors import ColumnError, CurateError, DataError, EstimatorError, OutputError, RecipeError, SettingError
 from curate.recipes.recipe import (
@@ -179,7 +178,7 @@ def prepare(
         ids = data.ids
         rows = [rows[i] for i in sorted(random_rows([ids[row] for row in rows], limit, seed=0))]
     details = {"where": {name: list(values) for name, values in where.items()}, "limit": limit}
-    made_from = manifest_in(data.table)
+    made_from = data.manifest
     manifest = make_manifest("run", data, **details, **({"made_from": made_from} if made_from else {}))
     write_parquet(_take(data.table, rows), output, manifest)
     return len(rows)
@@ -194,10 +193,10 @@ def wanted_rows(data: QATable, where: Mapping[str, Sequence[str]]) -> list[int]:
         for value in values:
             if value not in there:
                 some = ", ".join(sorted(there)[:12])
-                raise DataError(f"No row of {data.source.name} has {value!r} in {name}.", f"one of: {some}")
+                raise DataError(f"No row of {data.name} has {value!r} in {name}.", f"one of: {some}")
         rows = [row for row in rows if found[row] in values]
     if not rows:
-        raise DataError(f"No row of {data.source.name} meets dataset.where.", expected="conditions that some row meets")
+        raise DataError(f"No row of {data.name} meets dataset.where.", expected="conditions that some row meets")
     return rows
 
 
@@ -206,12 +205,12 @@ def _values(data: QATable, name: str) -> list[str | None]:
         values = [getattr(example, name) for example in data.examples()]
         if not any(values):
             raise ColumnError(
-                f"{data.source.name} has no {name}.", expected=f"a column that tells it, by dataset.{name}_column"
+                f"{data.name} has no {name}.", expected=f"a column that tells it, by dataset.{name}_column"
             )
         return values
     if name not in data.table.column_names:
         raise ColumnError(
-            f"{data.source.name} has no column {name!r} (dataset.where).",
+            f"{data.name} has no column {name!r} (dataset.where).",
             expected=f"subject, relation, or one of {', '.join(data.table.column_names)}",
         )
     return [None if cell is None else str(cell) for cell in data.table[name].to_pylist()]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from curate.data.columns import columns_read, values_of
 from curate.data.ids import hash_texts
-from curate.data.stores import as_indices, empty_table, in_types_of
-from curate.data.table import ScoredRows, open_rows
+from curate.data.stores import as_arrow, in_types_of
+from curate.data.table import QATable, read
 from curate.selection.groups import Groups, as_float, first_answers, groups_of, subject_codes
 from curate.selection.ranking import SCORE_PREFIX
 
@@ -86,12 +86,12 @@ EXPLAINED = 100_000
 class MixSample:
     """Relations and answers of every `stride`-th row, gathered batch by batch while the rows stream by."""
 
-    def __init__(self, data: ScoredRows) -> None:
+    def __init__(self, data: QATable) -> None:
         self.roles = {"relation": data.roles.relation, "answers": data.roles.answers}
         self.stride = -(-len(data) // EXPLAINED)
         self.fields = list(dict.fromkeys(name for name in self.roles.values() if name is not None))
         self._columns = columns_read(self.fields, data.schema.names)
-        self._schema = empty_table(data.schema).select(self._columns).schema
+        self._schema = pa.schema([data.schema.field(name) for name in self._columns])
         self._parts: list[pa.Table] = []
 
     def of(self, batch: pa.Table, start: int) -> pa.Table:
@@ -99,7 +99,7 @@ class MixSample:
 
         rows = np.arange(-start % self.stride, batch.num_rows, self.stride)
         part = batch.select(self._columns)
-        return in_types_of(self._schema, part if self.stride == 1 else part.take(as_indices(rows)))
+        return in_types_of(self._schema, part if self.stride == 1 else part.take(as_arrow(rows)))
 
     def add(self, part: pa.Table) -> None:
         """Gather what `of` took from the next batch."""
@@ -111,7 +111,7 @@ class MixSample:
         return pa.concat_tables(self._parts)
 
 
-def sample(data: ScoredRows) -> MixSample:
+def sample(data: QATable) -> MixSample:
     """Gather from the table by reading the two columns."""
     gathered = MixSample(data)
     gathered.add(gathered.of(data.table_of(gathered.fields), 0))
@@ -167,7 +167,7 @@ def compare(files: list[str]) -> dict[str, Any]:
     Mixes are told as shifts from the first file to each of the others.
     """
     names = _names(files)
-    tables = dict(zip(names, map(open_rows, files), strict=True))
+    tables = dict(zip(names, map(read, files), strict=True))
     ids = {name: _distinct(data.id_hashes()) for name, data in tables.items()}
     subjects = {
         name: _subjects(data.encoded(data.roles.subject), data.roles.subject)
@@ -221,7 +221,7 @@ def _shared(ids: dict[str, Any], subjects: dict[str, Any]) -> list[dict[str, Any
     ]
 
 
-def _scores(tables: dict[str, ScoredRows]) -> dict[str, dict[str, Any]]:
+def _scores(tables: dict[str, QATable]) -> dict[str, dict[str, Any]]:
     """Quantiles of every score that all files have."""
 
     first = next(iter(tables.values())).schema
@@ -242,7 +242,7 @@ def _scores(tables: dict[str, ScoredRows]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _mixes(tables: dict[str, ScoredRows]) -> dict[str, Any]:
+def _mixes(tables: dict[str, QATable]) -> dict[str, Any]:
     source = np.repeat(np.arange(len(tables)), [len(data) for data in tables.values()])
     mixes: dict[str, Any] = {}
     for role in ("relation", "answers"):

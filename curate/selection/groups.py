@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from curate.data.answers import answer_text, parse_answers
 from curate.data.columns import column_list, columns_of, nearest
-from curate.data.stores import as_indices, encode, numpy_view, valid_rows
-from curate.data.table import ScoredRows
+from curate.data.stores import as_arrow, as_numpy, encode, valid_rows
+from curate.data.table import QATable
 from curate.errors import ColumnError, SelectionError
 
 EXACT = 2**53
@@ -37,7 +37,7 @@ def as_float(column: pa.ChunkedArray) -> NDArray[np.float64]:
         column = column.cast(pa.float64())
     elif not pa.types.is_float64(column.type):
         column = pc.cast(column, pa.float64(), safe=False)
-    parts = [numpy_view(chunk, np.float64, null=np.nan) for chunk in column.chunks]
+    parts = [as_numpy(chunk, np.float64, null=np.nan) for chunk in column.chunks]
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
 
@@ -94,10 +94,10 @@ def _first_items(column: pa.ChunkedArray) -> tuple[NDArray[np.bool_], pa.Chunked
 
     masks, items = [np.empty(0, dtype=bool)], []
     for chunk in column.chunks:
-        offsets = numpy_view(chunk.offsets, np.int32)
+        offsets = as_numpy(chunk.offsets, np.int32)
         mask = valid_rows(chunk) & (np.diff(offsets) > 0)
         masks.append(mask)
-        items.append(chunk.values.take(as_indices(offsets[:-1][mask])))
+        items.append(chunk.values.take(as_arrow(offsets[:-1][mask])))
     return np.concatenate(masks), pa.chunked_array(items, column.type.value_type)
 
 
@@ -120,11 +120,11 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
         return np.empty(0, dtype=np.int32), []
     values = array.chunk(0).dictionary.to_pylist()
     null = len(values)  # Arrow cannot unify dictionaries with null among their values
-    codes = np.concatenate([numpy_view(chunk.indices, np.int32, null) for chunk in array.chunks])
+    codes = np.concatenate([as_numpy(chunk.indices, np.int32, null) for chunk in array.chunks])
     return codes, [*values, None] if array.null_count else values
 
 
-def role_column(data: ScoredRows, name: str, flag: str) -> str:
+def role_column(data: QATable, name: str, flag: str) -> str:
     """The column a role (`relation`) plays or that has this name; ColumnError when there is neither."""
     role = data.roles.as_dict().get(name)
     column = role if isinstance(role, str) else name

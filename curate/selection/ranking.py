@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.columns import column_list
-from curate.data.files import in_order
 from curate.data.ids import keyed
-from curate.data.stores import Read, as_array, empty_table
-from curate.data.table import ScoredRows
+from curate.data.stores import as_arrow
+from curate.data.table import QATable, T
 from curate.errors import ColumnError, SelectionError
 from curate.selection.groups import as_float, as_ranked
 
@@ -260,7 +259,7 @@ class Ranking:
     that `scores` are to the bit, if there is one.
     """
 
-    data: ScoredRows
+    data: QATable
     by: tuple[str, ...]
     columns: tuple[str, ...]
     scores: NDArray[np.float64]
@@ -272,18 +271,16 @@ class Ranking:
         """What rows are ranked by, in words."""
         return " + ".join(column.removeprefix(SCORE_PREFIX) for column in self.columns)
 
-    def reads(self) -> Iterator[Read]:
-        """All rows of the table in batches, every column, texts maybe as dictionaries; `held` is not read again."""
+    def map(self, work: Callable[[int, pa.Table], T]) -> Iterator[T]:
+        """`QATable.map` over all rows and columns, texts maybe as dictionaries; `held` is not read again."""
         if self.held is None:
-            return self.data.store.reads(dictionaries=True)
+            return self.data.map(work, dictionaries=True)
         others = [name for name in self.data.schema.names if name != self.held]
-        reads = self.data.store.reads(others, dictionaries=True)
-        return (Read(read.start, partial(self._completed, read)) for read in reads)
+        return self.data.map(lambda start, batch: work(start, self._completed(start, batch)), others, dictionaries=True)
 
-    def _completed(self, read: Read) -> pa.Table:
-        others = read.table()
+    def _completed(self, start: int, others: pa.Table) -> pa.Table:
         place = self.data.schema.get_field_index(self.held)
-        scores = as_array(self.scores[read.start : read.start + others.num_rows])
+        scores = as_arrow(self.scores[start : start + others.num_rows])
         return others.add_column(place, self.data.schema.field(place), scores)
 
     @cached_property
@@ -295,9 +292,9 @@ class Ranking:
         return keyed(self._hashes if rows is None else self._hashes[rows], seed, salt)
 
 
-def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
+def make_ranking(data: QATable, by: Sequence[str]) -> Ranking:
     """Rank by one score, or by the mean percentile rank of several (over the rows that have all of them)."""
-    table = empty_table(data.schema)
+    table = pa.Table.from_batches([], data.schema)
     named: list[str | None] = list(by) or [None]
     columns = tuple(dict.fromkeys(score_column(table, name, data.name) for name in named))
     if len(columns) == 1:
@@ -312,17 +309,16 @@ def make_ranking(data: ScoredRows, by: Sequence[str]) -> Ranking:
     return Ranking(data, tuple(by), columns, combined, combined)
 
 
-def _floats(data: ScoredRows, column: str) -> tuple[NDArray[np.float64], int]:
+def _floats(data: QATable, column: str) -> tuple[NDArray[np.float64], int]:
     """A float64 column read batch by batch, so that it is in memory once, and how many nulls it has. (N,)"""
 
     values = np.empty(len(data))
 
-    def fill(read: Read) -> int:
-        batch = read.table()[column]
-        values[read.start : read.start + len(batch)] = as_float(batch)
-        return int(batch.null_count)
+    def fill(start: int, batch: pa.Table) -> int:
+        values[start : start + batch.num_rows] = as_float(batch[column])
+        return int(batch[column].null_count)
 
-    nulls = sum(in_order(partial(fill, read) for read in data.store.reads([column])))
+    nulls = sum(data.map(fill, [column]))
     values.flags.writeable = False  # they may be written to the splits
     return values, nulls
 

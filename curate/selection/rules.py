@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.ids import hash_texts, keyed
-from curate.data.stores import as_indices
-from curate.data.table import ScoredRows
+from curate.data.stores import as_arrow
+from curate.data.table import QATable
 from curate.errors import SelectionError
 from curate.prompts import TEMPLATES, default_template, solution
 from curate.records import Example
@@ -399,7 +399,7 @@ class Split:
 
     def arranged(self, table: pa.Table) -> pa.Table:
         """A table of the split's rows in source order, put into the order asked for."""
-        return table if self.positions is None else table.take(as_indices(self.positions))
+        return table if self.positions is None else table.take(as_arrow(self.positions))
 
     def summary(self) -> dict[str, Any]:
         """What goes into the manifest and into `--json`."""
@@ -416,7 +416,7 @@ class Split:
         }
 
 
-def make_splits(data: ScoredRows, request: Request, ranking: Ranking) -> tuple[Pool, dict[str, Split]]:
+def make_splits(data: QATable, request: Request, ranking: Ranking) -> tuple[Pool, dict[str, Split]]:
     """Fill the pool, take the evaluation sets out of it, and cut the splits from what is left."""
     outside = [_outside(data, column, values) for column, values in request.where.items()]
     pool = make_pool(ranking.scores, outside, request.missing)
@@ -427,7 +427,7 @@ def make_splits(data: ScoredRows, request: Request, ranking: Ranking) -> tuple[P
     return pool, splits | {split.name: split for split in evaluation}
 
 
-def _outside(data: ScoredRows, name: str, values: tuple[str, ...]) -> tuple[NDArray[np.bool_], str]:
+def _outside(data: QATable, name: str, values: tuple[str, ...]) -> tuple[NDArray[np.bool_], str]:
     """The rows a --where leaves out, and its words; SelectionError for a value that no row has."""
 
     groups = groups_of(data.encoded(role_column(data, name, "where")), name)
@@ -444,7 +444,7 @@ def _outside(data: ScoredRows, name: str, values: tuple[str, ...]) -> tuple[NDAr
     return ~wanted[groups.codes], f"not {name}={','.join(values)}"
 
 
-def _evaluation_sets(data: ScoredRows, request: Request, ranking: Ranking, pool: Pool) -> Iterator[Split]:
+def _evaluation_sets(data: QATable, request: Request, ranking: Ranking, pool: Pool) -> Iterator[Split]:
     """The held-out subjects and the test set of other answers; what is in them leaves the pool."""
     if request.holdout is not None:
         name = role_column(data, request.holdout_by, "holdout-by")
@@ -458,7 +458,7 @@ def _evaluation_sets(data: ScoredRows, request: Request, ranking: Ranking, pool:
         yield Split("test", mask, "other answers", use="evaluation")
 
 
-def _keep_controlled(data: ScoredRows, name: str, pool: Pool) -> NDArray[np.bool_]:
+def _keep_controlled(data: QATable, name: str, pool: Pool) -> NDArray[np.bool_]:
     """Leave in the pool only the most frequent answer of every group; the pool rows with other answers."""
     groups = groups_of(data.encoded(role_column(data, name, "controlled-by")), name)
     column = data.column(data.roles.answers)
@@ -474,7 +474,7 @@ def _keep_controlled(data: ScoredRows, name: str, pool: Pool) -> NDArray[np.bool
     return others
 
 
-def _training_splits(data: ScoredRows, request: Request, ranking: Ranking, pool: Pool) -> Iterator[Split]:
+def _training_splits(data: QATable, request: Request, ranking: Ranking, pool: Pool) -> Iterator[Split]:
     asked = request.sizes
     if request.controlled_by and not request.asks_for_splits():
         asked = HALVES
@@ -492,7 +492,7 @@ def _training_splits(data: ScoredRows, request: Request, ranking: Ranking, pool:
 class _Cutter:
     """Cuts splits from one pool: over all of it, or inside every group."""
 
-    def __init__(self, data: ScoredRows, request: Request, ranking: Ranking, pool: Pool) -> None:
+    def __init__(self, data: QATable, request: Request, ranking: Ranking, pool: Pool) -> None:
         self.data, self.request, self.ranking, self.pool = data, request, ranking, pool
         self.scores = pool.scores
         by = request.stratify_by or request.controlled_by
@@ -612,7 +612,7 @@ def rows_within(
     return rows, spent
 
 
-def token_counter(data: ScoredRows, tokenizer: Any) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+def token_counter(data: QATable, tokenizer: Any) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
     """Counts the tokens of rows as prompt and completion of the template that fits the data, without end-of-text."""
 
     from curate.lm.model import load_tokenizer
@@ -626,7 +626,7 @@ def token_counter(data: ScoredRows, tokenizer: Any) -> Callable[[NDArray[np.int6
         return template.head(example) + template.ask(example) + (template.render_completion(answer) if answer else "")
 
     def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        texts = [text(example) for example in data.examples(table.take(as_indices(rows)))]
+        texts = [text(example) for example in data.examples_of(table.take(as_arrow(rows)))]
         return np.array([len(ids) for ids in tokenize(texts)["input_ids"]], dtype=np.int64)
 
     return count

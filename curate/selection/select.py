@@ -20,16 +20,16 @@ from curate.data.files import (
     check_folder,
     check_not_input,
     check_writable,
-    in_order,
     manifest_path,
     whole_file,
     whole_folder,
     write_json,
     write_text,
 )
-from curate.data.sources import SUFFIXES, data_suffix, keep_range_index
-from curate.data.stores import Read, as_indices, in_types_of, memory_for_streams
-from curate.data.table import ScoredRows, manifest_for, open_rows
+from curate.data.formats import SUFFIXES, data_suffix
+from curate.data.sources import keep_range_index
+from curate.data.stores import as_arrow, in_types_of
+from curate.data.table import QATable, make_manifest, read
 from curate.errors import OutputError, SelectionError
 from curate.selection.explain import MixSample, explain_mixes, explain_scores
 from curate.selection.groups import as_float
@@ -124,7 +124,7 @@ def _write_splits(
         beside = stack.enter_context(ThreadPoolExecutor(1, "curate-explain"))
         scores = beside.submit(explain_scores, chosen)
         ordered: dict[str, list[pa.Table]] = {n: [] for n, s in chosen.splits.items() if s.positions is not None}
-        for done, sampled, parts in in_order(partial(_parts, chosen, sample, read) for read in chosen.ranking.reads()):
+        for done, sampled, parts in chosen.ranking.map(partial(_parts, chosen, sample)):
             sample.add(sampled)
             for name, part in parts.items():
                 ordered[name].append(part) if name in ordered else streams[name].write(part)
@@ -155,14 +155,14 @@ def _check_some_left(chosen: Selection, name: str, without_answer: int, format: 
         )
 
 
-def _parts(chosen: Selection, sample: MixSample, read: Read) -> tuple[int, pa.Table, dict[str, pa.Table]]:
+def _parts(
+    chosen: Selection, sample: MixSample, start: int, batch: pa.Table
+) -> tuple[int, pa.Table, dict[str, pa.Table]]:
     """Of one batch: how many rows have been read after it, what the explanation counts, the rows each split keeps."""
-
-    batch = read.table()
-    stop = read.start + batch.num_rows
-    kept = {name: np.flatnonzero(split.mask[read.start : stop]) for name, split in chosen.splits.items()}
-    parts = {name: in_types_of(chosen.data.schema, batch.take(as_indices(rows))) for name, rows in kept.items()}
-    return stop, sample.of(batch, read.start), parts
+    stop = start + batch.num_rows
+    kept = {name: np.flatnonzero(split.mask[start:stop]) for name, split in chosen.splits.items()}
+    parts = {name: in_types_of(chosen.data.schema, batch.take(as_arrow(rows))) for name, rows in kept.items()}
+    return stop, sample.of(batch, start), parts
 
 
 def _arranged(chosen: Selection, name: str, tables: list[pa.Table]) -> pa.Table:
@@ -185,7 +185,7 @@ class Selection:
     `.explanation` what changed, `.reselect(top=0.2)` another selection of the same scores.
     """
 
-    data: ScoredRows
+    data: QATable
     request: Request
     options: Mapping[str, Any]
     ranking: Ranking
@@ -265,13 +265,7 @@ class Selection:
         splits = summary.pop("splits")
         split = next(s for s in splits if s["split"] == name)
         data = self.data
-        return manifest_for(
-            "select",
-            {"name": data.name, "sha256": data.fingerprint, "rows": len(data)},
-            data.roles.as_dict(),
-            selection=summary | split,
-            scored=data.manifest,
-        )
+        return make_manifest("select", data, selection=summary | split, scored=data.manifest)
 
     def write(
         self, output: str | Path, *, format: str = "original", to: str | None = None, progress: Progress | None = None
@@ -279,7 +273,7 @@ class Selection:
         """Write one file (one split) or a folder of them, with the options of `select`."""
 
         check_output(self.data.path, Path(output), format, to)
-        with self.data.hashing(), memory_for_streams():
+        with self.data.hashing():
             write_selection(self, Path(output), progress, format, to)
 
     def _in_kind(self, table: pa.Table, rows: NDArray[np.int64]) -> Any:
@@ -345,20 +339,19 @@ def select(
     request = parse_request(**options)
     if output is not None:
         check_output(scored, Path(output), format, to)
-    with memory_for_streams():
-        data = open_rows(scored)
-        if output is None:
-            return choose(data, request, options)
-        with data.hashing():
-            chosen = choose(data, request, options)
-            write_selection(chosen, Path(output), progress, format, to)
+    data = read(scored)
+    if output is None:
+        return choose(data, request, options)
+    with data.hashing():
+        chosen = choose(data, request, options)
+        write_selection(chosen, Path(output), progress, format, to)
     return chosen
 
 
 OPTIONS = frozenset(select.__kwdefaults__ or ()) - {"output", "format", "to", "progress"}
 
 
-def choose(data: ScoredRows, request: Request, options: Mapping[str, Any], ranking: Ranking | None = None) -> Selection:
+def choose(data: QATable, request: Request, options: Mapping[str, Any], ranking: Ranking | None = None) -> Selection:
     """Rank once, or reuse a `ranking` of the same scores, and cut every split from that one order."""
     keys = [*(role for role, name in data.roles.as_dict().items() if name), *data.schema.names]
     scores = [n.removeprefix(SCORE_PREFIX) for n in data.schema.names if n.startswith(SCORE_PREFIX)]

@@ -16,8 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.files import manifest_path
+from curate.data.formats import data_suffix
 from curate.data.ids import number_repeats
-from curate.data.sources import data_suffix, find_files
+from curate.data.sources import find_files
 from curate.data.table import QATable, read
 from curate.errors import ColumnError, DataError
 from curate.prompts import DEFAULT, Template, solution
@@ -49,7 +50,7 @@ def make_test_set(
     popularity = {example.id: score for example, score in zip(examples, scores, strict=True)}
     usable = usable_examples(examples, template)
     if not usable:
-        raise DataError(f"{data.source.name} has no example with a question and an answer to test on.")
+        raise DataError(f"{data.name} has no example with a question and an answer to test on.")
     tested = sample(usable, limit)
     percentiles = popularity_percentiles(np.array([popularity[e.id] for e in tested]), [e.id for e in tested])
     return TestSet(tested, percentiles, column, len(examples) - len(usable))
@@ -63,21 +64,21 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
         column = by.removeprefix("column:")
         if column not in names:
             raise ColumnError(
-                f"{data.source.name} has no score and no column named {by!r}.",
+                f"{data.name} has no score and no column named {by!r}.",
                 expected=f"one of its columns: {', '.join(names)}",
                 try_next="--by NAME, with a column of numbers, higher for better known",
             )
         kind = data.table.schema.field(column).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
             raise ColumnError(
-                f"The column {column!r} of {data.source.name} holds {kind}, not numbers.",
+                f"The column {column!r} of {data.name} holds {kind}, not numbers.",
                 expected="a column of numbers, higher for better known",
                 try_next="--by NAME, with such a column",
             )
         return column
     if by is None and not any(name.startswith(SCORE_PREFIX) for name in names):
         return None
-    return score_column(data.table, by, data.source.name)
+    return score_column(data.table, by, data.name)
 
 
 def count_leakage(arms: Sequence[Arm], test: TestSet) -> dict[str, dict[str, int]]:

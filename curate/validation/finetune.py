@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from curate.data.files import whole_folder
-from curate.data.sources import file_fingerprint
+from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, OutputError
 from curate.lm.model import LoadedModel
 from curate.prompts import Template

@@ -36,7 +36,7 @@ def read_inputs(splits: Any, eval: Any, by: str | None, limit: int | None, templ
     Without the name of a template it is `mmlu` where the test set has choices, and `qa` where it has none.
     """
     data = read(eval)
-    form = find_template(template or default_template(data.columns))
+    form = find_template(template or default_template(data.roles))
     return Inputs(data, form, read_arms(splits, limit, form), make_test_set(data, by, limit, form))
 
 
@@ -139,7 +139,6 @@ def validate(
 
 def _settings(runner: Runner, inputs: Inputs, seeds: Sequence[int], limit: int | None) -> dict[str, Any]:
     """All that could change a number of the run."""
-    source = inputs.data.source
     return {
         "model": dict(runner.loaded.fingerprint()),
         "finetune": runner.config.as_dict(),
@@ -150,7 +149,7 @@ def _settings(runner: Runner, inputs: Inputs, seeds: Sequence[int], limit: int |
         "base_shots": runner.shots.fingerprint() if runner.shots else None,
         "along": runner.along,
         "lm_eval": [task.fingerprint() for task in runner.tasks] or None,
-        "eval": {"name": source.name, "sha256": source.fingerprint, "rows": len(inputs.data)},
+        "eval": {"name": inputs.data.name, "sha256": inputs.data.fingerprint, "rows": len(inputs.data)},
         "popularity": inputs.test.popularity,
         "bootstrap": BOOTSTRAP,
         "attention": f"on a seeded sample of at most {EXAMPLES} test examples whose question names its subject",

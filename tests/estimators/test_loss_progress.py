@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import curate
 from curate import scoring
 from curate import scoring as chunks
-from curate.data.table import open_rows
 from curate.estimators.loss import LossEstimator
 from curate.lm.model import load_model
 
@@ -36,7 +36,7 @@ def estimator(tiny_model: Callable[[str], Path]) -> LossEstimator:
 
 def test_work_done_grows_with_the_tokens_read_from_nothing_to_all(estimator: LossEstimator) -> None:
     told = Told()
-    scoring.score_table(open_rows(ROWS), [estimator], progress=told)
+    scoring.score_table(curate.read(ROWS), [estimator], progress=told)
     assert (told.done[0], told.done[-1]) == (0, len(ROWS))
     assert told.done == sorted(told.done)
     assert len(told.done) > 5
@@ -49,9 +49,9 @@ def test_what_an_earlier_run_did_is_where_this_one_begins(
     estimator: LossEstimator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 20)
-    scoring.score_table(open_rows(ROWS), [estimator], tmp_path)
+    scoring.score_table(curate.read(ROWS), [estimator], tmp_path)
     sorted(tmp_path.glob("*.json"))[0].unlink()
     told = Told()
-    scoring.score_table(open_rows(ROWS), [estimator], tmp_path, told)
+    scoring.score_table(curate.read(ROWS), [estimator], tmp_path, told)
     assert told.done[0] in (0, 20, 40)
     assert told.done[0] + 20 == pytest.approx(told.done[-2])

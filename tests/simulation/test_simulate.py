@@ -41,7 +41,7 @@ def test_facts_leaves_results_a_summary_figures_and_a_report(curate: Curate, tmp
     result = curate("simulate", "facts", "-o", "out", *TINY, "--seeds", 2, "--json")
     assert result.exit_code == 0, result.stderr
     table = pq.read_table(tmp_path / "out" / "results.parquet")
-    assert manifest_in(table) == json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest_in(table.schema) == json.loads((tmp_path / "out" / "manifest.json").read_text())
     rows = table.to_pylist()
     assert {row["arm"] for row in rows} == {"top", "bottom", "random", "whole"}
     assert {row["seed"] for row in rows} == {0, 1}

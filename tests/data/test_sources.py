@@ -19,7 +19,6 @@ import pytest
 from pyarrow import csv
 
 import curate
-from curate.data.table import open_rows
 from curate.errors import DataError
 
 ROWS = [{"question": "Who wrote Emma?", "answer": "Jane Austen"}, {"question": "Where?", "answer": "Steventon"}]
@@ -59,7 +58,7 @@ found = []
 for name, split in json.loads(sys.argv[1]):
     try:
         data = curate.read(name, split=split)
-        found.append([data.source.fingerprint, [e.question for e in data.examples()]])
+        found.append([data.fingerprint, [e.question for e in data.examples()]])
     except curate.CurateError as error:
         found.append([type(error).__name__, error.found])
 print(json.dumps(found))
@@ -153,7 +152,7 @@ def test_real_files_are_recognised_with_no_option(
 ) -> None:
     data = curate.read(shared / "data" / name)
     examples = data.examples()
-    assert (len(data), data.columns.preset) == (rows, preset)
+    assert (len(data), data.roles.preset) == (rows, preset)
     assert (examples[0].subject, examples[0].relation) == first
     assert all(example.answers for example in examples)
     named = [example for example in examples if example.relation and (preset == "mmlu" or example.subject)]
@@ -170,6 +169,6 @@ def test_of_several_files_some_may_have_no_rows(tmp_path: Path) -> None:
         csv.write_csv(part, tmp_path / "csv" / f"{name}.csv")
     for kind in ("parquet", "csv"):
         assert _pairs(tmp_path / kind) == [("Who?", ("Ann",))]
-        assert len(open_rows(tmp_path / kind)) == 1
+        assert len(curate.read(tmp_path / kind)) == 1
         with pytest.raises(DataError, match="holds no examples"):
             curate.read(tmp_path / kind / f"a.{kind}")

@@ -214,7 +214,7 @@ def test_a_known_layout_is_recognised_and_can_be_forced(
 ) -> None:
     for data in (curate.read([row]), curate.read([row], preset=preset)):
         (example,) = data.examples()
-        assert data.columns.preset == preset
+        assert data.roles.preset == preset
         assert (example.question, example.answers) == (question, answers)
         assert (example.subject, example.relation) == (subject, relation)
 

@@ -12,8 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFile
 
 import curate
-from curate.data.files import in_order
-from curate.data.table import open_rows
+from curate.data.table import read
 from curate.errors import DataError
 
 URL = "memory://bucket/scored"
@@ -45,18 +44,18 @@ def storage(tmp_path: Path) -> Iterator[Path]:
 def test_a_column_of_many_files_is_read_without_the_others(
     storage: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[int] = []
+    sizes: list[int] = []
     original = MemoryFile.read
 
     def counted(self: MemoryFile, size: int = -1) -> bytes:
         content = original(self, size)
-        read.append(len(content))
+        sizes.append(len(content))
         return content
 
     monkeypatch.setattr(MemoryFile, "read", counted)
-    assert len(open_rows(name).column("score_views")) == ROWS
+    assert len(read(name).column("score_views")) == ROWS
     whole = sum(path.stat().st_size for path in storage.glob("*.parquet"))
-    assert sum(read) < whole / 5
+    assert sum(sizes) < whole / 5
 
 
 def test_selection_is_that_of_the_same_files_here(storage: Path) -> None:
@@ -66,15 +65,15 @@ def test_selection_is_that_of_the_same_files_here(storage: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_the_files(storage: Path) -> None:
-    before = open_rows(URL).fingerprint
-    assert open_rows(URL).fingerprint == before
+    before = read(URL).fingerprint
+    assert read(URL).fingerprint == before
     fsspec.filesystem("memory").pipe(f"{URL}/1.parquet", (storage / "0.parquet").read_bytes())
-    assert open_rows(URL).fingerprint != before
+    assert read(URL).fingerprint != before
 
 
 def test_a_file_that_is_not_there_is_told_by_its_url() -> None:
     with pytest.raises(DataError, match=r"^memory:/+bucket/none.parquet cannot be read"):
-        open_rows("memory://bucket/none.parquet")
+        read("memory://bucket/none.parquet")
 
 
 def test_row_groups_that_threads_read_at_once_are_whole() -> None:
@@ -83,6 +82,6 @@ def test_row_groups_that_threads_read_at_once_are_whole() -> None:
     table = pa.table({"question": [f"Who is {n}?" for n in range(ROWS)], "answer": ["She"] * ROWS})
     with fsspec.open("memory://groups/data.parquet", "wb") as file:
         pq.write_table(table, file, row_group_size=20)
-    reads = open_rows("memory://groups/data.parquet").store.reads()
-    assert pa.concat_tables(in_order(read.table for read in reads)).equals(table)
+    data = read("memory://groups/data.parquet")
+    assert pa.concat_tables(data.map(lambda _, batch: batch)).equals(table)
     fsspec.filesystem("memory").rm("memory://groups", recursive=True)

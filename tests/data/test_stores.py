@@ -1,4 +1,4 @@
-"""Rows of Parquet files, however these are divided into row groups."""
+"""Rows of Parquet files, however these are divided into row groups, and threads that read ahead."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.data import stores
-from curate.data.stores import ParquetStore, in_types_of, open_parquet
+from curate.data.stores import ParquetRows, in_types_of, open_parquet
 
 
-def store_of(groups: list[list[int]], folder: Path) -> ParquetStore:
+def rows_of(groups: list[list[int]], folder: Path) -> ParquetRows:
     """Files of row groups of so many rows; the rows are numbered."""
     number, paths = 0, []
     for place, sizes in enumerate(groups):
@@ -26,9 +26,9 @@ def store_of(groups: list[list[int]], folder: Path) -> ParquetStore:
                 rows = list(range(number, number + size))
                 writer.write_table(pa.table({"n": rows, "text": ["x" * 10] * size}))
                 number += size
-    store = open_parquet(paths)
-    assert store is not None
-    return store
+    rows = open_parquet("numbers", paths)
+    assert rows is not None
+    return rows
 
 
 @given(
@@ -45,9 +45,9 @@ def test_a_stretch_has_the_same_rows_however_they_are_grouped(
         patch.setattr(stores, "BATCH", batch)
         patch.setattr(stores, "WHOLE_ROWS", max(batch, whole))
         patch.setattr(stores, "WHOLE_BYTES", weight)
-        store = store_of(groups, Path(folder))
-        stretch = range(min(ends), min(max(ends), store.rows))
-        found = [(read.start, read.table()["n"].to_pylist()) for read in store.reads(["n"], stretch)]
+        rows = rows_of(groups, Path(folder))
+        stretch = range(min(ends), min(max(ends), len(rows)))
+        found = [(start, read()["n"].to_pylist()) for start, read in rows.pieces(["n"], stretch)]
         assert [number for _, numbers in found for number in numbers] == list(stretch)
         assert all(numbers and numbers[0] == start for start, numbers in found)
 
@@ -57,22 +57,22 @@ def test_small_row_groups_are_read_together_and_large_ones_in_pieces(
 ) -> None:
     monkeypatch.setattr(stores, "BATCH", 10)
     monkeypatch.setattr(stores, "WHOLE_ROWS", 12)
-    store = store_of([[3, 3, 4, 1, 12, 25]], tmp_path)
-    assert [read.table().num_rows for read in store.reads()] == [10, 1, 12, 10, 10, 5]
+    rows = rows_of([[3, 3, 4, 1, 12, 25]], tmp_path)
+    assert [read().num_rows for _, read in rows.pieces()] == [10, 1, 12, 10, 10, 5]
 
 
 def test_heavy_row_groups_are_read_in_pieces_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = store_of([[40, 40]], tmp_path)
+    rows = rows_of([[40, 40]], tmp_path)
     group = pq.read_metadata(tmp_path / "0.parquet").row_group(0)
     monkeypatch.setattr(stores, "WHOLE_BYTES", -(-group.total_byte_size // 2))
-    assert [read.table().num_rows for read in store.reads()] == [20, 20, 20, 20]
+    assert [read().num_rows for _, read in rows.pieces()] == [20, 20, 20, 20]
 
 
 def test_heavy_row_groups_are_not_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = store_of([[10, 10]], tmp_path)
+    rows = rows_of([[10, 10]], tmp_path)
     size = pq.read_metadata(tmp_path / "0.parquet").row_group(0).total_byte_size
     monkeypatch.setattr(stores, "WHOLE_BYTES", size)
-    assert [read.table().num_rows for read in store.reads()] == [10, 10]
+    assert [read().num_rows for _, read in rows.pieces()] == [10, 10]
 
 
 def write_texts(path: Path, *groups: list[str | None], **options: Any) -> None:
@@ -103,12 +103,12 @@ def test_texts_may_come_as_dictionaries_that_lie_so_in_every_row_group(
     first: list[str], second: list[str], options: Any, expected: bool, in_one_file: bool, tmp_path: Path
 ) -> None:
     for name, groups in {"a": [first, second]}.items() if in_one_file else {"a": [first], "b": [second]}.items():
-        write_texts(tmp_path / name, *groups, **options)
-    store = open_parquet(sorted(tmp_path.iterdir()))
-    assert store is not None
-    tables = [read.table() for read in store.reads(dictionaries=True)]
+        write_texts(tmp_path / f"{name}.parquet", *groups, **options)
+    found = open_parquet("texts", sorted(tmp_path.iterdir()))
+    assert found is not None
+    tables = [read() for _, read in found.pieces(dictionaries=True)]
     assert {pa.types.is_dictionary(kind) for table in tables for kind in table.schema.types} == {expected}
-    restored = pa.concat_tables([in_types_of(store.schema, table) for table in tables])
+    restored = pa.concat_tables([in_types_of(found.schema, table) for table in tables])
     assert restored.schema.types == [pa.string(), pa.large_string()]
     assert restored["text"].to_pylist() == restored["wide"].to_pylist() == [*first, *second]
 
@@ -116,12 +116,11 @@ def test_texts_may_come_as_dictionaries_that_lie_so_in_every_row_group(
 def test_a_file_that_is_replaced_while_it_is_opened_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_texts(tmp_path / "old", FEW)
+    file = tmp_path / "a.parquet"
+    write_texts(file, FEW)
     write_texts(tmp_path / "new", FEW[:100])
-    opened = [
-        stores._open_alike([tmp_path / name], False, columns) for name, columns in (("old", None), ("new", ["text"]))
-    ]
-    monkeypatch.setattr(stores, "_open_alike", lambda *_, **__: opened.pop(0))
-    store = open_parquet([tmp_path / "old"])
-    assert store is not None
-    assert [read.table()["text"].to_pylist() for read in store.reads(dictionaries=True)] == [FEW]
+    look = stores.dictionary_columns
+    monkeypatch.setattr(stores, "dictionary_columns", lambda files: (look(files), (tmp_path / "new").replace(file))[0])
+    rows = open_parquet("texts", [file])
+    assert rows is not None
+    assert [read()["text"].to_pylist() for _, read in rows.pieces(dictionaries=True)] == [FEW]
