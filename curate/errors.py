@@ -16,7 +16,7 @@
 On the command line each of them ends in exit code 1 and no traceback.
 
 A message names settings by `setting("top", 0.3)`, and whoever shows it spells them: `top=0.3` in Python, `--top 0.3` on
-the command line, `selection.top: 0.3` in a recipe.
+the command line, `selection.top 0.3` for a recipe.
 """
 
 from __future__ import annotations
@@ -79,6 +79,11 @@ class CurateError(Exception):
             part and _MARKED.sub(lambda match: spelling(match[1], match[2]), part) for part in self._parts
         )
         return found or "", expected, try_next
+
+    @property
+    def settings(self) -> list[str]:
+        """The names of the settings in what was found."""
+        return [name for name, _ in _MARKED.findall(self._parts[0])]
 
     @property
     def found(self) -> str:

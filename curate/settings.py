@@ -99,10 +99,15 @@ class Settings:
         return replace(self, **changes)
 
     def given(self) -> dict[str, Any]:
-        """Those that are not at their defaults."""
-        return {
-            item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name) != item.default
-        }
+        """Those that are not at their defaults, those of a group within the group too."""
+        found: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Settings):
+                found |= value.given()
+            elif value != item.default:
+                found[item.name] = value
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """All of them, for manifests and keys."""

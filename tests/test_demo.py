@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.recipes.run import CONFIG, run_demo
+from curate.recipes.run import resolve, run_demo
 from curate.settings import FinetuneConfig
 
 
@@ -35,7 +35,7 @@ def test_finetuning_on_well_known_facts_beats_finetuning_on_obscure_ones(world: 
         model=world / "model",
         output=tmp_path / "run",
         seeds=1,
-        config=CONFIG,
+        config=resolve("world").finetuning,
     )
     accuracy = {row["arm"]: row["accuracy"] for row in result.arm_rows()}
     assert accuracy["base"] < accuracy["bottom"] < accuracy["top"]

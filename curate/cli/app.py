@@ -411,30 +411,14 @@ def run(
 
 
 def _plan_recipe(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
-    from curate.recipes.run import plan
+    from curate.recipes.run import cost, plan
 
     steps, recipe = plan(name, folder, **given)
-    cost = _cost(recipe)
-    content = {"dry_run": True, "output": str(folder), "steps": steps, "cost": cost, "recipe": recipe.as_dict()}
+    costs = cost(recipe)
+    content = {"dry_run": True, "output": str(folder), "steps": steps, "cost": costs, "recipe": recipe.as_dict()}
     lines = [f"{step['step']}: {step['state']}\n    {step['command'] or 'write ' + step['output']}" for step in steps]
-    line = f"{cost['arms']} arms, {cost['trials']} trials, {cost['finetunings']} finetunings"
+    line = f"{costs['arms']} arms, {costs['trials']} trials, {costs['finetunings']} finetunings"
     out.result(content, *lines, line, f"would write {folder}")
-
-
-def _cost(recipe: Any) -> dict[str, int]:
-    from curate.settings import grid
-
-    selection = recipe.selection
-    arms = sum(
-        value not in (None, False) for value in (selection.top, selection.bottom, selection.random, selection.band)
-    )
-    arms += selection.whole
-    settings = len(grid(recipe.validation.tune, recipe.finetuning))
-    return {
-        "arms": arms,
-        "finetunings": arms * recipe.validation.seeds,
-        "trials": arms * settings if settings > 1 else 0,
-    }
 
 
 def _run_recipe(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:

@@ -1,15 +1,14 @@
-"""Running a recipe: its steps, what is made already, and the commands they stand for."""
+"""Running a recipe: where its data is, its steps, what is made already, and the commands they stand for."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate import __version__
+from curate.checkpoint import key_of
 from curate.data.files import (
     check_own_folder,
     check_writable,
@@ -26,40 +26,149 @@ from curate.data.files import (
     write_parquet,
     write_text,
 )
+from curate.data.formats import SUFFIXES, data_suffix
+from curate.data.hub import downloaded, hub_problem, is_hub_id
 from curate.data.ids import ID_COLUMN
+from curate.data.sources import find_files, is_url
 from curate.data.stores import file_fingerprint
 from curate.data.table import QATable, make_manifest, read
-from curate.errors import ColumnError, CurateError, DataError, EstimatorError, OutputError, RecipeError, SettingError
+from curate.errors import ColumnError, CurateError, DataError, EstimatorError, OutputError, SettingError
+from curate.estimators.loss import LossSettings
 from curate.recipes.recipe import (
+    BUNDLED,
     MAPPING,
-    Origin,
     Override,
+    Reader,
     Recipe,
     check,
     given,
     in_recipe_words,
     local_path,
-    origins,
     override,
-    parse,
-    pinned,
     recipe_text,
-    with_names,
 )
 from curate.scoring import Progress, score
 from curate.selection.ranking import random_rows
 from curate.selection.select import Selection, score_values, select
-from curate.settings import FinetuneConfig
+from curate.settings import FinetuneConfig, ValidateSettings, grid
 from curate.summary import overlap, rank_correlation
 from curate.validation.results import Validation
-from curate.validation.runner import Notify
 from curate.validation.trainer import processes
 from curate.validation.validate import validate
+from curate.wikipedia.options import PageviewSettings
+
+Say = Callable[[str], None]
+Meter = Callable[[], AbstractContextManager[Progress | None]]
+"""Opens a display of how far scoring is."""
+
+# where the data is
+
+ALIASES = {"validation": ("val", "valid", "dev"), "val": ("validation",), "dev": ("validation", "val")}
+"""Other names that a part of a dataset goes by, where there is none of the name that was asked for."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What `curate.read` is given: a name and, on the Hub, a split."""
+
+    name: str
+    split: str | None = None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What changes whenever the data does; for a Hub id without a revision only its name."""
+        paths = [] if is_url(self.name) else find_files(self.name)
+        return {"sha256": file_fingerprint(paths)} if paths else {"name": self.name, "split": self.split}
+
+
+def origins(recipe: Recipe) -> dict[str, Origin]:
+    """Where each kind of data comes from: `train`, and `test` and `shots` where they are data of their own."""
+    train = recipe["dataset.train"]
+    found = {"train": locate(train, recipe["dataset.train_split"])}
+    if recipe.has_test_set:
+        found["test"] = locate(recipe["dataset.test"] or train, recipe["dataset.test_split"])
+    if recipe["estimators.shots"]:
+        found["shots"] = locate(recipe["estimators.shots_from"] or train, recipe["estimators.shots_split"])
+    return found
+
+
+def locate(name: str, split: str | None) -> Origin:
+    """The path or Hub id to read; a split of a local folder is the files, or the folder, of that name in it."""
+    path = Path(local_path(name)).expanduser()
+    if not path.exists() or split is None:
+        return Origin(local_path(name), split)
+    if path.is_file():
+        raise DataError(
+            f"{name} is one file, and the recipe takes its part {split!r}.",
+            expected=f"a folder with {split}/ or {split}{SUFFIXES[0]}, or a dataset on the Hub with such a split",
+            try_next="--set dataset.train_split=null, to read the whole file",
+        )
+    for alias in (split, *ALIASES.get(split, ())):
+        if (path / alias).is_dir():
+            return Origin(str(path / alias))
+        inside = [p for p in sorted(path.iterdir()) if data_suffix(p) in SUFFIXES and p.name.split(".")[0] == alias]
+        inside = [p for p in inside if not p.name.endswith(".manifest.json")]
+        if inside:
+            return Origin(str(inside[0]))
+    raise DataError(
+        f"The folder {name} has no part {split!r}.",
+        expected=f"{split}/ or {split}{SUFFIXES[0]} in it",
+        try_next=f"ls {name}, then --set dataset.train_split=NAME",
+    )
+
+
+def pinned(recipe: Recipe) -> Recipe:
+    """The recipe with local paths made absolute and Hub names at the revision they have now.
+
+    A name on the Hub stays as it is where the Hub cannot be asked and no copy is on this machine.
+    """
+    data = ("dataset.train", "dataset.test", "estimators.shots_from")
+    values = {key: recipe[key] and _pinned_data(recipe[key]) for key in data}
+    for key in ("model.name", "estimators.pageviews.views_from"):
+        values[key] = _absolute(recipe[key])
+    model, revision = recipe["model.name"], recipe["model.revision"]
+    if not is_local(model) and is_hub_id(model):
+        values["model.revision"] = _revision(model, "model", revision) or revision
+    return recipe.changed(values)
+
+
+def is_local(name: str) -> bool:
+    """Whether a name is that of something on this machine: bundled, a file, a folder, or a glob that finds some."""
+    if name.startswith(BUNDLED):
+        return True
+    return not is_url(name) and (Path(name).expanduser().exists() or bool(find_files(name)))
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).expanduser().absolute()) if is_local(name) and not name.startswith(BUNDLED) else name
+
+
+def _pinned_data(name: str) -> str:
+    """A dataset by its absolute path, or with @ and the commit."""
+    if is_local(name) or not is_hub_id(name):
+        return _absolute(name)
+    plain, _, asked = name.partition("@")
+    revision = _revision(plain.partition(":")[0], "dataset", asked or None)
+    return f"{plain}@{revision}" if revision else name
+
+
+def _revision(name: str, kind: str, asked: str | None = None) -> str | None:
+    """The commit that a branch (or `asked`) of a repository on the Hub stands for, by asking it, else by the copy here.
+
+    None where neither knows: offline, or for a name that is none. Whoever loads it says so better.
+    """
+    from huggingface_hub import HfApi
+
+    if hub_problem() is None:
+        with suppress(Exception):  # the Hub's client raises many kinds
+            return str(HfApi().repo_info(name, repo_type=kind, revision=asked).sha)
+    copy = downloaded(name, kind, asked)
+    return copy.name if copy else None
+
+
+# steps
 
 STEPS = "steps.json"
 """Where a folder remembers them."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -116,8 +225,7 @@ class Ledger:
 
 def digest(content: Any) -> str:
     """A hash of settings and fingerprints, and of the version of curate."""
-    text = json.dumps([__version__, content], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return key_of(__version__, content)[:16]
 
 
 def content_of(path: Path) -> str:
@@ -128,37 +236,30 @@ def content_of(path: Path) -> str:
     return digest([(file.name, file_fingerprint([file])) for file in files])
 
 
-def command_line(command: str, *first: object, options: Mapping[str, Any]) -> str:
+MAY_BE_FILES = ("model", "template", "shots_from", "views_from", "lm_eval")
+"""Settings that may name a file or folder."""
+
+
+def contents_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they matter: of a file or folder what it holds, not where it lies."""
+    return {name: _content(value) if name in MAY_BE_FILES else value for name, value in options.items()}
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, str) and value and Path(value).exists():
+        return content_of(Path(value))
+    return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def command_line(command: str, data: object, options: Mapping[str, Any]) -> str:
     """`curate score data.parquet --by loss …`: options by their names in Python, without None and False."""
-    words = [
-        "curate",
-        command,
-        *map(str, first),
-        *(word for name, value in options.items() for word in _flag(name, value)),
-    ]
+    words = ["curate", command, str(data)]
+    for name, value in options.items():
+        flag = "-o" if name == "output" else f"--{name.replace('_', '-')}"
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if item is not None and item is not False:
+                words += [flag] if item is True else [flag, str(item)]
     return shlex.join(words)
-
-
-def changed(settings: Any, *without: str) -> dict[str, Any]:
-    """The fields of a dataclass that are not at their defaults."""
-    values = {item.name: getattr(settings, item.name) for item in fields(settings) if item.name not in without}
-    return {name: value for name, value in values.items() if value != _default(settings, name)}
-
-
-def _default(settings: Any, name: str) -> Any:
-    item = next(item for item in fields(settings) if item.name == name)
-    return item.default_factory() if callable(item.default_factory) else item.default
-
-
-def _flag(name: str, value: Any) -> Iterator[str]:
-    flag = "-o" if name == "output" else f"--{name.replace('_', '-')}"
-    if value is True:
-        yield flag
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _flag(name, item)
-    elif value is not None and value is not False:
-        yield from (flag, str(value))
 
 
 ROLES = ("subject", "relation")
@@ -223,17 +324,6 @@ def _take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
 SCORED_PER_ARM = 10
 """With a limit, so many times as many examples are scored, so that a small part of them can still be an arm."""
 
-MAY_BE_FILES = ("model", "template", "shots_from", "views_from", "lm_eval")
-"""Settings that may name a file or folder."""
-
-Meter = Callable[[], AbstractContextManager[Progress | None]]
-"""Opens a display of how far scoring is."""
-
-
-def no_meter() -> AbstractContextManager[None]:
-    """Shows nothing."""
-    return nullcontext()
-
 
 @dataclass(frozen=True)
 class Work:
@@ -242,13 +332,13 @@ class Work:
     recipe: Recipe
     folder: Path
     say: Say = lambda line: None
-    meter: Meter = no_meter
+    meter: Meter = nullcontext
 
     def steps(self) -> Iterator[Step]:
         """All steps, in order."""
         for part, origin in origins(self.recipe).items():
             yield self._preparing(part, origin)
-        yield self._scoring("score", self.recipe.estimators.by, self.data("train"), self.scored)
+        yield self._scoring("score", self.recipe["estimators.by"], self.data("train"), self.scored)
         if self.test_estimator is not None:
             yield self._scoring("score test", (self.test_estimator,), self.data("test"), self.test_set)
         yield self._selecting()
@@ -279,27 +369,33 @@ class Work:
     @property
     def test_estimator(self) -> str | None:
         """The estimator that tells the popularity of a test set of its own; None if a column of it does."""
-        by = self.recipe.validation.by
-        return by if self.recipe.has_test_set and by in self.recipe.estimators.by else None
+        by = self.recipe["validation.by"]
+        return by if self.recipe.has_test_set and by in self.recipe["estimators.by"] else None
+
+    @property
+    def model(self) -> str:
+        """The model's folder or Hub id."""
+        return local_path(self.recipe["model.name"])
+
+    @cached_property
+    def model_content(self) -> str:
+        """What changes whenever the model's folder does; a Hub model by its name."""
+        return str(_content(self.model))
 
     def data(self, part: str) -> Path:
         """The prepared rows of `train`, `test` or `shots`."""
         return self.folder / "data" / f"{part}.parquet"
 
     def _preparing(self, part: str, origin: Origin) -> Step:
-        dataset, limit = self.recipe.dataset, self.recipe.limit
+        limit = self.recipe["limit"]
         rows = {"train": limit and SCORED_PER_ARM * limit, "test": limit, "shots": None}[part]
-        where = {} if part == "shots" else dataset.where
+        where = {} if part == "shots" else self.recipe["dataset.where"]
+        columns = self.recipe.columns
         return Step(
             name=f"data {part}",
             output=self.data(part),
-            made_from=lambda: {
-                "origin": origin.fingerprint(),
-                "columns": dataset.columns(),
-                "where": dict(where),
-                "rows": rows,
-            },
-            work=lambda: self.say(f"{prepare(origin, dataset.columns(), where, rows, self.data(part))} examples"),
+            made_from=lambda: {"origin": origin.fingerprint(), "columns": columns, "where": where, "rows": rows},
+            work=lambda: self.say(f"{prepare(origin, columns, where, rows, self.data(part))} examples"),
         )
 
     def _scoring(self, name: str, by: tuple[str, ...], data: Path, output: Path) -> Step:
@@ -307,9 +403,8 @@ class Work:
 
         def work() -> None:
             from curate.lm.model import load_tokenizer
-            from curate.scoring import score
 
-            load_tokenizer(self.model, self.recipe.model.revision)  # a wrong name is told before hours of scoring
+            load_tokenizer(self.model, self.recipe["model.revision"])  # a wrong name is told before hours of scoring
             with self.meter() as progress:
                 score(data, by, output=output, progress=progress, **options)
             gc.collect()  # the model that scored makes room for the one that is finetuned
@@ -317,67 +412,39 @@ class Work:
         return Step(
             name=name,
             output=output,
-            made_from=lambda: {
-                "data": content_of(data),
-                "by": by,
-                "options": _contents(options),
-            },
+            made_from=lambda: {"data": content_of(data), "by": by, "options": contents_of(options)},
             work=work,
-            command=command_line("score", data, options={"by": by} | options | {"output": output}),
+            command=command_line("score", data, {"by": by, **options, "output": output}),
         )
 
     def _score_options(self, by: tuple[str, ...]) -> dict[str, Any]:
         """The arguments of `curate.score` that matter to these estimators and are not at their defaults."""
-        estimators, model = self.recipe.estimators, self.recipe.model
-        options: dict[str, Any] = {}
-        if "loss" in by:
-            options |= {"model": self.model} | changed(model, "name")
-            options |= changed(estimators, "by", "pageviews", "shots_from", "shots_split")
-            options |= {"template": self.recipe.dataset.template} if self.recipe.dataset.template else {}
-            options |= {"shots_from": str(self.data("shots"))} if estimators.shots else {}
-        if "pageviews" in by:
-            options |= changed(estimators.pageviews)
-        return options
+        recipe = self.recipe
+        asked = {**recipe.section("model"), **recipe.section("estimators"), "model": self.model}
+        asked |= {"template": recipe["dataset.template"]}
+        asked |= {"shots_from": str(self.data("shots")) if recipe["estimators.shots"] else None}
+        loss = LossSettings.of(asked).given() if "loss" in by else {}
+        views = PageviewSettings.of(recipe.section("estimators.pageviews")).given() if "pageviews" in by else {}
+        return loss | views
 
     def _selecting(self) -> Step:
-        options = self.recipe.selection.options()
-
-        def work() -> None:
-            from curate.selection.select import select
-
-            select(self.scored, output=self.splits, **options)
-
+        options = self.recipe.section("selection")
+        shown = {**self.recipe.given("selection"), "output": self.splits}
         return Step(
             name="select",
             output=self.splits,
             made_from=lambda: {"scored": content_of(self.scored), "options": options},
-            work=work,
-            command=command_line(
-                "select", self.scored, options=changed(self.recipe.selection) | {"output": self.splits}
-            ),
+            work=lambda: select(self.scored, output=self.splits, **options),
+            command=command_line("select", self.scored, shown),
         )
 
     def _validating(self) -> Step:
         recipe = self.recipe
-        options = asdict(recipe.validation) | {"template": recipe.dataset.template, "limit": recipe.limit}
-        options |= {"device": recipe.model.device, "revision": recipe.model.revision}
-        shown = changed(recipe.validation) | {"seeds": recipe.validation.seeds, "limit": recipe.limit}
-        shown |= changed(recipe.model, "name") | {"template": recipe.dataset.template}
-        shown |= changed(recipe.finetuning) | {"output": self.run}
-
-        def work() -> None:
-            from curate.validation.validate import validate
-
-            validate(
-                self.splits,
-                eval=self.test_set,
-                model=self.model,
-                output=self.run,
-                config=recipe.finetuning,
-                progress=self.say,
-                **options,
-            )
-
+        asked = {**recipe.section("validation"), **recipe.section("model"), **recipe.section("finetuning")}
+        settings = ValidateSettings.of(asked, template=recipe["dataset.template"], limit=recipe["limit"])
+        given = {"eval": self.test_set, "model": self.model, "seeds": settings.seeds, **settings.given()}
+        options = settings.as_dict()
+        finetuning = options.pop("config")
         return Step(
             name="validate",
             output=self.run,
@@ -385,33 +452,19 @@ class Work:
                 "splits": content_of(self.splits),
                 "test": content_of(self.test_set),
                 "model": self.model_content,
-                "finetuning": asdict(recipe.finetuning),
-                "options": _contents(options),
+                "finetuning": finetuning,
+                "options": contents_of(options),
             },
-            work=work,
-            command=command_line("validate", self.splits, options={"eval": self.test_set, "model": self.model} | shown),
+            work=lambda: validate(self.splits, output=self.run, progress=self.say, **given),
+            command=command_line("validate", self.splits, {**given, "output": self.run}),
         )
-
-    @property
-    def model(self) -> str:
-        """The model's folder or Hub id."""
-        return local_path(self.recipe.model.name)
-
-    @cached_property
-    def model_content(self) -> str:
-        """What changes whenever the model's folder does; a Hub model by its name."""
-        return str(_content(self.model))
 
     def summary(self) -> dict[str, Any]:
         """The outcome in short, out of the finished run."""
         found = json.loads((self.run / "summary.json").read_text(encoding="utf-8"))
         return {
-            "description": self.recipe.description,
-            "verdict": found["verdict"],
-            "arms": found["arms"],
-            "differences": found["differences"],
-            "lm_eval": found["lm_eval"],
-            "warnings": found["warnings"],
+            "description": self.recipe["description"],
+            **{name: found[name] for name in ("verdict", "arms", "differences", "lm_eval", "warnings")},
             "model": found["config"]["model"],
             "curate": __version__,
             "files": {
@@ -425,16 +478,7 @@ class Work:
         }
 
 
-def _contents(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as they matter; a folder that happens to be called like the value of another one is none of them."""
-    return {name: _content(value) if name in MAY_BE_FILES else value for name, value in options.items()}
-
-
-def _content(value: Any) -> Any:
-    """A setting as it matters: of a file or folder what it holds, not where it lies."""
-    if isinstance(value, str) and value and Path(value).exists():
-        return content_of(Path(value))
-    return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value
+# running
 
 
 @dataclass(frozen=True)
@@ -480,9 +524,9 @@ def run(
     resolved = resolve(recipe, overrides(model, data, by, limit, seeds, settings))
     folder = Path(output)
     ledger = open_folder(folder)
-    work = Work(resolved, folder, progress or (lambda line: None), meter or no_meter)
-    if resolved.curate not in (None, __version__):
-        work.say(f"curate {resolved.curate} wrote this recipe and this is {__version__}: numbers may differ.")
+    work = Work(resolved, folder, progress or (lambda line: None), meter or nullcontext)
+    if resolved["curate"] not in (None, __version__):
+        work.say(f"curate {resolved['curate']} wrote this recipe and this is {__version__}: numbers may differ.")
     write_json(ledger.done, folder / STEPS)
     write_text(resolved_yaml(resolved), folder / "recipe.yaml")
     try:
@@ -513,18 +557,26 @@ def plan(
     return rows, resolved
 
 
+def cost(recipe: Recipe) -> dict[str, int]:
+    """How many arms there will be, finetunings of them, and trials before."""
+    arms, settings = len(recipe.arms), len(grid(recipe["validation.tune"], recipe.finetuning))
+    return {
+        "arms": arms,
+        "finetunings": arms * recipe["validation.seeds"],
+        "trials": arms * settings if settings > 1 else 0,
+    }
+
+
 def resolve(recipe: str | Path | Mapping[str, Any], changes: Sequence[Override] = ()) -> Recipe:
     """The settings of a recipe with `changes` in place and nothing left open; RecipeError for what cannot be."""
-    if isinstance(recipe, Mapping):
-        text, name = json.dumps(recipe, default=str), MAPPING
-    else:
-        text, name = recipe_text(str(recipe))
-    try:
-        read, places = parse(text, name, Recipe, changes)
-        check(read, lambda key: places.get(key) or places.get(key.partition(".")[0]) or name)
-    except RecipeError as error:
-        raise in_recipe_words(error) from error
-    return pinned(with_names(read))
+    mapping = isinstance(recipe, Mapping)
+    reader = Reader(*((json.dumps(recipe, default=str), MAPPING) if mapping else recipe_text(str(recipe))))
+    for change in changes:
+        reader.put(change)
+    found = reader.recipe()
+    check(found, reader.place)
+    by = found["selection.by"] or tuple(found.score_names)  # said in full, where it was left to be the only score
+    return pinned(found.changed({"selection.by": by, "validation.by": found["validation.by"] or by[0]}))
 
 
 def overrides(
@@ -536,9 +588,13 @@ def overrides(
     settings: Sequence[str] | Mapping[str, Any] = (),
 ) -> list[Override]:
     """What is given beside a recipe, the particular after the general."""
-    named = {"model.name": model, "dataset.train": data, "limit": limit, "validation.seeds": seeds}
-    flags = {"model.name": "--model", "dataset.train": "--data", "limit": "--limit", "validation.seeds": "--seeds"}
-    found = [given(key, value, flags[key]) for key, value in named.items() if value is not None]
+    options = {
+        "model.name": ("--model", model),
+        "dataset.train": ("--data", data),
+        "limit": ("--limit", limit),
+        "validation.seeds": ("--seeds", seeds),
+    }
+    found = [given(key, value, said) for key, (said, value) in options.items() if value is not None]
     if by is not None:
         found += [given("estimators.by", [by], "--by"), given("selection.by", None, "--by")]
     if isinstance(settings, Mapping):
@@ -556,16 +612,16 @@ def resolved_yaml(recipe: Recipe) -> str:
     """Every setting, as YAML that gives the same run again."""
     import yaml
 
-    content = recipe.as_dict() | {"curate": __version__}
     head = "# Every setting as it was used. It runs again with: curate run recipe.yaml -o FOLDER\n"
-    plain = json.loads(json.dumps(content))  # tuples as lists
+    plain = json.loads(json.dumps(recipe.changed({"curate": __version__}).as_dict()))  # tuples as lists
     return head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
 
+
+# the demo
 
 ESTIMATORS = ("views", "loss")
 """What the arms can be selected by: subject frequency in pretraining, or the pretrained model's loss."""
 
-CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=260)
 ALONG = 300
 """Test questions asked after every epoch."""
 
@@ -591,41 +647,38 @@ def run_demo(
     folder: Path,
     by: str = "views",
     seeds: int = 5,
-    config: FinetuneConfig = CONFIG,
-    show_command: Callable[[str], None] = lambda line: None,
-    progress: Notify = lambda line: None,
+    config: FinetuneConfig | None = None,
+    show_command: Say = lambda line: None,
+    progress: Say = lambda line: None,
 ) -> Demo:
-    """Score, select and validate the bundled world in `folder`; `show_command` gets the command of each step."""
+    """Score, select and validate the bundled world in `folder` with the settings of the recipe `world`.
+
+    `show_command` gets the command of each step.
+    """
     if by not in ESTIMATORS:
         raise EstimatorError(f"The demo cannot select by {by!r}.", expected=f"one of {', '.join(ESTIMATORS)}")
     check_writable(folder / "world")
     unpack_world(folder / "world")
-    scored, splits, run = folder / "scored.parquet", folder / f"splits-by-{by}", folder / f"run-by-{by}"
-    model = folder / "world" / "model"
+    recipe, world = resolve("world"), folder / "world"
+    scored, splits = folder / "scored.parquet", folder / f"splits-by-{by}"
 
-    show_command(f"curate score {folder}/world/train.parquet --by column:views --by loss --model {model} -o {scored}")
-    score(folder / "world" / "train.parquet", ["column:views", "loss"], model=model, output=scored)
+    scoring: dict[str, Any] = {"by": ["column:views", "loss"], "model": world / "model", "output": scored}
+    show_command(command_line("score", world / "train.parquet", scoring))
+    score(world / "train.parquet", **scoring)
 
-    show_command(f"curate select {scored} --by {by} --top 0.5 --bottom 0.5 --random 0.5 --whole -o {splits}")
-    chosen = select(scored, by=by, top=0.5, bottom=0.5, random=0.5, whole=True, output=splits)
+    selecting = {**recipe.given("selection"), "by": by, "output": splits}
+    show_command(command_line("select", scored, selecting))
+    chosen = select(scored, **selecting)
 
-    show_command(
-        f"curate validate {splits} --eval {folder}/world/test.parquet --by views --model {model} --seeds {seeds} "
-        f"--learning-rate {config.learning_rate} --max-steps {config.max_steps} "
-        f"--batch-size {config.batch_size} --along {ALONG} -o {run}"
-    )
-    result = validate(
-        splits,
-        eval=folder / "world" / "test.parquet",
-        by="views",
-        model=model,
-        output=run,
-        seeds=seeds,
-        config=config,
-        along=ALONG,
-        progress=progress,
-    )
-    return Demo(agreement_of(scored), chosen, result)
+    validating: dict[str, Any] = {
+        "eval": world / "test.parquet",
+        "by": "views",
+        "model": world / "model",
+        "seeds": seeds,
+    }
+    validating |= (config or recipe.finetuning).given() | {"along": ALONG, "output": folder / f"run-by-{by}"}
+    show_command(command_line("validate", splits, validating))
+    return Demo(agreement_of(scored), chosen, validate(splits, progress=progress, **validating))
 
 
 def unpack_world(folder: Path) -> None:

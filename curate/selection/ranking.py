@@ -18,7 +18,7 @@ from curate.data.columns import column_list
 from curate.data.ids import keyed
 from curate.data.stores import as_arrow
 from curate.data.table import QATable, T
-from curate.errors import ColumnError, SelectionError
+from curate.errors import ColumnError, SelectionError, setting
 from curate.selection.groups import as_float, as_ranked
 
 Ties = Callable[["NDArray[np.int64]"], "NDArray[np.uint64]"]
@@ -65,7 +65,7 @@ def round_half_up(number: Decimal) -> int:
     return int(number.quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
-def parse_size(value: str | int | float, flag: str = "top") -> Size:
+def parse_size(value: str | int | float, name: str = "top") -> Size:
     """`0.3` and `30%` are shares, in (0, 1]; an integer above 1 is a count; anything else is a SelectionError.
 
     >>> parse_size("30%")
@@ -77,23 +77,23 @@ def parse_size(value: str | int | float, flag: str = "top") -> Size:
     try:
         number = Decimal(text.removesuffix("%"))
     except InvalidOperation:
-        raise _bad_size(text, flag) from None
+        raise _bad_size(text, name) from None
     if not number.is_finite():
-        raise _bad_size(text, flag)
+        raise _bad_size(text, name)
     if text.endswith("%"):
         number /= 100
     elif number > 1 and re.fullmatch(r"\+?\d+", text):
         return Size(count=int(number))
     if not 0 < number <= 1:
-        raise _bad_size(text, flag)
+        raise _bad_size(text, name)
     return Size(share=number)
 
 
-def _bad_size(text: str, flag: str) -> SelectionError:
+def _bad_size(text: str, name: str) -> SelectionError:
     return SelectionError(
-        f"--{flag} {text} is not a size.",
+        f"{setting(name, text)} is not a size.",
         expected="a share above 0 and at most 1 (0.3, or 30%), or a count of rows above 1 (500)",
-        try_next=f"--{flag} 0.3",
+        try_next=setting(name, 0.3),
     )
 
 
@@ -122,9 +122,9 @@ def parse_band(text: str) -> Band:
     band = Band(Decimal(match[1]), Decimal(match[2])) if match else None
     if band is None or not band.low < band.high <= 100:
         raise SelectionError(
-            f"--band {text} is not a band.",
+            f"{setting('band', text)} is not a band.",
             expected="two percentages of the order, the best known first: FROM:TO with 0 <= FROM < TO <= 100",
-            try_next="--band 30:70, for the middle 40%",
+            try_next=f"{setting('band', '30:70')}, for the middle 40%",
         )
     return band
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curate.data.ids import hash_texts, keyed
 from curate.data.stores import as_arrow
 from curate.data.table import QATable
-from curate.errors import SelectionError
+from curate.errors import SelectionError, setting
 from curate.prompts import TEMPLATES, default_template, solution
 from curate.records import Example
 from curate.selection.groups import (
@@ -128,7 +128,10 @@ def parse_request(
     """The options of `curate.select` as a Request; SelectionError for what cannot be meant."""
     sizes = {"top": top, "bottom": bottom, "random": random}
     if holdout is None and rest.get("holdout_by", "subject") != "subject":
-        raise SelectionError("--holdout-by without --holdout does nothing.", try_next="--holdout 0.2 --holdout-by …")
+        raise SelectionError(
+            f"{setting('holdout_by')} without {setting('holdout')} does nothing.",
+            try_next=f"{setting('holdout', 0.2)} {setting('holdout_by', '…')}",
+        )
     request = Request(
         sizes={name: parse_size(value, name) for name, value in sizes.items() if value is not None},
         band=None if band is None else parse_band(band),
@@ -136,8 +139,8 @@ def parse_request(
         holdout=None if holdout is None else parse_size(holdout, "holdout"),
         by=(by,) if isinstance(by, str) else tuple(by or ()),
         where=_where(where),
-        min_score=_number("min-score", min_score),
-        max_score=_number("max-score", max_score),
+        min_score=_number("min_score", min_score),
+        max_score=_number("max_score", max_score),
         **rest,
     )
     _check(request)
@@ -182,55 +185,65 @@ def _check(request: Request) -> None:
     repeated = next((name for name in request.by if request.by.count(name) > 1), None)
     if repeated is not None:
         raise SelectionError(
-            f"--by {repeated} is given twice.", expected="each score once", try_next=f"--by {repeated}"
+            f"{setting('by', repeated)} is given twice.", expected="each score once", try_next=setting("by", repeated)
         )
     if not request.asks_for_splits() and not request.filters():
         raise SelectionError(
-            "Nothing was asked for.", try_next="--top 0.3, --bottom 0.3, --random 0.3, --band 30:70 or --whole"
+            "Nothing was asked for.",
+            try_next=f"{setting('top', 0.3)}, {setting('bottom', 0.3)}, {setting('random', 0.3)}, "
+            f"{setting('band', '30:70')} or {setting('whole')}",
         )
     if request.stratify_by and request.controlled_by and request.stratify_by != request.controlled_by:
         raise SelectionError(
-            "--controlled-by takes its halves inside its own groups, not inside those of --stratify-by.",
+            f"{setting('controlled_by')} takes its halves inside its own groups, not inside those of "
+            f"{setting('stratify_by')}.",
             expected="one of the two",
         )
     if request.budget and (request.stratify_by or request.controlled_by):
         raise SelectionError(
             "A token budget is spent on the best known rows first, so it cannot be shared out over groups.",
-            expected="--budget-tokens without --stratify-by and --controlled-by",
+            expected=f"{setting('budget_tokens')} without {setting('stratify_by')} and {setting('controlled_by')}",
         )
-    for flag, value in (("min-score", request.min_score), ("max-score", request.max_score)):
+    for name, value in (("min_score", request.min_score), ("max_score", request.max_score)):
         if value is not None and math.isnan(value):
-            raise SelectionError(f"--{flag} {value} is not a number.", expected="a score")
+            raise SelectionError(f"{setting(name, value)} is not a number.", expected="a score")
     low, high = request.min_score, request.max_score
     if low is not None and high is not None and low > high:
-        raise SelectionError(f"--min-score {low} is above --max-score {high}.", expected="the lower one first")
+        raise SelectionError(
+            f"{setting('min_score', low)} is above {setting('max_score', high)}.", expected="the lower one first"
+        )
 
 
-def _number(flag: str, value: Any) -> float | None:
+def _number(name: str, value: Any) -> float | None:
     try:
         return None if value is None else float(value)
     except (TypeError, ValueError):
-        raise SelectionError(f"--{flag} {value!r} is not a number.", expected="a number") from None
+        raise SelectionError(f"{setting(name, repr(value))} is not a number.", expected="a number") from None
 
 
-def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise SelectionError(f"--{flag} {value} is unknown.", expected=f"one of {', '.join(known)}")
+        raise SelectionError(f"{setting(name, value)} is unknown.", expected=f"one of {', '.join(known)}")
 
 
 def _budget(tokens: int | None, tokenizer: Any) -> Budget | None:
-    number = _number("budget-tokens", tokens)
+    number = _number("budget_tokens", tokens)
     if number is None and tokenizer is not None:
-        raise SelectionError("--tokenizer without --budget-tokens does nothing.", try_next="--budget-tokens 1000000")
+        raise SelectionError(
+            f"{setting('tokenizer')} without {setting('budget_tokens')} does nothing.",
+            try_next=setting("budget_tokens", 1000000),
+        )
     if number is None:
         return None
     if number < 1 or not number.is_integer():
-        raise SelectionError(f"--budget-tokens {tokens} buys nothing.", expected="a whole number of tokens above 0")
+        raise SelectionError(
+            f"{setting('budget_tokens', tokens)} buys nothing.", expected="a whole number of tokens above 0"
+        )
     if tokenizer is None:
         raise SelectionError(
-            "--budget-tokens needs a tokenizer to count with.",
+            f"{setting('budget_tokens')} needs a tokenizer to count with.",
             expected="the folder or Hub id of the model that will be finetuned",
-            try_next=f"--budget-tokens {tokens} --tokenizer MODEL",
+            try_next=f"{setting('budget_tokens', tokens)} {setting('tokenizer', 'MODEL')}",
         )
     return Budget(int(number), tokenizer)
 
@@ -248,9 +261,9 @@ def _where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> dict[s
         column, sign, values = condition.partition("=")
         if not (column and sign and values):
             raise SelectionError(
-                f"--where {condition} is not a condition.",
+                f"{setting('where', condition)} is not a condition.",
                 expected="COLUMN=VALUE or COLUMN=VALUE,VALUE,…",
-                try_next="--where relation=country,sport",
+                try_next=setting("where", "relation=country,sport"),
             )
         parsed[column] = parsed.get(column, ()) + tuple(v.strip() for v in next(csv.reader([values.strip()])))
     return parsed
@@ -474,19 +487,24 @@ def _keep_controlled(data: QATable, name: str, pool: Pool) -> NDArray[np.bool_]:
     return others
 
 
+def training_splits(request: Request) -> list[str]:
+    """The names of the splits to train on: those asked for, else both halves of a controlled pool, or all of a pool."""
+    asked = {**request.sizes, "band": request.band, "budget": request.budget, "whole": request.whole}
+    named = [name for name, value in asked.items() if value]
+    return named or (list(HALVES) if request.controlled_by else ["whole"])
+
+
 def _training_splits(data: QATable, request: Request, ranking: Ranking, pool: Pool) -> Iterator[Split]:
-    asked = request.sizes
-    if request.controlled_by and not request.asks_for_splits():
-        asked = HALVES
     cutter = _Cutter(data, request, ranking, pool)
-    for name, size in asked.items():
-        yield cutter.sized(name, size)
-    if request.band is not None:
-        yield cutter.band()
-    if request.budget is not None:
-        yield cutter.budget()
-    if request.whole or not (asked or request.band or request.budget):
-        yield cutter.split("whole", pool.mask, "whole")
+    for name in training_splits(request):
+        if name == "whole":
+            yield cutter.split("whole", pool.mask, "whole")
+        elif name == "band":
+            yield cutter.band()
+        elif name == "budget":
+            yield cutter.budget()
+        else:
+            yield cutter.sized(name, request.sizes.get(name) or HALVES[name])
 
 
 class _Cutter:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from curate.errors import EstimatorError
+from curate.errors import EstimatorError, setting
 from curate.settings import Settings, option
 
 if TYPE_CHECKING:
@@ -221,8 +221,9 @@ def check_contact(contact: str | None) -> None:
     if not (contact or "").strip():
         raise EstimatorError(
             "Wikimedia's servers want to know whom to write to when a client misbehaves; no contact was given.",
-            expected="--contact with an e-mail address or a web page of yours; it goes into the User-Agent",
-            try_next="--contact you@example.org; or --views-from TABLE.parquet, which asks nobody",
+            expected=f"{setting('contact')} with an e-mail address or a web page of yours; it goes into the User-Agent",
+            try_next=f"{setting('contact', 'you@example.org')}; or {setting('views_from', 'TABLE.parquet')}, "
+            "which asks nobody",
         )
 
 

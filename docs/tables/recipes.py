@@ -5,73 +5,40 @@ python docs/tables/recipes.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
 
-from curate.recipes.recipe import Recipe
+from curate.recipes.recipe import KEYS, REQUIRED
+from curate.settings import Setting
 
 PAGE = Path(__file__).parents[1] / "recipes.md"
 BEGIN, END = "<!-- keys: made by docs/tables/recipes.py -->", "<!-- end of keys -->"
 
-COMMANDS = {
-    "model": "validate",
-    "dataset": "score",
-    "estimators": "score",
-    "selection": "select",
-    "finetuning": "validate",
-    "validation": "validate",
+SECTIONS = {
+    "model": "The pretrained model that is finetuned, and that scores by loss.",
+    "dataset": "What is scored and selected from, and what every arm is tested on.",
+    "estimators": "What makes the scores.",
+    "selection": "Which splits are cut; each but the evaluation sets is an arm.",
+    "finetuning": "How an arm is finetuned. The same for every arm of a comparison.",
+    "validation": "How the arms are tuned, tested and compared.",
 }
-"""The command whose options the keys of a section are."""
 
 
 def tables() -> str:
     """A table for the keys at the top, and one for each section."""
-    hints = get_type_hints(Recipe)
-    top = [item for item in fields(Recipe) if not is_dataclass(hints[item.name])]
-    parts = ["| key | default | |\n|---|---|---|", *(row("", item) for item in top)]
-    for name in COMMANDS:
-        about = " ".join((hints[name].__doc__ or "").split("\n\n")[0].split())
-        parts += [f"\n### {name}\n\n{about}\n", "| key | default | |\n|---|---|---|", *rows(name, hints[name])]
+    head = "| key | default | |\n|---|---|---|"
+    parts = [head, *(row(key, item) for key, item in KEYS.items() if "." not in key)]
+    for name, about in SECTIONS.items():
+        parts += [f"\n### {name}\n\n{about}\n", head]
+        parts += [row(key, item) for key, item in KEYS.items() if key.startswith(f"{name}.")]
     return "\n".join(parts)
 
 
-def rows(path: str, section: Any) -> Iterator[str]:
-    """A row a key, those of a section within it by their dotted names."""
-    hints = get_type_hints(section)
-    for item in fields(section):
-        if is_dataclass(hints[item.name]):
-            yield from rows(f"{path}.{item.name}", hints[item.name])
-        else:
-            yield row(path, item)
-
-
-def row(path: str, item: Field[Any]) -> str:
-    """One key, its default, and what it means."""
-    name = f"{path}.{item.name}" if path else item.name
-    about = item.metadata.get("about") or option_help(COMMANDS[path.split(".")[0]], item.name)
-    return f"| `{name}` | {default(item)} | {escaped(about)} |"
-
-
-def default(item: Field[Any]) -> str:
-    """The default in YAML's words."""
-    value = item.default_factory() if callable(item.default_factory) else item.default
-    if value is MISSING:
-        return "*required*"
-    if value is None or value == () or value == {}:
-        return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
-def option_help(command: str, name: str) -> str:
-    """What `--help` says of the option of that name."""
-    import typer
-
-    from curate.cli.app import app
-
-    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
-    return str(next(parameter.help for parameter in parameters if parameter.name == name))
+def row(key: str, item: Setting) -> str:
+    """One key, its default in YAML's words, and what it means."""
+    default = "" if item.default in (None, (), {}) else f"`{item.default}`"
+    if isinstance(item.default, bool):
+        default = default.lower()
+    return f"| `{key}` | {'*required*' if key in REQUIRED else default} | {escaped(item.help)} |"
 
 
 def escaped(text: str) -> str:

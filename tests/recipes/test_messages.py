@@ -43,11 +43,11 @@ def refused(tmp_path: Path, text: str, *settings: str) -> str:
 def test_values_are_read_as_the_type_of_their_key_not_by_the_rules_of_yaml(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD.replace("bottom: 50%", "band: 30:70"))
     recipe = resolve(tmp_path / "mine.yaml", overrides(settings={"estimators.by": "column:views"}))
-    assert recipe.validation.tune == "off"
-    assert recipe.finetuning.learning_rate == 1e-4
-    assert recipe.selection.band == "30:70"
-    assert (recipe.selection.by, recipe.validation.by) == (("views",), "views")
-    assert recipe.estimators.by == ("column:views",)
+    assert recipe["validation.tune"] == "off"
+    assert recipe["finetuning.learning_rate"] == 1e-4
+    assert recipe["selection.band"] == "30:70"
+    assert (recipe["selection.by"], recipe["validation.by"]) == (("views",), "views")
+    assert recipe["estimators.by"] == ("column:views",)
 
 
 def test_an_empty_section_has_its_defaults(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_a_setting_on_the_command_line_comes_before_the_file(tmp_path: Path) -> 
     (tmp_path / "mine.yaml").write_text(GOOD)
     settings = ["selection.top=0.3", "selection.bottom=null", "finetuning.lora_rank=8", "dataset.where={relation: [a]}"]
     recipe = resolve(tmp_path / "mine.yaml", overrides(model="other", seeds=1, limit=9, settings=settings))
-    assert (recipe.selection.top, recipe.selection.bottom, recipe.finetuning.lora_rank) == (0.3, None, 8)
-    assert (recipe.model.name, recipe.validation.seeds, recipe.limit) == ("other", 1, 9)
-    assert recipe.dataset.where == {"relation": ("a",)}
+    assert (recipe["selection.top"], recipe["selection.bottom"], recipe["finetuning.lora_rank"]) == (0.3, None, 8)
+    assert (recipe["model.name"], recipe["validation.seeds"], recipe["limit"]) == ("other", 1, 9)
+    assert recipe["dataset.where"] == {"relation": ("a",)}
 
 
 def test_mistakes_on_the_command_line_end_in_a_message(curate: Callable[..., Any], tmp_path: Path) -> None:

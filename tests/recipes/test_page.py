@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from curate.recipes.recipe import Recipe, names
+from curate.recipes.recipe import names
 from curate.recipes.run import resolve
 from tests.test_docs import ROOT, load
 
@@ -27,7 +26,7 @@ def test_every_key_stands_on_the_page_with_its_default_and_meaning() -> None:
     script = load("recipes")
     assert script.page() == PAGE, "python docs/tables/recipes.py writes it anew"
     everything = keys(resolve("world").as_dict())
-    assert len(everything) > len(fields(Recipe))
+    assert {"limit", "selection.top", "estimators.pageviews.window"} <= set(everything)
     assert [key for key in everything if f"| `{key}` |" not in PAGE] == []
 
 
@@ -39,4 +38,4 @@ def test_the_recipe_that_the_page_shows_is_one(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(shown)
     recipe = resolve(tmp_path / "mine.yaml")
-    assert (recipe.selection.by, recipe.selection.top, recipe.validation.by) == (("loss",), "30%", "views")
+    assert (recipe["selection.by"], recipe["selection.top"], recipe["validation.by"]) == (("loss",), "30%", "views")

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from curate.errors import DataError, RecipeError
-from curate.recipes.recipe import Origin, locate
-from curate.recipes.run import resolve
+from curate.recipes.run import Origin, locate, resolve
 from tests.hub_server import REVISION, HubHandler
 
 
@@ -37,22 +36,22 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_dataset_on_the_hub_is_pinned_to_its_revision(hub: None) -> None:
-    assert resolve(recipe("me/facts")).dataset.train == f"me/facts@{REVISION}"
-    assert resolve(recipe("me/facts:easy")).dataset.train == f"me/facts:easy@{REVISION}"
-    assert resolve(recipe("me/facts:easy@main")).dataset.train == f"me/facts:easy@{REVISION}"
-    assert resolve(recipe("me/nothing")).dataset.train == "me/nothing", "whoever reads it says so"
+    assert resolve(recipe("me/facts"))["dataset.train"] == f"me/facts@{REVISION}"
+    assert resolve(recipe("me/facts:easy"))["dataset.train"] == f"me/facts:easy@{REVISION}"
+    assert resolve(recipe("me/facts:easy@main"))["dataset.train"] == f"me/facts:easy@{REVISION}"
+    assert resolve(recipe("me/nothing"))["dataset.train"] == "me/nothing", "whoever reads it says so"
 
 
 def test_names_stay_as_they_are_where_the_hub_cannot_be_asked() -> None:
-    assert resolve(recipe("me/facts:easy")).dataset.train == "me/facts:easy"
+    assert resolve(recipe("me/facts:easy"))["dataset.train"] == "me/facts:easy"
 
 
 def test_local_names_become_absolute_and_bundled_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("facts.jsonl").write_text("{}")
-    assert resolve(recipe("facts.jsonl")).dataset.train == str(tmp_path / "facts.jsonl")
-    assert resolve(recipe("facts.*")).dataset.train == str(tmp_path / "facts.*")
-    assert resolve(recipe("bundled:world/train.parquet")).dataset.train == "bundled:world/train.parquet"
+    assert resolve(recipe("facts.jsonl"))["dataset.train"] == str(tmp_path / "facts.jsonl")
+    assert resolve(recipe("facts.*"))["dataset.train"] == str(tmp_path / "facts.*")
+    assert resolve(recipe("bundled:world/train.parquet"))["dataset.train"] == "bundled:world/train.parquet"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ import yaml
 
 import curate as library
 from curate.errors import DataError
-from curate.recipes.recipe import origins
-from curate.recipes.run import Ledger, overrides, plan, prepare, resolve
+from curate.recipes.run import Ledger, cost, origins, overrides, plan, prepare, resolve
 from tests.recipes.made import popqa
 
 STEPS = ["data train", "score", "select", "validate"]
@@ -125,9 +124,28 @@ def test_every_step_is_a_command_that_does_the_same(here: Path, curate: Callable
     assert bytes_of(here) == before
 
 
+@pytest.mark.parametrize(
+    ("selection", "arms"),
+    [
+        ({"controlled_by": "relation"}, ["top", "bottom"]),
+        ({"controlled_by": "relation", "random": 0.5}, ["random"]),
+        ({"min_score": 300, "holdout": 0.2}, ["whole"]),
+        ({"band": "30:70", "whole": True, "holdout": 0.2}, ["band", "whole"]),
+    ],
+)
+def test_the_cost_is_that_of_the_arms_that_the_selection_makes(
+    selection: dict[str, Any], arms: list[str], here: Path
+) -> None:
+    settings = {"selection": selection, "validation.tune": "quick", "validation.seeds": 5}
+    recipe = resolve("mine.yaml", overrides(settings=settings))
+    chosen = library.select("out/scored.parquet", **recipe.section("selection"))
+    assert [name for name, split in chosen.splits.items() if split.use == "training"] == arms
+    assert cost(recipe) == {"arms": len(arms), "finetunings": 5 * len(arms), "trials": 3 * len(arms)}
+
+
 def test_rows_are_chosen_before_they_are_scored(here: Path) -> None:
     recipe = resolve("mine.yaml", overrides(settings={"dataset.where": {"relation": ["sport", "country"]}}))
-    prepare(origins(recipe)["train"], recipe.dataset.columns(), recipe.dataset.where, 40, here / "some.parquet")
+    prepare(origins(recipe)["train"], recipe.columns, recipe["dataset.where"], 40, here / "some.parquet")
     some = pq.read_table("some.parquet")
     assert set(some["prop"].to_pylist()) == {"sport", "country"}
     assert some.num_rows == 40
