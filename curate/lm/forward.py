@@ -187,22 +187,24 @@ def negative_log_likelihood(logits: torch.Tensor, rows: torch.Tensor, tokens: to
     return -torch.log_softmax(logits.float(), dim=-1)[rows, tokens, None]
 
 
+TEMPERATURE, TOP_K = 0.5, 40
+"""How answers are sampled (Gekhman et al. 2024)."""
 TINY = 1e-30
 """Stands for a chance of nothing, so that its logarithm is a number."""
 
 
-def recall(ends: Callable[[int], bool], temperature: float = 0.5, top_k: int = 40) -> Measure:
+def recall(ends: Callable[[int], bool]) -> Measure:
     """Whether the model would say every token of an answer, and then stop: greedily, and when it samples. (N, 2)
 
     The first number is 1 where the token is not the one that is most likely, the second −log of its chance when
-    sampled at a temperature from the `top_k` most likely tokens. So an answer whose first sum is 0 is the greedy
+    sampled at temperature 0.5 from the 40 most likely tokens. So an answer whose first sum is 0 is the greedy
     answer, and exp of minus its second sum is the chance that a sample is that answer. The token LINE_END stands for
     any token that `ends` an answer.
     """
 
     def measure(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        values, likely = logits.float().topk(min(top_k, logits.shape[-1]))  # (P, k), the most likely first
-        chances = torch.softmax(values / temperature, dim=-1)[rows]  # (N, k)
+        values, likely = logits.float().topk(min(TOP_K, logits.shape[-1]))  # (P, k), the most likely first
+        chances = torch.softmax(values / TEMPERATURE, dim=-1)[rows]  # (N, k)
         likely = likely[rows]
         right = likely == tokens[:, None]
         for n in (tokens == LINE_END).nonzero().flatten().tolist():  # only the likely ones are looked at

@@ -1,13 +1,19 @@
-"""Greedy answers."""
+"""What the model answers: greedily, or sampled."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from curate.errors import ModelError, setting
 from curate.lm.forward import (
+    TEMPERATURE,
+    TOP_K,
     Cache,
     Prefilled,
     cache_of,
@@ -44,18 +50,65 @@ def greedy_answers(
     prompt alone does not fit in memory.
     """
     distinct = list(dict.fromkeys(prompts))
-    room = max(2, loaded.context - max_new_tokens)
-    texts = loaded.tokenizer(distinct, return_attention_mask=False)["input_ids"] if distinct else []
-    ids = [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
-    said: dict[str, str] = {}
-    for indices, new in _answers(loaded, ids, max_new_tokens, token_budget or _budget(loaded)):
-        spoken = loaded.tokenizer.batch_decode(new, skip_special_tokens=True)
-        said.update((distinct[i], text.split("\n")[0]) for i, text in zip(indices, spoken, strict=True))
+    said = dict(zip(distinct, _texts(loaded, distinct, max_new_tokens, token_budget, None), strict=True))
     return [said[prompt] for prompt in prompts]
 
 
+def sampled_answers(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    samples: int,
+    seed: int = 0,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    token_budget: int | None = None,
+) -> list[list[str]]:
+    """So many answers to each prompt, drawn at temperature 0.5 from the 40 most likely tokens; else as greedy answers.
+
+    What is drawn depends on the seed, the prompt and the number of the sample, and on nothing else: not on the other
+    prompts, nor on how they come in batches.
+    """
+    if not can_share(loaded):
+        raise ModelError(
+            f"Answers of {loaded.name} cannot be sampled: its memory is not keys and values.",
+            expected="a transformer",
+            try_next=setting("known_mode", "exact"),
+        )
+    draws = np.concatenate(
+        [_uniform(prompt, seed, samples, max_new_tokens) for prompt in prompts] or [np.empty((0, 1))]
+    )
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    said = _texts(loaded, repeated, max_new_tokens, token_budget, torch.from_numpy(draws))
+    return [said[n * samples : (n + 1) * samples] for n in range(len(prompts))]
+
+
+def _uniform(prompt: str, seed: int, samples: int, tokens: int) -> NDArray[np.float64]:
+    """A number from 0 to 1 for every token of every sample: (samples, tokens)"""
+    content = f"{seed}:{prompt}".encode("utf-8", "surrogatepass")
+    key = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=key)).random((samples, tokens))
+
+
+def _texts(
+    loaded: LoadedModel, prompts: Sequence[str], max_new_tokens: int, budget: int | None, draws: torch.Tensor | None
+) -> list[str]:
+    """What the model says after each prompt, the first line of it: greedily, or by `draws` (prompts, tokens)."""
+    room = max(2, loaded.context - max_new_tokens)
+    texts = loaded.tokenizer(list(prompts), return_attention_mask=False)["input_ids"] if prompts else []
+    ids = [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
+    said = [""] * len(prompts)
+    for indices, new in _answers(loaded, ids, max_new_tokens, budget or _budget(loaded), draws):
+        spoken = loaded.tokenizer.batch_decode(new, skip_special_tokens=True)
+        for index, text in zip(indices, spoken, strict=True):
+            said[index] = text.split("\n")[0]
+    return said
+
+
 def _answers(
-    loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens: int, budget: int
+    loaded: LoadedModel,
+    ids: Sequence[tuple[int, ...]],
+    max_new_tokens: int,
+    budget: int,
+    draws: torch.Tensor | None,
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Indices of the prompts of a batch, and their new tokens."""
     ends = line_ends(loaded)
@@ -68,7 +121,7 @@ def _answers(
         while start < len(rows):
             batch = rows[start : start + _fitting(rows[start:], group.shared, max_new_tokens, budget, packed)]
             try:
-                new = _batch_answers(loaded, batch, group.shared, beginning, packed, max_new_tokens, ends)
+                new = _batch_answers(loaded, batch, group.shared, beginning, packed, max_new_tokens, ends, draws)
             except RuntimeError as error:
                 budget = smaller_budget(error, budget, len(batch))
                 continue
@@ -111,6 +164,7 @@ def _batch_answers(
     packed: bool,
     max_new_tokens: int,
     ends: Callable[[int], bool],
+    draws: torch.Tensor | None,
 ) -> list[list[int]]:
     """New tokens of each row, the one that ends its line included."""
     if not can_share(loaded):
@@ -120,30 +174,45 @@ def _batch_answers(
             prefilled = read_packed(loaded, rows, shared, beginning, PACKS.get(loaded.device.type, DEFAULT_PACK))
         else:
             prefilled = read_padded(loaded, rows, shared, beginning)
-        return _continued(loaded, prefilled, max_new_tokens, ends)
+        own = None if draws is None else draws[[rows[n].items[0] for n in prefilled.order]]
+        return _continued(loaded, prefilled, max_new_tokens, ends, own)
 
 
 def _continued(
-    loaded: LoadedModel, prefilled: Prefilled, max_new_tokens: int, ends: Callable[[int], bool]
+    loaded: LoadedModel,
+    prefilled: Prefilled,
+    max_new_tokens: int,
+    ends: Callable[[int], bool],
+    draws: torch.Tensor | None,
 ) -> list[list[int]]:
-    """Greedy tokens from the first on, until a row's line ends; rows that have ended leave the batch."""
+    """Tokens of each row until its line ends, greedy or by its `draws` (B, tokens); rows that have ended leave."""
     cache, mask, positions, rows = prefilled.cache, prefilled.mask, prefilled.positions, prefilled.order
     new: list[list[int]] = [[] for _ in rows]
-    chosen = prefilled.logits.argmax(dim=-1)  # (B,)
+    logits, kept = prefilled.logits, torch.arange(len(rows))
     while True:
+        length = len(new[rows[0]])
+        chosen = logits.argmax(dim=-1) if draws is None else sampled_tokens(logits, draws[kept, length])  # (B,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             new[row].append(token)
         going = [n for n, row in enumerate(rows) if not ends(new[row][-1])]
-        if not going or len(new[rows[going[0]]]) == max_new_tokens:
+        if not going or length + 1 == max_new_tokens:
             return new
         if len(going) < len(rows):  # leaving copies the cache
-            kept = torch.tensor(going, device=chosen.device)
-            keep_rows(cache, kept)
-            chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-            rows = [rows[n] for n in going]
+            staying = torch.tensor(going, device=chosen.device)
+            keep_rows(cache, staying)
+            chosen, mask, positions = chosen[staying], mask[staying], positions[staying]
+            rows, kept = [rows[n] for n in going], kept[going]
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        chosen = next_logits(loaded, chosen[:, None], mask, positions[:, None], cache).argmax(dim=-1)
+        logits = next_logits(loaded, chosen[:, None], mask, positions[:, None], cache)
         positions = positions + 1
+
+
+def sampled_tokens(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """A token of each row (B,), from the 40 most likely at temperature 0.5; `draws` (B,) say which, from 0 to 1."""
+    values, likely = logits.float().topk(min(TOP_K, logits.shape[-1]))
+    shares = torch.softmax(values / TEMPERATURE, dim=-1).double().cumsum(dim=-1)
+    place = torch.searchsorted(shares, draws[:, None].to(shares.device)).clamp(max=likely.shape[-1] - 1)
+    return likely.gather(1, place)[:, 0]
 
 
 def _generated(loaded: LoadedModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:

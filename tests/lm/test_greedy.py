@@ -11,7 +11,7 @@ import pytest
 from curate.errors import ModelError
 from curate.lm import generate as greedy
 from curate.lm.forward import Cache
-from curate.lm.generate import greedy_answers
+from curate.lm.generate import greedy_answers, sampled_answers, sampled_tokens
 from curate.lm.model import LoadedModel, load_model
 from curate.lm.packing import Row
 from curate.prompts import DEFAULT
@@ -115,3 +115,25 @@ def test_when_memory_runs_out_the_batch_is_halved(loaded: LoadedModel, monkeypat
     room = 0
     with pytest.raises(ModelError, match="One example alone does not fit"):
         greedy_answers(loaded, prompts)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_samples_depend_on_their_prompt_and_seed_alone(kind: str, tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model(kind), device="cpu")
+    prompts = [DEFAULT.render_prompt(question + " And why is that so?" * i) for i, question in enumerate(QUESTIONS[:3])]
+    together = sampled_answers(loaded, prompts, samples=4)
+    assert together == [sampled_answers(loaded, [prompt], samples=4)[0] for prompt in prompts]
+    assert together == sampled_answers(loaded, prompts, samples=4, token_budget=1)
+    assert together != sampled_answers(loaded, prompts, samples=4, seed=1)
+    assert len({text for said in together for text in said}) > 3, "samples differ"
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    import torch
+
+    logits = torch.randn(1, 100, generator=torch.Generator().manual_seed(0))
+    draws = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000  # every share of the line once
+    drawn = sampled_tokens(logits.expand(len(draws), -1), draws).bincount(minlength=100) / len(draws)
+    values, likely = logits[0].topk(40)
+    expected = torch.zeros(100).index_put((likely,), torch.softmax(values / 0.5, dim=0))
+    assert torch.allclose(drawn, expected, atol=1e-4)
