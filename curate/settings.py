@@ -91,7 +91,8 @@ class Settings:
         """
         chosen = {name: given[name] for name in cls.names() if given.get(name) is not None}
         for name, inner in groups_within(cls).items():
-            chosen[name] = inner.of({**(vars(chosen[name]) if name in chosen else {}), **given})
+            own = chosen.get(name)
+            chosen[name] = inner.of({**({n: getattr(own, n) for n in inner.names()} if own else {}), **given})
         return cls(**(chosen | decided))
 
     def changed(self: S, **changes: Any) -> S:

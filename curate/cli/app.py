@@ -305,8 +305,7 @@ def validate(
         if not is_first():
             return
         check_run_folder(output)
-        s = settings
-        found = plan(splits, test_set, s.by, s.config, s.seeds, s.limit, s.tune, s.template, s.base_shots)
+        found = plan(splits, test_set, settings)
         rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in found["arms"]]
         out.result(
             {"dry_run": True, **found},

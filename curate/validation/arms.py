@@ -1,4 +1,4 @@
-"""The arms, the test set, and what they share."""
+"""What a run reads: the arms, the test set, and what they share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,37 @@ from curate.data.formats import data_suffix
 from curate.data.ids import number_repeats
 from curate.data.sources import find_files
 from curate.data.table import QATable, read
-from curate.errors import ColumnError, DataError
-from curate.prompts import DEFAULT, Template, solution
+from curate.errors import ColumnError, DataError, setting
+from curate.prompts import DEFAULT, Template, default_template, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
 from curate.selection.ranking import random_rows
-from curate.selection.select import SCORE_PREFIX, score_column, score_values
+from curate.selection.select import SCORE_PREFIX, Selection, score_column, score_values
+from curate.summary import bin_edges, is_skewed
 from curate.validation.statistics import popularity_percentiles
+
+BINS = 24
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A finetuning set: its name, its usable examples, and how many had no question or no answer."""
+
+    name: str
+    examples: Sequence[Example]
+    unusable: int = 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what is trained on."""
+        return fingerprint_examples(self.examples)
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The examples every arm is tested on, with their popularity percentiles (NaN where unknown)."""
+    """The examples every arm is tested on, with their popularity percentiles (N,), NaN where unknown.
+
+    `popularity` is the column that the percentiles come from, None without any.
+    """
 
     examples: Sequence[Example]
     percentiles: NDArray[np.float64]
@@ -38,12 +59,83 @@ class TestSet:
     unusable: int
     __test__ = False  # not a test case, whatever pytest makes of the name
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what is asked."""
+        return fingerprint_examples(self.examples)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arms and the test set, read once, and the template that all their questions are asked with.
+
+    `source` is the name, hash and number of rows of the evaluation set; `popularity` the histograms of the column
+    `test.popularity` in every arm and in the evaluation set.
+    """
+
+    arms: Sequence[Arm]
+    test: TestSet
+    template: Template
+    source: Mapping[str, Any]
+    popularity: Mapping[str, Any] | None
+
+    def leakage(self) -> dict[str, dict[str, int]]:
+        """For each arm, how many test examples share their question, and how many their subject, with it.
+
+        Capitals and white space make no difference.
+        """
+        counts = {}
+        for arm in self.arms:
+            questions = {_folded(e.question) for e in arm.examples}
+            subjects = {_folded(e.subject) for e in arm.examples if e.subject}
+            counts[arm.name] = {
+                "question": sum(_folded(e.question) in questions for e in self.test.examples),
+                "subject": sum(_folded(e.subject) in subjects for e in self.test.examples if e.subject),
+            }
+        return counts
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def read_inputs(
+    splits: Any, eval: Any, by: str | None = None, limit: int | None = None, template: str | None = None
+) -> Inputs:
+    """Read all data of a run; DataError for splits or a test set that cannot be read.
+
+    One arm a split: from a folder of splits, one or more files, a mapping of name to data, or a Selection. top, random,
+    bottom and whole come first, in this order; other names follow as they are sorted. `limit` takes a seeded sample of
+    that many examples of each arm and of the test set. Without the name of a template it is `mmlu` where the test set
+    has choices, and `qa` where it has none.
+    """
+    data = read(eval)
+    form = find_template(template or default_template(data.roles))
+    tables = read_splits(splits)
+    rank = {name: i for i, name in enumerate(PAPER_ORDER)}
+    names = sorted(tables, key=lambda name: (rank.get(name, len(rank)), name))
+    arms = [make_arm(name, tables[name].examples(), limit, form) for name in names]
+    test = make_test_set(data, by, limit, form)
+    source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
+    return Inputs(arms, test, form, source, popularity_of({**tables, "test": data}, test.popularity))
+
+
+def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:
+    """An arm of the examples that have a question and an answer; DataError if there are too few to train on."""
+    usable = usable_examples(examples, template)
+    if len(usable) < 2:
+        where = " among its choices" if template.multiple_choice else ""
+        raise DataError(
+            f"The split {name!r} has {len(usable)} example(s) with a question and an answer{where}.",
+            expected="at least 2, since a part is held out for early stopping",
+        )
+    return Arm(name, sample(usable, limit), len(examples) - len(usable))
+
 
 def make_test_set(
     data: QATable, by: str | None = None, limit: int | None = None, template: Template = DEFAULT
 ) -> TestSet:
     """The usable examples of an evaluation set (a sample of `limit`), with percentiles if it has a score."""
-
     examples = data.examples()
     column = popularity_column(data, by)
     scores = np.full(len(data), np.nan) if column is None else score_values(data.table, column)
@@ -58,126 +150,50 @@ def make_test_set(
 
 def popularity_column(data: QATable, by: str | None) -> str | None:
     """The column of an evaluation set that tells popularity: a score, any column of numbers by name, or none."""
-
     names = data.table.column_names
-    if by is not None and f"{SCORE_PREFIX}{by}" not in names:
-        column = by.removeprefix("column:")
-        if column not in names:
-            raise ColumnError(
-                f"{data.name} has no score and no column named {by!r}.",
-                expected=f"one of its columns: {', '.join(names)}",
-                try_next="--by NAME, with a column of numbers, higher for better known",
-            )
-        kind = data.table.schema.field(column).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise ColumnError(
-                f"The column {column!r} of {data.name} holds {kind}, not numbers.",
-                expected="a column of numbers, higher for better known",
-                try_next="--by NAME, with such a column",
-            )
-        return column
     if by is None and not any(name.startswith(SCORE_PREFIX) for name in names):
         return None
-    return score_column(data.table, by, data.name)
+    if by is None or f"{SCORE_PREFIX}{by}" in names:
+        return score_column(data.table, by, data.name)
+    column = by.removeprefix("column:")
+    if column not in names:
+        raise ColumnError(
+            f"{data.name} has no score and no column named {by!r}.",
+            expected=f"one of its columns: {', '.join(names)}",
+            try_next=f"{setting('by', 'NAME')}, with a column of numbers, higher for better known",
+        )
+    kind = data.table.schema.field(column).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise ColumnError(
+            f"The column {column!r} of {data.name} holds {kind}, not numbers.",
+            expected="a column of numbers, higher for better known",
+            try_next=f"{setting('by', 'NAME')}, with such a column",
+        )
+    return column
 
 
-def count_leakage(arms: Sequence[Arm], test: TestSet) -> dict[str, dict[str, int]]:
-    """For each arm, how many test examples share their question, and how many their subject, with its training set.
-
-    Capitals and white space make no difference.
-    """
-    counts = {}
-    for arm in arms:
-        questions = {_folded(e.question) for e in arm.examples}
-        subjects = {_folded(e.subject) for e in arm.examples if e.subject}
-        counts[arm.name] = {
-            "question": sum(_folded(e.question) in questions for e in test.examples),
-            "subject": sum(_folded(e.subject) in subjects for e in test.examples if e.subject),
-        }
-    return counts
-
-
-def _folded(text: str) -> str:
-    """Capitals and white space aside."""
-    return " ".join(text.casefold().split())
-
-
-BINS = 24
-
-
-def popularity_of(splits: Any, test: QATable, column: str | None) -> dict[str, Any] | None:
-    """Histograms of `column` in every split that has it and in the test set; None without such a column."""
+def popularity_of(tables: Mapping[str, QATable], column: str | None) -> dict[str, Any] | None:
+    """Histograms of a column in every table that has it; None without such a column."""
     if column is None:
         return None
-    tables = {name: read(data).table for name, data in named_splits(splits).items()} | {"test": test.table}
-    values = {name: score_values(table, column) for name, table in tables.items() if column in table.column_names}
+    values = {name: score_values(t.table, column) for name, t in tables.items() if column in t.table.column_names}
     return histograms(values, column)
 
 
 def histograms(values: Mapping[str, NDArray[np.float64]], column: str) -> dict[str, Any] | None:
     """Shares of each arm's examples in bins that all arms have in common: `edges` (E+1), `shares` {arm: E}.
 
-    Bins are even, or even on a logarithmic scale (`log`) when the largest value, none being negative, is over a
-    hundred times the median: raw page views are like that, their logarithms are not.
+    The bins are even, or, where the values are skewed, even on a logarithmic scale (`log`): raw page views are like
+    that, their logarithms are not.
     """
-
-    measured = {name: found[np.isfinite(found)] for name, found in values.items()}
-    measured = {name: found for name, found in measured.items() if len(found)}
-    if not measured:
+    finite = {name: found[np.isfinite(found)] for name, found in values.items()}
+    finite = {name: found for name, found in finite.items() if len(found)}
+    if not finite:
         return None
-    everything = np.concatenate(list(measured.values()))
-    low, high = float(everything.min()), float(everything.max())
-    high = max(high, low + 1e-9 * max(1.0, abs(low)))  # all the same: bins need some width
-    log = low >= 0 and high > 100 * max(1.0, float(np.median(everything)))
-    edges = np.expm1(np.linspace(np.log1p(low), np.log1p(high), BINS + 1)) if log else np.linspace(low, high, BINS + 1)
-    edges[0], edges[-1] = low, high
-    shares = {name: (np.histogram(found, edges)[0] / len(found)).tolist() for name, found in measured.items()}
-    return {"column": column, "log": bool(log), "edges": edges.tolist(), "shares": shares}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A finetuning set: its name, its usable examples, and how many had no question or no answer."""
-
-    name: str
-    examples: Sequence[Example]
-    unusable: int = 0
-
-    def fingerprint(self) -> str:
-        """A hash of what would be trained on."""
-        return fingerprint_examples(self.examples)
-
-
-def read_arms(splits: Any, limit: int | None = None, template: Template = DEFAULT) -> list[Arm]:
-    """One arm a split: from a folder of splits, one or more files, a mapping of name to data, or a Selection.
-
-    top, random, bottom and whole come first, in this order; other names follow as they are sorted. `limit` takes
-    a sample of that many examples of each.
-    """
-    named = named_splits(splits)
-    for name in named:
-        if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
-            raise DataError(
-                f"A split cannot be named {name!r}.",
-                expected="letters, digits, dots, dashes: it becomes a folder's name",
-            )
-        if is_untouched(name):
-            raise DataError(f"A split is named {name!r}.", expected="another name; base is the untouched model")
-    rank = {name: i for i, name in enumerate(PAPER_ORDER)}
-    names = sorted(named, key=lambda name: (rank.get(name, len(rank)), name))
-    return [make_arm(name, read(named[name]).examples(), limit, template) for name in names]
-
-
-def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:
-    """An arm of the examples that have a question and an answer; DataError if there are too few to train on."""
-    usable = usable_examples(examples, template)
-    if len(usable) < 2:
-        where = " among its choices" if template.multiple_choice else ""
-        raise DataError(
-            f"The split {name!r} has {len(usable)} example(s) with a question and an answer{where}.",
-            expected="at least 2, since a part is held out for early stopping",
-        )
-    return Arm(name, sample(usable, limit), len(examples) - len(usable))
+    everything = np.concatenate(list(finite.values()))
+    edges = bin_edges(everything, BINS)
+    shares = {name: (np.histogram(found, edges)[0] / len(found)).tolist() for name, found in finite.items()}
+    return {"column": column, "log": is_skewed(everything), "edges": edges.tolist(), "shares": shares}
 
 
 def usable_examples(examples: Sequence[Example], template: Template = DEFAULT) -> list[Example]:
@@ -194,7 +210,7 @@ def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
 
 
 def fingerprint_examples(examples: Sequence[Example]) -> str:
-    """A hash of all of them, in order: a template may name subject and relation, and both are looked at."""
+    """A hash of all of them, in order: subject and relation too, since a template may name them."""
     digest = hashlib.sha256()
     for e in examples:
         content = (e.id, e.question, e.answers, e.choices, e.subject, e.relation)
@@ -202,27 +218,40 @@ def fingerprint_examples(examples: Sequence[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def named_splits(splits: Any) -> Mapping[str, Any]:
+def read_splits(splits: Any) -> dict[str, QATable]:
+    """Every split by its name; DataError for data without names, or names that no arm can have."""
+    named = _named_splits(splits)
+    for name in named:
+        if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
+            raise DataError(
+                f"A split cannot be named {name!r}.",
+                expected="letters, digits, dots, dashes: it becomes a folder's name",
+            )
+        if is_untouched(name):
+            raise DataError(f"A split is named {name!r}.", expected="another name; base is the untouched model")
+    return {name: read(data) for name, data in named.items()}
+
+
+def _named_splits(splits: Any) -> Mapping[str, Any]:
     """The data of every split by its name, as it was given."""
-    if isinstance(splits, (str, Path)):
-        splits = [splits]
     if isinstance(splits, Mapping):
         return splits
-    if hasattr(splits, "splits") and hasattr(splits, "table"):  # a Selection
+    if isinstance(splits, Selection):
         return {name: splits.table(name) for name in splits}
-    if not isinstance(splits, (list, tuple)) or not all(isinstance(item, (str, Path)) for item in splits):
+    items = [splits] if isinstance(splits, (str, Path)) else splits
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, (str, Path)) for item in items):
         raise DataError(
             f"A {type(splits).__name__} of data does not say what its arms are called.",
             expected="a folder of splits, files, a mapping of name to data, or what curate.select returned",
             try_next='validate({"top": data, …}, …)',
         )
-    files = [path for item in splits for path in _files(str(item))]
+    files = [path for item in items for path in _files(str(item))]
     same = [path for path, count in Counter(path.resolve() for path in files).items() if count > 1]
     if same:
         raise DataError(
             f"The split {same[0].name} is named twice.",
             expected="every split once: an arm beside itself would be finetuned twice for a difference of nothing",
-            try_next="--seeds, for more finetunings of every arm",
+            try_next=f"{setting('seeds')}, for more finetunings of every arm",
         )
     stems = [path.name.removesuffix("".join(path.suffixes)) for path in files]
     return dict(zip(number_repeats(stems), files, strict=True))

@@ -60,35 +60,27 @@ def subject_prompts(
 
     That is so when the example has no subject, or choices (its subject is then a field of study, not an entity),
     when the question does not name the subject, or when the prompt is longer than the model's context. Every
-    mention in the question counts; those in solved examples before it do not. A token is the subject's as soon as
-    one of its characters is, by the tokenizer's offsets.
+    mention in the question counts; those in solved examples before it do not.
     """
-    found: list[SubjectPrompt | None] = []
-    for example, prompt in zip(examples, prompts, strict=True):
-        start = prompt.rfind(example.question)
-        spans = subject_spans(example.question, example.subject) if example.subject and not example.choices else []
-        if start < 0 or not spans:
-            found.append(None)
-            continue
-        encoded = loaded.tokenizer(prompt, return_offsets_mapping=True)
-        tokens = tuple(
-            position
-            for position, (first, last) in enumerate(encoded["offset_mapping"])
-            if any(max(first, start + a) < min(last, start + b) for a, b in spans)
-        )
-        if tokens and len(encoded["input_ids"]) <= loaded.context:
-            texts = _texts(loaded, prompt, encoded)
-            found.append(SubjectPrompt(example.id, tuple(encoded["input_ids"]), tokens, texts))
-        else:
-            found.append(None)
-    return found
+    return [_subject_prompt(loaded, example, prompt) for example, prompt in zip(examples, prompts, strict=True)]
 
 
-def _texts(loaded: LoadedModel, prompt: str, encoded: Any) -> tuple[str, ...]:
-    """What of the prompt each token covers; a special token's name."""
-    names = loaded.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
-    offsets = encoded["offset_mapping"]
-    return tuple(prompt[a:b] or name for (a, b), name in zip(offsets, names, strict=True))
+def _subject_prompt(loaded: LoadedModel, example: Example, prompt: str) -> SubjectPrompt | None:
+    start = prompt.rfind(example.question)
+    if start < 0 or not example.subject or example.choices:
+        return None
+    mentions = [(start + a, start + b) for a, b in subject_spans(example.question, example.subject)]
+    if not mentions:
+        return None
+    encoded = loaded.tokenizer(prompt, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    # A token is the subject's as soon as one of its characters is.
+    subject = [t for t, (a, b) in enumerate(offsets) if any(max(a, c) < min(b, d) for c, d in mentions)]
+    if not subject or len(ids) > loaded.context:
+        return None
+    names = loaded.tokenizer.convert_ids_to_tokens(ids)  # of special tokens, which cover no character
+    texts = [prompt[a:b] or name for (a, b), name in zip(offsets, names, strict=True)]
+    return SubjectPrompt(example.id, tuple(ids), tuple(subject), tuple(texts))
 
 
 TOKEN_BUDGET = 4096
@@ -103,14 +95,17 @@ def subject_attention(
     In each head the largest weight on any of the subject's tokens, then the mean over the layer's heads (B.3).
     """
 
-    return np.array(_reduced(loaded, prompts, _to_subject, token_budget))
+    def to_subject(weights: torch.Tensor, prompt: SubjectPrompt) -> torch.Tensor:
+        return weights[:, list(prompt.subject)].amax(dim=-1).mean()  # (H, T) -> scalar
+
+    return np.array(_by_layer(loaded, prompts, to_subject, token_budget))
 
 
 def attention_maps(
     loaded: LoadedModel, prompts: Sequence[SubjectPrompt], token_budget: int = TOKEN_BUDGET
 ) -> list[NDArray[np.float64]]:
     """Attention from the final prompt token to every token, mean over heads: (L, T) for each prompt."""
-    return _reduced(loaded, prompts, lambda weights, _: weights.mean(dim=0), token_budget)
+    return _by_layer(loaded, prompts, lambda weights, _: weights.mean(dim=0), token_budget)
 
 
 def has_attention(loaded: LoadedModel) -> bool:
@@ -118,12 +113,7 @@ def has_attention(loaded: LoadedModel) -> bool:
     return not getattr(loaded.model, "_is_stateful", False)
 
 
-def _to_subject(weights: torch.Tensor, prompt: SubjectPrompt) -> torch.Tensor:
-    """(H, T) -> scalar"""
-    return weights[:, list(prompt.subject)].amax(dim=-1).mean()
-
-
-def _reduced(
+def _by_layer(
     loaded: LoadedModel,
     prompts: Sequence[SubjectPrompt],
     reduce: Callable[[torch.Tensor, SubjectPrompt], torch.Tensor],
@@ -187,13 +177,13 @@ MAPS = 24
 
 
 @dataclass(frozen=True)
-class Probe:
-    """The test examples that attention is measured on, and how many have a subject in their question at all."""
+class AttentionProbe:
+    """The prompts that attention is measured on, and how many test examples name their subject at all."""
 
     prompts: Sequence[SubjectPrompt]
     with_subject: int
 
-    def look(self, loaded: LoadedModel) -> dict[str, Any] | None:
+    def measure(self, loaded: LoadedModel) -> dict[str, Any] | None:
         """Mean subject attention of every layer, and a few whole maps; None where there is nothing to look at."""
         if not self.prompts or not has_attention(loaded):
             return None
@@ -212,12 +202,12 @@ class Probe:
         }
 
 
-def make_probe(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> Probe:
+def make_probe(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> AttentionProbe:
     """A seeded sample of the test examples that name their subject, with their zero-shot prompts."""
     prompts = [template.head(example) + template.ask(example) for example in examples]
     found = [prompt for prompt in subject_prompts(loaded, examples, prompts) if prompt is not None]
     rows = random_rows([prompt.id for prompt in found], min(EXAMPLES, len(found)), seed=0)
-    return Probe([found[row] for row in rows], len(found))
+    return AttentionProbe([found[row] for row in rows], len(found))
 
 
 def attention_rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
@@ -245,7 +235,9 @@ def map_rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def attention_summary(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], probe: Probe) -> dict[str, Any] | None:
+def attention_summary(
+    rows: Sequence[Mapping[str, Any]], arms: Sequence[str], probe: AttentionProbe
+) -> dict[str, Any] | None:
     """Whether the first arm of the `contrast` looks at the subject more than the second in the later half of layers.
 
     Gives both means over seeds, their difference seed by seed, and a sentence that says what they say; None
@@ -258,34 +250,32 @@ def attention_summary(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], pr
     if pair is None:
         return {**about, "sentence": "There is only one finetuned arm: nothing to compare."}
     depth = max(row["layer"] for row in rows)
-    later = [row for row in rows if row["layer"] > depth // 2]
-    first, second = (_by_seed(later, arm) for arm in pair)
-    differences = [first[seed] - second[seed] for seed in first if seed in second]
-    means = {arm: sum(by_seed.values()) / len(by_seed) for arm, by_seed in zip(pair, (first, second), strict=True)}
-    layers = f"layer {depth}" if depth // 2 + 1 == depth else f"layers {depth // 2 + 1} to {depth}"
-    where = f"In the later half of the model ({layers} of {depth})"
+    first = depth // 2 + 1
+    by_seed: dict[str, dict[int, list[float]]] = {arm: defaultdict(list) for arm in pair}
+    for row in rows:
+        if row["arm"] in pair and row["layer"] >= first:
+            by_seed[row["arm"]][row["seed"]].append(row["subject_attention"])
+    a, b = ({seed: sum(v) / len(v) for seed, v in by_seed[arm].items()} for arm in pair)
+    differences = [a[seed] - b[seed] for seed in a if seed in b]
+    means = {arm: sum(seeds.values()) / len(seeds) for arm, seeds in zip(pair, (a, b), strict=True)}
+    layers = f"layer {depth}" if first == depth else f"layers {first} to {depth}"
     return {
         **about,
-        "later_layers": [depth // 2 + 1, depth],
+        "later_layers": [first, depth],
         "later_attention": means,
         "later_differences": differences,
-        "sentence": f"{where} the last token of the prompt gives the subject {means[pair[0]]:.3f} of its attention "
-        f"after finetuning on {pair[0]} and {means[pair[1]]:.3f} after {pair[1]}: {_in_words(differences, pair[0])}.",
+        "sentence": f"In the later half of the model ({layers} of {depth}) the last token of the prompt gives the "
+        f"subject {means[pair[0]]:.3f} of its attention after finetuning on {pair[0]} and {means[pair[1]]:.3f} after "
+        f"{pair[1]}: {_in_words(differences, pair[0])}.",
     }
-
-
-def _by_seed(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[int, float]:
-    seeds: dict[int, list[float]] = {}
-    for row in rows:
-        if row["arm"] == arm:
-            seeds.setdefault(row["seed"], []).append(row["subject_attention"])
-    return {seed: sum(values) / len(values) for seed, values in seeds.items()}
 
 
 def _in_words(differences: Sequence[float], arm: str) -> str:
     """Seed by seed, since a mean over a few seeds can hide that they disagree."""
     more, less, seeds = sum(d > 0 for d in differences), sum(d < 0 for d in differences), len(differences)
-    if more not in (0, seeds) or (more == 0 and less < seeds):
-        return f"no clear difference, {arm} gives it more with {more} of {seeds} seeds"
     times = "the one seed" if seeds == 1 else f"each of the {seeds} seeds"
-    return f"{arm} gives it {'more' if more else 'less'} with {times}"
+    if more == seeds:
+        return f"{arm} gives it more with {times}"
+    if less == seeds:
+        return f"{arm} gives it less with {times}"
+    return f"no clear difference, {arm} gives it more with {more} of {seeds} seeds"

@@ -9,14 +9,14 @@ import re
 import string
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from curate.errors import SettingError
+from curate.errors import SettingError, setting
 from curate.estimators.loss import Ask, ask
 from curate.lm.forward import adapters_merged
 from curate.lm.generate import greedy_answers
@@ -59,9 +59,17 @@ def _f1(said: list[str], right: list[str]) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+MEASURES: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
+    "correct": contains_answer,
+    "exact_match": exact_match,
+    "f1": token_f1,
+}
+"""How right an answer is, by field of `Prediction`: from the answer and the accepted ones to a share or a yes or no."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model answered to one test example, and how right it was."""
+    """What a model answered to one test example, and how right that was."""
 
     id: str
     prediction: str
@@ -75,20 +83,21 @@ def evaluate(
 ) -> list[Prediction]:
     """The model's answer to every example, in order, with how right it is; zero-shot without `shots`.
 
-    Short answers are greedy and marked by containment, exact match and token F1. With a template that shows choices
-    the answer is the letter whose token the model holds for the most likely one; nothing is generated.
+    Short answers are greedy and marked by MEASURES. With a template that shows choices the answer is the letter whose
+    token the model holds for the most likely one; nothing is generated.
     """
     shots = shots or Shots(template)
-    if template.multiple_choice:
-        asks = [ask(example, template, shots, "first") for example in examples]
-        with adapters_merged(loaded):
-            return choose(loaded, asks, examples)
     with adapters_merged(loaded):
-        said = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
-    return [mark(example, text) for example, text in zip(examples, said, strict=True)]
+        if template.multiple_choice:
+            return _choose(loaded, examples, [ask(example, template, shots, "first") for example in examples])
+        answers = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
+    return [
+        Prediction(e.id, answer, **{name: measure(answer, e.answers) for name, measure in MEASURES.items()})
+        for e, answer in zip(examples, answers, strict=True)
+    ]
 
 
-def choose(loaded: LoadedModel, asks: Sequence[Ask], examples: Sequence[Example]) -> list[Prediction]:
+def _choose(loaded: LoadedModel, examples: Sequence[Example], asks: Sequence[Ask]) -> list[Prediction]:
     """The letter with the lowest loss of each question: for letters of one token, the argmax of next-token scores.
 
     A question that does not fit into the model's context has no answer and counts as wrong.
@@ -102,17 +111,6 @@ def choose(loaded: LoadedModel, asks: Sequence[Ask], examples: Sequence[Example]
         right = asked.correct is not None and letter == asked.answers[asked.correct]
         predictions.append(Prediction(example.id, letter, right, right, float(right)))
     return predictions
-
-
-def mark(example: Example, said: str) -> Prediction:
-    """One answer against the accepted ones."""
-    return Prediction(
-        example.id,
-        said,
-        contains_answer(said, example.answers),
-        exact_match(said, example.answers),
-        token_f1(said, example.answers),
-    )
 
 
 CPU_BATCH = 8
@@ -160,18 +158,23 @@ def find_tasks(names: Sequence[str], limit: int | None = None) -> list[Task]:
         import lm_eval.tasks
     except ImportError as error:
         raise SettingError(
-            "--lm-eval needs lm-evaluation-harness, which is not installed.",
+            f"{setting('lm_eval')} needs lm-evaluation-harness, which is not installed.",
             try_next="pip install 'curate-qa[lm-eval]'",
         ) from error
-    texts = {name: _text(Path(name)) for name in names if Path(name).suffix in (".yaml", ".yml")}
-    own = {_named(name, text): hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
-    tasks = dict.fromkeys(_named(name, texts[name]) if name in texts else name for name in names)
+    hashes: dict[str, str | None] = {}
+    folders = set()
+    for name in names:
+        if Path(name).suffix in (".yaml", ".yml"):
+            text = _text(Path(name))
+            hashes[_named(name, text)] = hashlib.sha256(text.encode()).hexdigest()[:16]
+            folders.add(str(Path(name).parent))
+        else:
+            hashes.setdefault(name, None)
     with _silence():
         manager = lm_eval.tasks.TaskManager(
-            include_path=sorted({str(Path(name).parent) for name in texts}) or None,
-            include_defaults=len(own) < len(tasks),
+            include_path=sorted(folders) or None, include_defaults=None in hashes.values()
         )
-        for task in tasks:
+        for task in hashes:
             try:
                 lm_eval.tasks.get_task_dict([task], manager)
             except Exception as error:  # a task is other people's code and data: anything can go wrong in it
@@ -180,7 +183,7 @@ def find_tasks(names: Sequence[str], limit: int | None = None) -> list[Task]:
                     expected="a task of lm-evaluation-harness with its data at hand, or a task's YAML file",
                     try_next="lm_eval ls tasks, for their names",
                 ) from error
-    return [Task(name, own.get(name), manager, limit) for name in tasks]
+    return [Task(task, own, manager, limit) for task, own in hashes.items()]
 
 
 def metric_rows(found: Mapping[str, Any]) -> list[Row]:

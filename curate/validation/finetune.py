@@ -3,34 +3,157 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from curate.data.files import whole_folder
+from curate.data.files import whole_folder, write_json
 from curate.data.stores import file_fingerprint
-from curate.errors import ModelError, OutputError
+from curate.errors import ModelError, OutputError, setting
 from curate.lm.model import LoadedModel
 from curate.prompts import Template
 from curate.records import Example
 from curate.settings import FinetuneConfig
 from curate.validation.trainer import (
-    Fitting,
+    MicroBatches,
     Trained,
     Training,
-    first_fitting,
     is_first,
     logging_to,
-    out_of_memory,
     processes,
     train,
     training_items,
 )
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finetuned model: `loaded` answers as it now does; `model` is what was trained (the adapters, for LoRA)."""
+
+    loaded: LoadedModel
+    model: Any
+    trained: Trained
+
+
+@contextmanager
+def finetuned(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    config: FinetuneConfig,
+    template: Template,
+    seed: int,
+    *,
+    checkpoints: Path | None = None,
+    batches: MicroBatches | None = None,
+    report_to: str = "none",
+    logs: Path | None = None,
+    test_accuracy: Callable[[], float] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[Finetuned]:
+    """Finetune on the examples; inside the `with` the model is finetuned, afterwards it is the base again.
+
+    A share `held_out` of the examples decides when to stop: after each epoch the share of held-out answers whose
+    every token is the model's first choice is measured, the best weights are kept, and training ends after
+    `patience` epochs without better ones. With a folder for `checkpoints`, a stopped training goes on from the
+    last one. When memory runs out it goes on from there with smaller micro-batches, the batch staying what it is, and
+    a file beside the checkpoints tells the next training. Of several processes each can only end then: the others
+    wait for it in vain. The logger and `test_accuracy` are those of `Training`.
+    """
+    from accelerate.utils.memory import should_reduce_batch_size
+    from transformers import set_seed
+
+    with ExitStack() as temporary:
+        folder = checkpoints or Path(temporary.enter_context(TemporaryDirectory(prefix="curate-")), "checkpoints")
+        remembered = folder.parent / f"batches-{config.method}-{config.batch_size}-of-{processes()}.json"
+        if batches is None and remembered.is_file():
+            batches = MicroBatches(**json.loads(remembered.read_text()))
+        batches = batches or MicroBatches.whole(config.batch_size)
+        sharded = is_sharded(loaded, config)
+        how = Training(config, seed, folder.resolve(), batches, sharded, report_to, logs, test_accuracy)
+        before, device = _first_logits(loaded, examples[0], template), loaded.device
+        while True:
+            set_seed(seed)
+            with trainable(loaded, config) as model:
+                try:
+                    trained = _train(model, loaded, examples, template, how)
+                except RuntimeError as error:
+                    if not should_reduce_batch_size(error):
+                        raise
+                    how = replace(how, batches=_halved(how.batches, error, remembered, say))
+                    continue
+                model.eval()
+                if sharded:
+                    collect(loaded, model, device)
+                if is_first():
+                    _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
+                yield Finetuned(loaded, model, trained)
+                return
+
+
+def _train(model: Any, loaded: LoadedModel, examples: Sequence[Example], template: Template, how: Training) -> Trained:
+    part, held_out = split_held_out(examples, how.config.held_out_rows(len(examples)), how.seed)
+    items = training_items(loaded, part, template)
+    held_out_items = training_items(loaded, held_out, template) if held_out else []
+    try:
+        with logging_to(how.report_to, how.logs):
+            return train(model, loaded, items, held_out_items, how)
+    except OSError as error:
+        raise OutputError(
+            f"A checkpoint cannot be written to {how.checkpoints}: {error.strerror or error}.",
+            expected="a place you may write to, with room on the disk",
+            try_next="the same command again, once there is room: it goes on from the last checkpoint",
+        ) from error
+
+
+def split_held_out(examples: Sequence[Example], k: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """A seeded split of an arm into what trains and the k examples that decide when to stop."""
+    shuffled = list(examples)
+    random.Random(seed).shuffle(shuffled)
+    return shuffled[k:], shuffled[:k]
+
+
+def _halved(batches: MicroBatches, error: RuntimeError, remembered: Path, say: Callable[[str], None]) -> MicroBatches:
+    """What to try next now that memory ran out; where the next training begins, also that of another command."""
+    import torch
+
+    smaller = batches.halved()
+    write_json(asdict(smaller), remembered)
+    if processes() > 1:
+        raise ModelError(
+            f"Memory ran out with {batches} on each process.",
+            expected=f"room for them; the next attempt takes {smaller}",
+            try_next="the same command again, or torchrun --max-restarts 3, which does so by itself",
+        ) from error
+    say(f"memory ran out with {batches}; trying {smaller}")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return smaller
+
+
+def _first_logits(loaded: LoadedModel, example: Example, template: Template) -> Any:
+    import torch
+
+    ids = torch.tensor([loaded.tokenizer(template.zero_shot(example))["input_ids"][-loaded.context :]])
+    with torch.inference_mode():
+        return loaded.model(input_ids=ids.to(loaded.device)).logits[:, -1].cpu()
+
+
+def _check_changed(loaded: LoadedModel, before: Any, after: Any) -> None:
+    """A finetuned model whose adapter is off would silently repeat the base model's numbers."""
+    if bool((before == after).all()):
+        raise ModelError(
+            f"Finetuning left the outputs of {loaded.name} as they were.",
+            expected="outputs that differ from the base model",
+            try_next=f"a larger {setting('learning_rate')} or more {setting('epochs')}",
+        )
 
 
 @contextmanager
@@ -105,10 +228,11 @@ def _copy_of_all_weights(loaded: LoadedModel) -> Iterator[Any]:
     """A copy to be shared out among the GPUs; meanwhile the model waits in main memory."""
     import torch
 
-    device, model = loaded.device, _untyped(loaded.model)
+    model: Any = loaded.model  # transformers' types take `to` for a function without `self`
+    device = loaded.device
     model.to("cpu")
-    before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()} if is_first() else {}
-    training = copy.deepcopy(loaded.model)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()} if is_first() else {}
+    training = copy.deepcopy(model)
     training.requires_grad_(True)
     try:
         yield training
@@ -119,19 +243,15 @@ def _copy_of_all_weights(loaded: LoadedModel) -> Iterator[Any]:
         model.to(device)
 
 
-def _untyped(model: Any) -> Any:
-    """For `to`, which transformers' types take for a function without `self`."""
-    return model
-
-
 def collect(loaded: LoadedModel, model: Any, device: Any) -> None:
     """Put together what a copy shared out among GPUs has learned, in the model of the first process, on its device."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    whole: Any = loaded.model
     if is_first():
-        _untyped(loaded.model).load_state_dict(weights)
-        _untyped(loaded.model).to(device)
+        whole.load_state_dict(weights)
+        whole.to(device)
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -140,9 +260,6 @@ def save_adapter(model: Any, folder: Path) -> None:
         lora.target_modules = sorted(lora.target_modules)  # a set would be saved in another order every time
     with whole_folder(folder, replace=True) as temporary:
         model.save_pretrained(temporary)
-
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 def adapter_fingerprint(folder: Path) -> str | None:
@@ -160,126 +277,3 @@ def reloaded(loaded: LoadedModel, config: FinetuneConfig, folder: Path) -> Itera
         set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
         model.eval()
         yield model
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """A finetuned model: `loaded` answers as it now does; `model` is what was trained (the adapters, for LoRA)."""
-
-    loaded: LoadedModel
-    model: Any
-    trained: Trained
-
-
-@contextmanager
-def finetuned(
-    loaded: LoadedModel,
-    examples: Sequence[Example],
-    config: FinetuneConfig,
-    template: Template,
-    seed: int,
-    checkpoints: Path | None = None,
-    fitting: Fitting | None = None,
-    report_to: str = "none",
-    say: Callable[[str], None] = lambda line: None,
-    remember: Callable[[Fitting], None] = lambda fitting: None,
-    logs: Path | None = None,
-    along: Callable[[], float] | None = None,
-) -> Iterator[Finetuned]:
-    """Finetune on the examples; inside the `with` the model is finetuned, afterwards it is the base again.
-
-    A share `held_out` of the examples decides when to stop: after each epoch the share of held-out answers whose
-    every token is the model's first choice is measured, the best weights are kept, and training ends after
-    `patience` epochs without better ones. With a folder for `checkpoints`, a stopped training goes on from the
-    last one. When memory runs out it goes on from there with less at a time, the batch staying what it is, and
-    `remember` is told with what. Of several processes each can only end then: the others wait for it in vain.
-    The logger `report_to` writes to the folder `logs`, if it writes files, and names its run after its last two parts.
-    After every epoch `along` is asked for the accuracy of the model as it is by then.
-    """
-    from transformers import set_seed
-
-    with ExitStack() as temporary:
-        folder = checkpoints or Path(temporary.enter_context(TemporaryDirectory(prefix="curate-")))
-        fitting = fitting or first_fitting(config.batch_size, processes())
-        before = _first_logits(loaded, examples[0], template)
-        device, sharded = loaded.device, is_sharded(loaded, config)
-        while True:
-            set_seed(seed)
-            undo = ExitStack()
-            model = undo.enter_context(trainable(loaded, config))
-            with undo:
-                try:
-                    how = Training(config, fitting, seed, folder.resolve(), report_to, logs, along)
-                    trained = _train(model, loaded, examples, template, how)
-                except RuntimeError as error:
-                    fitting = _smaller(fitting, error, remember, say)
-                    continue
-                model.eval()
-                if sharded:
-                    collect(loaded, model, device)
-                if is_first():
-                    _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
-                yield Finetuned(loaded, model, trained)
-                return
-
-
-def split_held_out(examples: Sequence[Example], k: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """A seeded split of an arm into what trains and the k examples that decide when to stop."""
-    shuffled = list(examples)
-    random.Random(seed).shuffle(shuffled)
-    return shuffled[k:], shuffled[:k]
-
-
-def _train(model: Any, loaded: LoadedModel, examples: Sequence[Example], template: Template, how: Training) -> Trained:
-    part, held_out = split_held_out(examples, how.config.held_out_rows(len(examples)), how.seed)
-    items = training_items(loaded, part, template)
-    held_out_items = training_items(loaded, held_out, template) if held_out else []
-    try:
-        with logging_to(how.report_to, how.logs):
-            return train(model, loaded, items, held_out_items, how)
-    except OSError as error:
-        raise OutputError(
-            f"A checkpoint cannot be written to {how.checkpoints}: {error.strerror or error}.",
-            expected="a place you may write to, with room on the disk",
-            try_next="the same command again, once there is room: it goes on from the last checkpoint",
-        ) from error
-
-
-def _smaller(
-    fitting: Fitting, error: RuntimeError, remember: Callable[[Fitting], None], say: Callable[[str], None]
-) -> Fitting:
-    """What to try next when memory ran out; any other error goes on."""
-    import torch
-
-    if not out_of_memory(error):
-        raise error
-    smaller = fitting.smaller()
-    remember(smaller)
-    if processes() > 1:
-        raise ModelError(
-            f"Memory ran out with {fitting} on each process.",
-            expected=f"room for them; the next attempt takes {smaller}",
-            try_next="the same command again, or torchrun --max-restarts 3, which does so by itself",
-        ) from error
-    say(f"memory ran out with {fitting}; trying {smaller}")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return smaller
-
-
-def _first_logits(loaded: LoadedModel, example: Example, template: Template) -> Any:
-    import torch
-
-    ids = torch.tensor([loaded.tokenizer(template.zero_shot(example))["input_ids"][-loaded.context :]])
-    with torch.inference_mode():
-        return loaded.model(input_ids=ids.to(loaded.device)).logits[:, -1].cpu()
-
-
-def _check_changed(loaded: LoadedModel, before: Any, after: Any) -> None:
-    """A finetuned model whose adapter is off would silently repeat the base model's numbers."""
-    if bool((before == after).all()):
-        raise ModelError(
-            f"Finetuning left the outputs of {loaded.name} as they were.",
-            expected="outputs that differ from the base model",
-            try_next="a larger --learning-rate or more --epochs",
-        )

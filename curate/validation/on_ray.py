@@ -7,83 +7,48 @@ more task reads them and writes the run, as the same command does where the part
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-from curate.data.table import read
 from curate.engines import absolute, ray_session, resources_of
 from curate.errors import CurateError, EngineError
-from curate.prompts import TEMPLATES
-from curate.records import as_seeds
-from curate.settings import EngineSettings, grid
-from curate.validation.arms import Arm, named_splits
+from curate.settings import EngineSettings
 from curate.validation.results import Validation
-from curate.validation.runner import PARTS, Runner
-from curate.validation.validate import read_inputs
+from curate.validation.runner import PARTS, Experiment, Part, Runner
+from curate.validation.validate import run_here
 
 RETRIES = 3
 """Times that a task whose worker died is begun again; it goes on from its last checkpoint."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A trial of one setting on an arm, an arm with a seed, or the untouched model (no arm)."""
-
-    arm: str | None = None
-    seed: int | None = None
-    trial: int | None = None
-
-    def __str__(self) -> str:
-        if self.arm is None:
-            return "base"
-        return f"{self.arm}, seed {self.seed}" if self.trial is None else f"{self.arm}, trial {self.trial + 1}"
-
-    def make(self, runner: Runner, arms: Sequence[Arm]) -> None:
-        """Do it, unless it is there already."""
-        arm = None if self.arm is None else next(arm for arm in arms if arm.name == self.arm)
-        runner.make(arm, self.seed, self.trial)
-
-
-def validate_on_ray(arguments: Mapping[str, Any], engine: EngineSettings, say: Callable[[str], None]) -> Validation:
-    """What `validate` gives for these arguments, on a cluster."""
-    given = dict(arguments)
-    given["splits"] = {name: read(data) for name, data in named_splits(given["splits"]).items()}
-    given["eval"] = read(given["eval"])  # all data is read here: a path or a glob may mean something else on a worker
-    given["model"] = absolute(given["model"])
-    given["lm_eval"] = [absolute(task) for task in given["lm_eval"]]
-    if given["template"] is not None and given["template"] not in TEMPLATES:
-        given["template"] = absolute(given["template"])
-    given["output"] = str(Path(given["output"]).resolve())
-    trials, runs = _parts(given)
-    (Path(given["output"]) / PARTS).mkdir(parents=True, exist_ok=True)
+def run_on_ray(experiment: Experiment, engine: EngineSettings, say: Callable[[str], None]) -> Validation:
+    """What `run_here` does, on a cluster."""
+    folder = experiment.folder.resolve()
+    (folder / PARTS).mkdir(parents=True, exist_ok=True)
     with ray_session(engine.ray_address) as ray:
-        given["device"], resources = resources_of(given["device"], engine.cpus, ray.cluster_resources())
+        settings = experiment.settings
+        device, resources = resources_of(settings.device, engine.cpus, ray.cluster_resources())
+        settings = settings.changed(device=device, lm_eval=tuple(map(absolute, settings.lm_eval)))
+        experiment = replace(experiment, model=absolute(experiment.model), folder=folder, settings=settings)
         task = ray.remote(_work).options(max_retries=RETRIES, **resources)
-        most = bounds[1] if (bounds := engine.bounds()) else len(trials) + len(runs)
-        for parts in (trials, runs):
-            _do(ray, task, parts, given, most, engine.cpus, say)
-        result: Validation = _got(ray, task.remote(given, None, engine.cpus), "writing the run")
+        stages = experiment.trials(), [*experiment.untouched(), *experiment.finetunings()]
+        most = bounds[1] if (bounds := engine.bounds()) else sum(map(len, stages))
+        for parts in stages:
+            _do(ray, task, parts, experiment, most, engine.cpus, say)
+        result: Validation = _got(ray, task.remote(experiment, None, engine.cpus), "writing the run")
         return result
 
 
-def _work(arguments: dict[str, Any], part: Part | None, cpus: int) -> Validation | None:
-    """On a worker: one part, or all that is left."""
+def _work(experiment: Experiment, part: Part | None, cpus: int) -> Validation | None:
+    """On a worker: one part, or what is left when all parts are done."""
     import torch
 
-    from curate.validation.validate import validate
-
     torch.set_num_threads(cpus)
-    return validate(**arguments, part=part)
-
-
-def _parts(given: Mapping[str, Any]) -> tuple[list[Part], list[Part]]:
-    """The trials, which come first, then everything else."""
-    arms = read_inputs(*(given[name] for name in ("splits", "eval", "by", "limit", "template"))).arms
-    settings = len(grid(given["tune"], given["config"]))
-    trials = [Part(arm.name, trial=n) for arm in arms for n in range(settings) if settings > 1]
-    return trials, [Part(), *(Part(arm.name, seed) for seed in as_seeds(given["seeds"]) for arm in arms)]
+    if part is None:
+        return run_here(experiment)
+    Runner(experiment).run_part(part)
+    return None
 
 
 def _do(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,11 @@ class Validation:
     test: TestSet
     arms: Sequence[Arm]
     runs: Sequence[Run]
+    trials: Sequence[Trial]
+    leakage: Mapping[str, Mapping[str, int]]
+    popularity: Mapping[str, Any] | None
+    attention: Mapping[str, Any] | None
     config: Mapping[str, Any]
-    leakage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    trials: Sequence[Trial] = ()
-    attention: Mapping[str, Any] | None = None
-    popularity: Mapping[str, Any] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -127,18 +127,18 @@ class Validation:
         """Each arm's accuracy on the test questions asked along training, mean of the seeds: after the first epoch, at
         the step that was kept, and after the last epoch.
         """
-        ways = [(run, [r for r in run.training if r.get("test_accuracy") is not None]) for run in self.runs]
         rows = []
         for arm in self.arms:
-            mine = [
-                (way[0], next((row for row in way if row["step"] == run.steps), way[-1]), way[-1])
-                for run, way in ways
-                if run.arm == arm.name and way
-            ]
-            if mine:
-                means = [
-                    sum(row["test_accuracy"] or 0.0 for row in place) / len(mine) for place in zip(*mine, strict=True)
-                ]
+            places = []
+            for run in self.of(arm.name):
+                asked = {
+                    row["step"]: row["test_accuracy"] for row in run.training if row.get("test_accuracy") is not None
+                }
+                if asked:
+                    values = list(asked.values())
+                    places.append((values[0], asked.get(run.steps, values[-1]), values[-1]))
+            if places:
+                means = (sum(values) / len(places) for values in zip(*places, strict=True))
                 rows.append({"arm": arm.name, **dict(zip(("first", "kept", "last"), means, strict=True))})
         return rows
 
@@ -187,18 +187,43 @@ class Validation:
         return warnings
 
 
+TEXT, INTEGER, NUMBER, YES_NO = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+ARM_AND_SEED = {"arm": TEXT, "seed": INTEGER}
+SCHEMAS = {
+    "predictions": pa.schema(
+        ARM_AND_SEED
+        | {"id": TEXT, "question": TEXT, "answers": pa.list_(TEXT), "prediction": TEXT}
+        | {"correct": YES_NO, "exact_match": YES_NO, "f1": NUMBER}
+        | {"popularity_percentile": NUMBER, "subject": TEXT, "relation": TEXT}
+    ),
+    "curves": pa.schema(ARM_AND_SEED | {"top_percent": INTEGER, "accuracy": NUMBER, "n": INTEGER}),
+    "trials": pa.schema(
+        ARM_AND_SEED
+        | {"learning_rate": NUMBER, "weight_decay": NUMBER, "lora_rank": INTEGER, "lora_alpha": INTEGER}
+        | {"method": TEXT, "steps": INTEGER, "validation_accuracy": NUMBER, "chosen": YES_NO}
+    ),
+}
+
+
 def write_run(result: Validation, folder: Path) -> None:
-    """Write everything a finished validation leaves in its folder."""
+    """Write everything a finished validation leaves in its folder; the manifest last: it says that the run is whole."""
     from curate.report.page import write_report
 
+    tables = {
+        "predictions": prediction_rows(result),
+        "curves": curve_rows(result),
+        "trials": trial_rows(result),
+        "attention": attention_rows(result.runs),
+        "attention_maps": map_rows(result.runs),
+    }
+    for name, rows in tables.items():
+        path = folder / f"{name}.parquet"
+        if not rows and name not in SCHEMAS:  # no attention to look at
+            path.unlink(missing_ok=True)
+            continue
+        with whole_file(path) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMAS.get(name)), temporary, compression="zstd")
     manifest = run_manifest(result)
-    _write_rows(prediction_rows(result), folder / "predictions.parquet", _prediction_schema())
-    _write_rows(curve_rows(result), folder / "curves.parquet", _curve_schema())
-    _write_rows(trial_rows(result), folder / "trials.parquet", _trial_schema())
-    for name, rows in (("attention", attention_rows(result.runs)), ("attention_maps", map_rows(result.runs))):
-        (folder / f"{name}.parquet").unlink(missing_ok=True)
-        if rows:
-            _write_rows(rows, folder / f"{name}.parquet")
     write_json(result.summary(), folder / "summary.json")
     write_report(folder, manifest)
     write_json(manifest, folder / "manifest.json")
@@ -211,13 +236,9 @@ def prediction_rows(result: Validation) -> list[dict[str, Any]]:
         {
             "arm": run.arm,
             "seed": run.seed,
-            "id": example.id,
+            **asdict(predicted),
             "question": example.question,
             "answers": list(example.answers),
-            "prediction": predicted.prediction,
-            "correct": predicted.correct,
-            "exact_match": predicted.exact_match,
-            "f1": predicted.f1,
             "popularity_percentile": percentile,
             "subject": example.subject,
             "relation": example.relation,
@@ -251,81 +272,18 @@ def trial_rows(result: Validation) -> list[dict[str, Any]]:
         for run in result.runs
         if run.config is not None
     ]
-    return [
-        {
-            "arm": trial.arm,
-            "seed": trial.seed,
-            "learning_rate": trial.config.learning_rate,
-            "weight_decay": trial.config.weight_decay,
-            "lora_rank": trial.config.lora_rank,
-            "lora_alpha": trial.config.lora_alpha,
-            "method": trial.config.method,
-            "steps": trial.steps,
-            "validation_accuracy": trial.validation_accuracy,
-            "chosen": trial.chosen,
-        }
-        for trial in [*result.trials, *evaluated]
-    ]
+    rows = [trial.config.as_dict() | asdict(trial) for trial in (*result.trials, *evaluated)]
+    return [{name: row[name] for name in SCHEMAS["trials"].names} for row in rows]
 
 
 def run_manifest(result: Validation) -> dict[str, Any]:
-    """How the run was made; written last, so that its presence means the run is complete."""
+    """How the run was made."""
     return {
         "command": "validate",
         "versions": versions("torch", "transformers", "peft", "accelerate", "numpy", "pyarrow"),
         "arms": [
-            {
-                "arm": arm.name,
-                "examples": len(arm.examples),
-                "unusable": arm.unusable,
-                "content": arm.fingerprint(),
-            }
+            {"arm": arm.name, "examples": len(arm.examples), "unusable": arm.unusable, "content": arm.fingerprint}
             for arm in result.arms
         ],
         **json.loads(json.dumps(dict(result.config), default=str)),
     }
-
-
-def _write_rows(rows: list[dict[str, Any]], path: Path, schema: pa.Schema | None = None) -> None:
-    with whole_file(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
-
-
-def _prediction_schema() -> pa.Schema:
-    return _schema(
-        arm="string",
-        seed="int64",
-        id="string",
-        question="string",
-        answers="list",
-        prediction="string",
-        correct="bool",
-        exact_match="bool",
-        f1="float64",
-        popularity_percentile="float64",
-        subject="string",
-        relation="string",
-    )
-
-
-def _curve_schema() -> pa.Schema:
-    return _schema(arm="string", seed="int64", top_percent="int64", accuracy="float64", n="int64")
-
-
-def _trial_schema() -> pa.Schema:
-    return _schema(
-        arm="string",
-        seed="int64",
-        learning_rate="float64",
-        weight_decay="float64",
-        lora_rank="int64",
-        lora_alpha="int64",
-        method="string",
-        steps="int64",
-        validation_accuracy="float64",
-        chosen="bool",
-    )
-
-
-def _schema(**types: str) -> pa.Schema:
-    return pa.schema([(n, pa.list_(pa.string()) if t == "list" else pa.type_for_alias(t)) for n, t in types.items()])

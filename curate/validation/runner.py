@@ -1,34 +1,76 @@
-"""The untouched model, trials and arms of a run, each kept as it is finished."""
+"""The parts of a run: the untouched model, trials, arms with a seed; each kept as it is finished."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 from curate import __version__
-from curate.data.files import check_own_folder, whole_file
-from curate.lm.model import LoadedModel
+from curate.checkpoint import Checkpoint, key_of
+from curate.data.files import check_own_folder
+from curate.lm.model import load_model
 from curate.prompts import Shots, Template
-from curate.records import BASE, few_shot_name
-from curate.settings import FinetuneConfig, grid
-from curate.validation.arms import Arm, TestSet, fingerprint_examples
-from curate.validation.attention import Probe
-from curate.validation.evaluate import Prediction, Task, evaluate
+from curate.records import BASE, as_seeds, few_shot_name, is_untouched
+from curate.settings import FinetuneConfig, ValidateSettings, grid
+from curate.validation.arms import Arm, Inputs
+from curate.validation.attention import make_probe
+from curate.validation.evaluate import Prediction, Task, evaluate, find_tasks
 from curate.validation.finetune import Finetuned, adapter_fingerprint, finetuned, reloaded, save_adapter
-from curate.validation.trainer import Fitting, by_first, first_fitting, is_first, processes
+from curate.validation.trainer import by_first, check_logger, is_first, join
 
 PARTS = ".parts"
-"""Where a run keeps what every arm and seed answered, and the checkpoints of the one that trains."""
+"""Where a run keeps its finished parts, and the checkpoints of the one that trains."""
 
-Row = Mapping[str, Any]
+TUNING_SEED = 1_000_003
+"""The seed of all trials, apart from those that are evaluated."""
+
+Notify = Callable[[str], None]
+"""Called with one line of text whenever a part begins or ends."""
+
+
+def check_run_folder(folder: Path) -> None:
+    """Raise OutputError now if a run could not be written to the folder later."""
+    check_own_folder(folder, PARTS, "curate validate")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a run: an untouched model, a trial of the grid on an arm (from 0), or an arm finetuned with a seed."""
+
+    arm: str
+    seed: int = 0
+    trial: int | None = None
+
+    def __str__(self) -> str:
+        if is_untouched(self.arm):
+            return self.arm
+        return f"{self.arm}, seed {self.seed}" if self.trial is None else f"{self.arm}, trial {self.trial + 1}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one arm answered with one seed, the settings it was finetuned with, and how training went.
+
+    `adapter` is a hash of the weights that were saved of it; `tasks`, kept apart, are the metrics of the lm-eval tasks
+    it was asked besides.
+    """
+
+    arm: str
+    seed: int
+    predictions: Sequence[Prediction] = ()
+    steps: int = 0
+    validation_accuracy: float | None = None
+    training: Sequence[Mapping[str, float | None]] = ()
+    config: FinetuneConfig | None = None
+    attention: Mapping[str, Any] | None = None
+    adapter: str | None = None
+    tasks: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,283 +85,234 @@ class Trial:
     chosen: bool
 
 
-def check_run_folder(folder: Path) -> None:
-    """Raise OutputError now if a run could not be written to the folder later."""
-    check_own_folder(folder, PARTS, "curate validate")
-
-
 @dataclass(frozen=True)
-class Parts:
-    """The finished parts of a run, each under a key made of everything that could change it."""
+class Experiment:
+    """Everything that a run is made from: whoever has it can do any of its parts, here or on another machine."""
 
+    inputs: Inputs
+    model: str
     folder: Path
-    loaded: LoadedModel
-    template: Template
+    settings: ValidateSettings
 
-    def key(self, *content: Any) -> str:
-        """A hash of curate's version, the model, the template and `content`."""
-        whole = [__version__, dict(self.loaded.fingerprint()), asdict(self.template), *content]
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    @property
+    def grid(self) -> list[FinetuneConfig]:
+        """The settings to be tried on every arm; one where nothing is tuned."""
+        return grid(self.settings.tune, self.settings.config)
 
-    def checkpoints(self, key: str) -> Path:
-        """The folder for the checkpoints of a part that is being trained."""
-        return self.folder / PARTS / key
+    def untouched(self) -> list[Part]:
+        """The base model, and once more after solved examples if there are to be any."""
+        shots = self.settings.base_shots
+        return [Part(BASE), *([Part(few_shot_name(shots))] if shots else [])]
 
-    def kept(self, key: str) -> Row | None:
-        """A finished part, if there is one."""
-        part = self.folder / PARTS / f"{key}.json"
-        return by_first(lambda: json.loads(part.read_text()) if part.is_file() else None)
+    def trials(self) -> list[Part]:
+        """Every setting of the grid on every arm, if there are several; they come before the finetunings."""
+        settings = len(self.grid)
+        return [Part(arm.name, trial=n) for arm in self.inputs.arms for n in range(settings) if settings > 1]
 
-    def keep(self, key: str, make: Callable[[], Row]) -> Row:
-        """Make a part in the first process and write it."""
-
-        def work() -> Row:
-            row = make()
-            with whole_file(self.folder / PARTS / f"{key}.json") as temporary:
-                temporary.write_text(json.dumps(row))
-            return json.loads(json.dumps(row))
-
-        return by_first(work)
-
-    def drop_checkpoints(self, key: str) -> None:
-        """The part's training is over, and nothing is left to do with its model."""
-        if is_first():
-            rmtree(self.checkpoints(key), ignore_errors=True)
-
-    def fitting(self, config: FinetuneConfig) -> Fitting:
-        """How a batch fitted into memory when it last did not; at first, all of it at once."""
-        path = self._fitting_path(config)
-        first = first_fitting(config.batch_size, processes())
-        return Fitting(**json.loads(path.read_text())) if path.is_file() else first
-
-    def remember_fitting(self, config: FinetuneConfig, fitting: Fitting) -> None:
-        """Where the next finetuning begins, also that of another process or command."""
-        with whole_file(self._fitting_path(config)) as temporary:
-            temporary.write_text(json.dumps(asdict(fitting)))
-
-    def _fitting_path(self, config: FinetuneConfig) -> Path:
-        return self.folder / PARTS / f"fitting-{config.method}-{config.batch_size}-of-{processes()}.json"
+    def finetunings(self) -> list[Part]:
+        """Every arm with every seed."""
+        return [Part(arm.name, seed) for seed in as_seeds(self.settings.seeds) for arm in self.inputs.arms]
 
 
-Notify = Callable[[str], None]
-"""Called with one line of text whenever an arm and seed begins or ends."""
-
-TUNING_SEED = 1_000_003
-"""The seed of all trials, apart from those that are evaluated."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one arm answered with one seed, the settings it was finetuned with, and how training went.
-
-    `adapter` is a hash of the weights that were saved of it; `tasks`, kept apart, are the metrics of the lm-eval tasks
-    it was asked besides.
-    """
-
-    arm: str
-    seed: int
-    predictions: Sequence[Prediction]
-    steps: int = 0
-    validation_accuracy: float | None = None
-    training: Sequence[Mapping[str, float | None]] = ()
-    config: FinetuneConfig | None = None
-    attention: Mapping[str, Any] | None = None
-    adapter: str | None = None
-    tasks: Sequence[Mapping[str, Any]] = ()
+def shots_from(arms: Sequence[Arm], count: int, template: Template) -> Shots | None:
+    """Solved examples of a question's relation from the whole training set, or the first arm; None for 0 of them."""
+    pool = {arm.name: arm for arm in arms}.get("whole", arms[0])
+    return Shots(template, pool.examples, count) if count else None
 
 
-@dataclass
+def best_dtype(dtype: str, device: str, method: str) -> str:
+    """What `auto` stands for: bfloat16 on a GPU that computes in it, else float32; all weights train in float32."""
+    if dtype != "auto":
+        return dtype
+    import torch
+
+    on_gpu = device == "auto" or device.startswith("cuda")
+    return "bfloat16" if on_gpu and method != "full" and torch.cuda.is_available() else "float32"
+
+
 class Runner:
-    """A model and a test set, and the arms it is finetuned on; every finished part is kept in `folder`.
+    """The parts of an experiment done on this machine, with its model loaded once.
 
-    With `shots` the untouched model is asked a second time, after solved examples; it and every arm are asked the
-    `tasks` of lm-eval besides. `along` test questions are asked after every epoch of an arm's training too.
+    Every finished part is kept in the run's folder under a hash of everything that could change it, so a part that is
+    asked for again is read there.
     """
 
-    loaded: LoadedModel
-    test: TestSet
-    probe: Probe
-    template: Template
-    config: FinetuneConfig
-    folder: Path
-    tune: str = "off"
-    report_to: str = "none"
-    say: Notify = lambda line: None
-    shots: Shots | None = None
-    tasks: Sequence[Task] = ()
-    along: int = 0
-    trials: list[Trial] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.parts = Parts(self.folder, self.loaded, self.template)
-        self.evaluated = fingerprint_examples(self.test.examples)
-
-    def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[Run]:
-        """The base model, then the arms seed by seed, each with its own tuned setting."""
-        yield self._base()
-        if self.shots is not None:
-            name, key = few_shot_name(self.shots.count), self.parts.key(self.evaluated, self.shots.fingerprint())
-            yield self._untouched(name, key, lambda: Run(name, 0, self._ask(self.shots)))
-        settings = {arm.name: self._tuned(arm) for arm in arms}
-        for seed in seeds:
-            for arm in arms:
-                yield self._arm(arm, settings[arm.name], seed)
-
-    def make(self, arm: Arm | None = None, seed: int | None = None, trial: int | None = None) -> None:
-        """One part of what `run` does: a trial of the grid, from 0, an arm with a seed, or what is no arm's."""
-        if arm is None:
-            list(self.run([], []))
-        elif trial is not None:
-            settings = grid(self.tune, self.config)
-            self._trial(arm, settings[trial], trial + 1, len(settings))
-        elif seed is not None:
-            self._arm(arm, self._tuned(arm), seed)
-
-    def _base(self) -> Run:
-        key = self.parts.key(self.evaluated)
-        run = self._untouched(BASE, key, lambda: Run(BASE, 0, self._ask(), attention=self.probe.look(self.loaded)))
-        self._ask_tasks(BASE, key)
-        return self._with_tasks(run, key)
-
-    def _untouched(self, name: str, key: str, ask: Callable[[], Run]) -> Run:
-        kept = self.parts.kept(key)
-        if kept is None:
-            self.say(f"{name}: {len(self.test.examples)} questions")
-            kept = self.parts.keep(key, lambda: asdict(ask()))
-        return _read(kept)
-
-    def _arm(self, arm: Arm, config: FinetuneConfig, seed: int) -> Run:
-        along = [self.along] if self.along else []
-        key = self.parts.key(self.evaluated, arm.name, arm.fingerprint(), config.as_dict(), seed, *along)
-        name = f"{arm.name}, seed {seed}"
-        kept = self.parts.kept(key)
-        if kept is None:
-            run = self._trained(name, arm, config, seed, key)
-        else:
-            run = _read(kept)
-            self._ask_more(name, arm, config, run, key)
-        self.parts.drop_checkpoints(key)
-        return self._with_tasks(run, key)
-
-    def _trained(self, name: str, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> Run:
-        self.say(f"{name}: finetuning on {len(arm.examples)} examples")
-        with self._finetuned(arm, config, seed, key) as result:
-            run = _read(self.parts.keep(key, lambda: asdict(self._asked(arm, config, seed, result))))
-            right = sum(p.correct for p in run.predictions) / len(run.predictions)
-            self.say(f"{name}: {100 * right:.1f}% right after {run.steps} steps")
-            self._ask_tasks(name, key)
-        return run
-
-    def _ask_more(self, name: str, arm: Arm, config: FinetuneConfig, run: Run, key: str) -> None:
-        """Ask a finished run the tasks it was not asked: with its saved adapter, or else by training again."""
-        folder = self._adapter(arm.name, run.seed)
-        there = run.adapter is not None and by_first(lambda: adapter_fingerprint(folder)) == run.adapter
-        lost = "" if there or run.adapter is None else f"; its adapter is no longer in {folder}"
-        self.say(f"{name}: done earlier{lost}")
-        if not self._unasked(key):
-            return
-        if there:
-            again: AbstractContextManager[Any] = reloaded(self.loaded, config, folder)
-        else:
-            self.say(f"{name}: nothing of its weights is kept; finetuning again for --lm-eval")
-            again = self._finetuned(arm, config, run.seed, key)
-        with again:
-            self._ask_tasks(name, key)
-
-    def _asked(self, arm: Arm, config: FinetuneConfig, seed: int, result: Finetuned) -> Run:
-        folder = self._adapter(arm.name, seed)
-        if config.method != "full":
-            save_adapter(result.model, folder)
-        trained = result.trained
-        return Run(
-            arm.name,
-            seed,
-            self._ask(),
-            trained.steps,
-            trained.validation_accuracy,
-            trained.rows,
-            config,
-            self.probe.look(self.loaded),
-            adapter_fingerprint(folder) if config.method != "full" else None,
+    def __init__(self, experiment: Experiment, say: Notify = lambda line: None) -> None:
+        """Raises SettingError or ModelError now, before anything is trained, for what would fail later."""
+        settings, inputs = experiment.settings, experiment.inputs
+        check_logger(settings.report_to)
+        self.experiment, self.settings, self.say = experiment, settings, say
+        self.test, self.template = inputs.test, inputs.template
+        self.arms = {arm.name: arm for arm in inputs.arms}
+        self.shots = shots_from(inputs.arms, settings.base_shots, inputs.template)
+        self.tasks = find_tasks(settings.lm_eval, settings.limit)
+        join(settings.device)
+        method = settings.config.method
+        dtype = best_dtype(settings.dtype, settings.device, method)
+        self.loaded = load_model(
+            experiment.model, dtype, settings.device, settings.revision, quantized=method == "qlora"
         )
+        self.probe = make_probe(self.loaded, self.test.examples, self.template)
+        self.kept = Checkpoint(experiment.folder / PARTS)
 
-    def _adapter(self, arm: str, seed: int) -> Path:
-        return self.folder / "adapters" / arm / f"seed-{seed}"
+    def run_part(self, part: Part) -> None:
+        """Do a part, unless it is done already."""
+        if part.trial is None:
+            self.run(part)
+        else:
+            self._trial(self.arms[part.arm], part.trial)
 
-    def _ask(self, shots: Shots | None = None) -> list[Prediction]:
-        return evaluate(self.loaded, self.test.examples, self.template, shots)
+    def run(self, part: Part) -> Run:
+        """What an arm with a seed, or an untouched model, answered."""
+        return self._run_untouched(part) if is_untouched(part.arm) else self._run_arm(part)
 
-    def _accuracy_along(self) -> float:
-        """On test questions at even distances."""
-        examples = self.test.examples
-        count = min(self.along, len(examples))
-        asked = [examples[n * len(examples) // count] for n in range(count)]
-        return sum(p.correct for p in evaluate(self.loaded, asked, self.template)) / len(asked)
+    def trials(self, arm: Arm) -> list[Trial]:
+        """Every setting of the grid tried on the arm; none where there is only one.
 
-    def _unasked(self, key: str) -> list[Task]:
-        return [task for task in self.tasks if self.parts.kept(self._task_key(key, task)) is None]
-
-    def _ask_tasks(self, name: str, key: str) -> None:
-        """Ask the model, as it is now, the tasks that the run under this key was not asked yet; each is a part."""
-        for task in self._unasked(key):
-            self.say(f"{name}: {task.name} of lm-eval")
-            self.parts.keep(self._task_key(key, task), partial(self._metrics, task))
-
-    def _metrics(self, task: Task) -> Row:
-        return {"metrics": task.ask(self.loaded)}
-
-    def _with_tasks(self, run: Run, key: str) -> Run:
-        kept = [self.parts.kept(self._task_key(key, task)) for task in self.tasks]
-        return replace(run, tasks=[row for part in kept if part for row in part["metrics"]])
-
-    def _task_key(self, key: str, task: Task) -> str:
-        return self.parts.key(key, task.fingerprint())
-
-    def _tuned(self, arm: Arm) -> FinetuneConfig:
-        """The setting of the grid that did best on the arm's own held-out part; the earlier one among equals."""
-        settings = grid(self.tune, self.config)
+        The one that does best on the arm's own held-out part is chosen, the earlier one among equals.
+        """
+        settings = self.experiment.grid
         if len(settings) == 1:
-            return settings[0]
-        rows = [self._trial(arm, config, n, len(settings)) for n, config in enumerate(settings, start=1)]
+            return []
+        rows = [self._trial(arm, n) for n in range(len(settings))]
         # A loss of NaN, where training diverged, is the worst there is.
         best = max(range(len(rows)), key=lambda n: (rows[n]["accuracy"], -min(math.inf, rows[n]["loss"]), -n))
-        self.trials += [
+        return [
             Trial(arm.name, TUNING_SEED, config, row["steps"], row["accuracy"], n == best)
             for n, (config, row) in enumerate(zip(settings, rows, strict=True))
         ]
-        return settings[best]
 
-    def _trial(self, arm: Arm, config: FinetuneConfig, number: int, of: int) -> Row:
-        key = self.parts.key("trial", arm.name, arm.fingerprint(), config.as_dict(), TUNING_SEED)
-        kept = self.parts.kept(key)
-        if kept is not None:
-            return kept
-        self.say(f"{arm.name}: trial {number} of {of}")
-        with self._finetuned(arm, config, TUNING_SEED, key) as result:
-            trained = result.trained
-            row = {"steps": trained.steps, "accuracy": trained.validation_accuracy, "loss": trained.held_out_loss}
-            kept = self.parts.keep(key, lambda: row)
-        self.parts.drop_checkpoints(key)
+    def _trial(self, arm: Arm, n: int) -> Mapping[str, Any]:
+        settings = self.experiment.grid
+        key = self._key("trial", arm.name, arm.fingerprint, settings[n].as_dict(), TUNING_SEED)
+        kept = self._get(key)
+        if kept is None:
+            self.say(f"{arm.name}: trial {n + 1} of {len(settings)}")
+            with self._finetuned(arm, settings[n], TUNING_SEED, key) as result:
+                trained = result.trained
+                row = {"steps": trained.steps, "accuracy": trained.validation_accuracy, "loss": trained.held_out_loss}
+                kept = self._put(key, lambda: row)
+            self._drop_checkpoints(key)
         return kept
 
+    def _run_untouched(self, part: Part) -> Run:
+        """The model as it is; the tasks of lm-eval are asked without solved examples only."""
+        shots = None if part.arm == BASE else self.shots
+        key = self._key(self.test.fingerprint, *([shots.fingerprint()] if shots else []))
+        kept = self._get(key)
+        if kept is None:
+            self.say(f"{part}: {len(self.test.examples)} questions")
+            kept = self._put(key, lambda: self._answers(Run(part.arm, part.seed), shots))
+        if shots is None:
+            self._ask_tasks(part, key)
+        return self._read(kept, key)
+
+    def _run_arm(self, part: Part) -> Run:
+        arm = self.arms[part.arm]
+        config = next((trial.config for trial in self.trials(arm) if trial.chosen), self.settings.config)
+        along = [self.settings.along] if self.settings.along else []
+        key = self._key(self.test.fingerprint, arm.name, arm.fingerprint, config.as_dict(), part.seed, *along)
+        kept = self._get(key)
+        if kept is None:
+            self.say(f"{part}: finetuning on {len(arm.examples)} examples")
+            with self._finetuned(arm, config, part.seed, key) as result:
+                kept = self._put(key, lambda: self._finetuned_answers(part, config, result))
+                right = sum(p["correct"] for p in kept["predictions"]) / len(kept["predictions"])
+                self.say(f"{part}: {100 * right:.1f}% right after {kept['steps']} steps")
+                self._ask_tasks(part, key)
+        else:
+            self._ask_more(part, config, key, kept["adapter"])
+        self._drop_checkpoints(key)
+        return self._read(kept, key)
+
     def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Finetuned]:
-        """The memory that one arm was found to need is where the next one begins."""
+        tuning = seed == TUNING_SEED
         return finetuned(
             self.loaded,
             arm.examples,
             config,
             self.template,
             seed,
-            self.parts.checkpoints(key),
-            self.parts.fitting(config),
-            self.report_to,
-            self.say,
-            lambda fitting: self.parts.remember_fitting(config, fitting),
-            self.folder / "logs" / arm.name / (f"trial-{key}" if seed == TUNING_SEED else f"seed-{seed}"),
-            self._accuracy_along if self.along and seed != TUNING_SEED else None,
+            checkpoints=self.kept.folder / key,
+            report_to=self.settings.report_to,
+            logs=self.experiment.folder / "logs" / arm.name / (f"trial-{key}" if tuning else f"seed-{seed}"),
+            test_accuracy=self._accuracy_along if self.settings.along and not tuning else None,
+            say=self.say,
         )
 
+    def _finetuned_answers(self, part: Part, config: FinetuneConfig, result: Finetuned) -> dict[str, Any]:
+        folder, trained = self._adapter(part), result.trained
+        run = Run(part.arm, part.seed, (), trained.steps, trained.validation_accuracy, trained.rows, config)
+        if config.method != "full":
+            save_adapter(result.model, folder)
+            run = replace(run, adapter=adapter_fingerprint(folder))
+        return self._answers(run)
 
-def _read(kept: Row) -> Run:
-    config = kept["config"] and FinetuneConfig(**kept["config"])
-    return Run(**{**kept, "config": config, "predictions": [Prediction(**p) for p in kept["predictions"]]})
+    def _answers(self, run: Run, shots: Shots | None = None) -> dict[str, Any]:
+        """The run with what the model, as it is now, answers, and where it looks."""
+        predictions = evaluate(self.loaded, self.test.examples, self.template, shots)
+        attention = None if shots else self.probe.measure(self.loaded)
+        return asdict(replace(run, predictions=predictions, attention=attention))
+
+    def _accuracy_along(self) -> float:
+        """On test questions at even distances."""
+        examples = self.test.examples
+        count = min(self.settings.along, len(examples))
+        asked = [examples[n * len(examples) // count] for n in range(count)]
+        return sum(p.correct for p in evaluate(self.loaded, asked, self.template)) / len(asked)
+
+    def _ask_tasks(self, part: Part, key: str) -> None:
+        """Ask the model, as it is now, the tasks that the run under this key was not asked yet; each is kept."""
+        for task in self._unasked(key):
+            self.say(f"{part}: {task.name} of lm-eval")
+            self._put(self._task_key(key, task), partial(task.ask, self.loaded))
+
+    def _ask_more(self, part: Part, config: FinetuneConfig, key: str, adapter: str | None) -> None:
+        """Ask a finished run the tasks it was not asked: with its saved adapter, or else by training again."""
+        folder = self._adapter(part)
+        there = adapter is not None and by_first(lambda: adapter_fingerprint(folder)) == adapter
+        lost = "" if there or adapter is None else f"; its adapter is no longer in {folder}"
+        self.say(f"{part}: done earlier{lost}")
+        if not self._unasked(key):
+            return
+        if there:
+            again: AbstractContextManager[Any] = reloaded(self.loaded, config, folder)
+        else:
+            self.say(f"{part}: nothing of its weights is kept; finetuning again for --lm-eval")
+            again = self._finetuned(self.arms[part.arm], config, part.seed, key)
+        with again:
+            self._ask_tasks(part, key)
+
+    def _unasked(self, key: str) -> list[Task]:
+        return [task for task in self.tasks if self._get(self._task_key(key, task)) is None]
+
+    def _task_key(self, key: str, task: Task) -> str:
+        return self._key(key, task.fingerprint())
+
+    def _adapter(self, part: Part) -> Path:
+        return self.experiment.folder / "adapters" / part.arm / f"seed-{part.seed}"
+
+    def _key(self, *content: Any) -> str:
+        """A hash of curate's version, the model, the template and `content`."""
+        return key_of(__version__, dict(self.loaded.fingerprint()), asdict(self.template), *content)
+
+    def _get(self, key: str) -> Any:
+        return by_first(lambda: self.kept.get(key))
+
+    def _put(self, key: str, make: Callable[[], Any]) -> Any:
+        """Made and kept by the first process."""
+        return by_first(lambda: self.kept.put(key, make()))
+
+    def _read(self, kept: Mapping[str, Any], key: str) -> Run:
+        """A kept run with the metrics of its tasks, which are kept apart."""
+        config = kept["config"] and FinetuneConfig(**kept["config"])
+        metrics = [self._get(self._task_key(key, task)) for task in self.tasks]
+        return Run(
+            **{**kept, "config": config, "predictions": [Prediction(**p) for p in kept["predictions"]]}
+            | {"tasks": [row for rows in metrics if rows for row in rows]}
+        )
+
+    def _drop_checkpoints(self, key: str) -> None:
+        """The part's training is over, and nothing is left to do with its model."""
+        if is_first():
+            rmtree(self.kept.folder / key, ignore_errors=True)

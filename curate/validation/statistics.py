@@ -1,4 +1,9 @@
-"""Bootstrap intervals, paired differences, parts of the test set, the gap, the verdict."""
+"""Bootstrap intervals, paired differences, parts of the test set, the gap, the verdict.
+
+Two things move an accuracy by chance: which test examples there are, and which seeds. The examples are resampled, those
+about one subject together, the same draws for every arm. Seeds are too few to resample: what they add to each resample
+is their standard error times Student's t.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.selection.ranking import total_order
+
 RESAMPLES = 10_000
 CHUNK = 4_000_000
 """Counts held at a time: resamples by clusters."""
@@ -20,7 +27,6 @@ but the estimate is noisy: simulated pairs of equal arms then lay in 93 of 100 i
 
 def cluster_codes(names: Sequence[str | None]) -> NDArray[np.int64]:
     """A number for each example, equal where the names are; an example without a name stands alone. -> (N,)"""
-
     codes: dict[object, int] = {}
     return np.array([codes.setdefault(i if name is None else name, len(codes)) for i, name in enumerate(names)])
 
@@ -37,7 +43,6 @@ def resampled_means(
     that what an example does to two arms cancels in their difference. Without `groups` there is one, of all.
     NaN where a resample holds no example of a group.
     """
-
     members = np.ones((1, values.shape[1]), dtype=bool) if groups is None else groups
     within = members[:, None, :] * np.concatenate([np.ones((1, values.shape[1])), values])  # (G, 1 + K, N)
     sums = np.zeros((int(clusters.max()) + 1, within.shape[0] * within.shape[1]))
@@ -53,7 +58,6 @@ def seed_variance(values: NDArray[np.float64], clusters: NDArray[np.int64], take
     The means of the seeds also scatter because each seed errs on other examples. That part shrinks with more
     examples and is in `resampled_means` already; 1 takes all of it off (the two-way random effects estimate).
     """
-
     seeds, n = values.shape
     if seeds < 2:
         return 0.0
@@ -67,7 +71,6 @@ def seed_variance(values: NDArray[np.float64], clusters: NDArray[np.int64], take
 
 def seed_noise(variance: float, seeds: int, seed: int = 0) -> NDArray[np.float64]:
     """What the choice of seeds could have moved a mean by: its standard error × Student's t. -> (R,)"""
-
     if seeds < 2:
         return np.zeros(RESAMPLES)
     return np.asarray(np.sqrt(variance) * np.random.default_rng(seed + 1).standard_t(seeds - 1, RESAMPLES))
@@ -75,14 +78,12 @@ def seed_noise(variance: float, seeds: int, seed: int = 0) -> NDArray[np.float64
 
 def interval(means: NDArray[np.float64]) -> tuple[float, float]:
     """The 2.5th and the 97.5th percentile."""
-
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
 def _draws(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each cluster is in each resample, some resamples at a time. -> (B, C)"""
-
     rng = np.random.default_rng(seed)
     size = max(1, CHUNK // clusters)
     for start in range(0, RESAMPLES, size):
@@ -91,13 +92,12 @@ def _draws(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
         yield np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(float)
 
 
-Groups = Sequence[tuple[Mapping[str, Any], "NDArray[np.bool_]"]]
+Groups = Sequence[tuple[Mapping[str, Any], NDArray[np.bool_]]]
 """What names a part of the test set in a row, and which examples are in it."""
 
 
 def relation_groups(relations: Sequence[str | None]) -> Groups:
     """The examples of each relation, the most frequent first; none for examples without one."""
-
     names = [name for name in relations if name is not None]
     order = sorted(set(names), key=lambda name: (-names.count(name), name))
     return [({"relation": name}, np.array([r == name for r in relations])) for name in order]
@@ -119,7 +119,6 @@ def accuracy_rows(
     correct: Mapping[str, NDArray[np.float64]], groups: Groups, clusters: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
     """One row per group and arm: `arm`, `n` examples, `accuracy` over seeds, `low` and `high`. {arm: (S, N)}, (N,)"""
-
     if not groups:
         return []
     means = np.stack([by_seed.mean(axis=0) for by_seed in correct.values()])
@@ -147,10 +146,9 @@ def gap_change(
 ) -> dict[str, Any] | None:
     """The gap between the arms on the most popular questions and on all that have popularity, and how it changes.
 
-    The interval resamples test examples by cluster; the seeds' part is Student's t on their changes (see bootstrap).
-    None where no question, or every one, is among the most popular. {arm: (S, N)}, (N,), (N,)
+    The seeds' part of the interval is Student's t on their changes. None where no question, or every one, is among the
+    most popular. {arm: (S, N)}, (N,), (N,)
     """
-
     popular, measured = percentiles < POPULAR, ~np.isnan(percentiles)
     if not popular.any() or popular.sum() == measured.sum():
         return None
@@ -218,7 +216,6 @@ def accuracy(correct: NDArray[np.float64]) -> float:
 
 def standard_error(correct: NDArray[np.float64]) -> float | None:
     """Standard error of the accuracy over seeds; None for a single seed. (S, N) -> scalar"""
-
     seeds = correct.shape[0]
     if seeds < 2:
         return None
@@ -232,11 +229,10 @@ def compare_arms(
 ) -> list[Difference]:
     """The difference of each pair of arms, `p_adjusted` over all of them. {arm: (S, N)}, clusters (N,)
 
-    Test examples are resampled by cluster, the same draws for every arm; the seeds' part is Student's t on the
-    differences seed by seed (see bootstrap). An arm with one seed (the base model) meets every seed of the other.
+    The seeds' part is Student's t on the differences seed by seed. An arm with one seed (the base model) is set beside
+    every seed of the other.
     The interval is the 2.5th to 97.5th percentile; p is twice the share of resamples on the other side of 0.
     """
-
     if not pairs:
         return []
     names = list(correct)
@@ -291,9 +287,6 @@ def popularity_percentiles(scores: NDArray[np.float64], ids: Sequence[str]) -> N
 
     The top-x% of the test set are the examples whose percentile is below x.
     """
-
-    from curate.selection.ranking import total_order
-
     percentiles = np.full(len(scores), np.nan)
     measured = np.flatnonzero(~np.isnan(scores))
     order = total_order(scores[measured], [ids[row] for row in measured.tolist()], seed=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from curate.errors import ModelError, SettingError
+from curate.errors import ModelError, SettingError, setting
 from curate.lm.forward import head_at
 from curate.lm.model import LoadedModel
 from curate.lm.packing import Encoded, encode, fit
@@ -23,9 +24,86 @@ from curate.settings import FinetuneConfig
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the first one while it evaluates; a process that fails ends the others at once."""
+
+
+def processes() -> int:
+    """How many processes run this command together, each on a GPU of its own (torchrun, accelerate launch)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that evaluates and writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def join(device: str) -> None:
+    """Wait for the other processes of this command, each of which gets a GPU of its own if there are GPUs.
+
+    SettingError when that cannot be, as for one of several GPUs by its number: Trainer takes the first it sees.
+    """
+    if device.startswith("cuda:") and device != "cuda:0":
+        raise SettingError(
+            f"Finetuning cannot be put on the device {device!r}.",
+            expected="auto, cpu, cuda or mps",
+            try_next=f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command, and no "
+            f"{setting('device')}",
+        )
+    if processes() == 1:
+        return
+    import torch
+
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
+    if on_gpus and here > torch.cuda.device_count():
+        raise SettingError(
+            f"{here} processes cannot run on the device {device!r} and {torch.cuda.device_count()} GPUs.",
+            expected=f"a GPU for each process, or {setting('device', 'cpu')}",
+            try_next=f"--nproc-per-node (or --num_processes) with the number of GPUs, and no {setting('device')}",
+        )
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
+
+
+def leave() -> None:
+    """Part from the other processes, all of them being done."""
+    if processes() > 1:
+        import torch
+
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """The result of `work`, done by the first process and sent to the others, which wait for it.
+
+    An error in it is raised by the first process; the others end in silence. All leave the group before that: threads
+    that still listen to a process that has ended would abort this one.
+    """
+    if processes() == 1:
+        return work()
+    import torch
+
+    outcome: list[Any] = [None]
+    try:
+        if is_first():
+            outcome = [(work(),)]
+    finally:
+        torch.distributed.broadcast_object_list(outcome, src=0)
+        if outcome[0] is None:
+            leave()
+    if outcome[0] is None:
+        raise SystemExit(1)
+    return outcome[0][0]
+
 
 @dataclass(frozen=True, slots=True)
-class Fitting:
+class MicroBatches:
     """How a batch goes through the model: in `accumulation` parts of `micro_batch` examples on each process.
 
     With `checkpointing` activations are computed again instead of kept.
@@ -35,8 +113,21 @@ class Fitting:
     accumulation: int = 1
     checkpointing: bool = False
 
-    def smaller(self) -> Fitting:
-        """The next thing to try when memory ran out; the batch stays what it is. ModelError when nothing is left."""
+    @classmethod
+    def whole(cls, batch_size: int) -> MicroBatches:
+        """The whole batch at once, shared equally by the processes; ModelError where it cannot be."""
+        if batch_size % processes():
+            raise ModelError(
+                f"A batch of {batch_size} cannot be shared equally by {processes()} processes.",
+                try_next=setting("batch_size", processes() * max(1, batch_size // processes())),
+            )
+        return cls(batch_size // processes())
+
+    def halved(self) -> MicroBatches:
+        """What to try when memory ran out: activations computed again, then smaller parts of the same batch.
+
+        ModelError where nothing is left to try.
+        """
         if not self.checkpointing:
             return replace(self, checkpointing=True)
         parts = next((n for n in range(2, self.micro_batch + 1) if self.micro_batch % n == 0), None)
@@ -44,7 +135,8 @@ class Fitting:
             raise ModelError(
                 "One example alone does not fit in memory while this model is finetuned.",
                 expected="memory for the model, its adapters and one example",
-                try_next="--method qlora, --dtype bfloat16, a smaller --lora-rank, or another --device",
+                try_next=f"{setting('method', 'qlora')}, {setting('dtype', 'bfloat16')}, a smaller "
+                f"{setting('lora_rank')}, or another {setting('device')}",
             )
         return replace(self, micro_batch=self.micro_batch // parts, accumulation=self.accumulation * parts)
 
@@ -53,21 +145,33 @@ class Fitting:
         return f"{parts}, activations computed again" if self.checkpointing else parts
 
 
-def first_fitting(batch_size: int, processes: int = 1) -> Fitting:
-    """The whole batch at once, shared among the processes."""
-    if batch_size % processes:
-        raise ModelError(
-            f"A batch of {batch_size} cannot be shared equally by {processes} processes.",
-            try_next=f"--batch-size {processes * max(1, batch_size // processes)}",
-        )
-    return Fitting(batch_size // processes)
+@dataclass(frozen=True)
+class Training:
+    """One training: settings and seed, where it keeps checkpoints and logs, how a batch goes through the model.
+
+    The logger `report_to` writes to the folder `logs`, if it writes files, and names the run after its last two parts.
+    `test_accuracy` gives the accuracy of the model as it is, on some test questions, and is called after every epoch.
+    `sharded`: the weights that train are shared out among GPUs (FSDP).
+    """
+
+    config: FinetuneConfig
+    seed: int
+    checkpoints: Path
+    batches: MicroBatches
+    sharded: bool = False
+    report_to: str = "none"
+    logs: Path | None = None
+    test_accuracy: Callable[[], float] | None = None
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of PyTorch means that memory ran out."""
-    import torch
+@dataclass(frozen=True)
+class Trained:
+    """The step whose weights were kept, their accuracy and loss on the held-out part, and the rows of the log."""
 
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    steps: int
+    validation_accuracy: float | None
+    held_out_loss: float | None
+    rows: Sequence[dict[str, float | None]]
 
 
 TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
@@ -83,7 +187,7 @@ def check_logger(report_to: str) -> None:
     if report_to not in there:
         raise SettingError(
             f"There is no logger {report_to!r} here.",
-            expected=f"--report-to with one of: {', '.join(['none', *there])}",
+            expected=f"{setting('report_to')} with one of: {', '.join(['none', *there])}",
             try_next=f"pip install {report_to}, if it is one that Trainer knows: tensorboard, wandb, trackio",
         )
 
@@ -102,11 +206,6 @@ def logging_to(report_to: str, logs: Path | None) -> Iterator[None]:
             os.environ[TENSORBOARD] = before
         if report_to == "wandb" and "wandb" in sys.modules:
             sys.modules["wandb"].finish()
-
-
-def run_name(logs: Path | None) -> str | None:
-    """`top/seed-0` for a folder that ends in it."""
-    return None if logs is None else "/".join(logs.parts[-2:])
 
 
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
@@ -143,15 +242,13 @@ def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
 
     width = max(len(item["input_ids"]) for item in items)
 
-    def padded(key: str, filler: int) -> torch.Tensor:
-        return torch.tensor([item[key] + [filler] * (width - len(item[key])) for item in items])
+    def padded(rows: Sequence[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
 
-    lengths = torch.tensor([len(item["input_ids"]) for item in items])
-    mask = (torch.arange(width) < lengths[:, None]).long()
     return {
-        "input_ids": padded("input_ids", pad),
-        "attention_mask": mask,
-        "labels": padded("labels", IGNORED),
+        "input_ids": padded([item["input_ids"] for item in items], pad),
+        "attention_mask": padded([[1] * len(item["input_ids"]) for item in items], 0),
+        "labels": padded([item["labels"] for item in items], IGNORED),
     }
 
 
@@ -185,89 +282,10 @@ class LengthGrouped:
         for start in range(0, len(order), run):
             together = sorted(order[start : start + run], key=lambda i: -self.lengths[i])
             batches += [together[i : i + self.batch_size] for i in range(0, len(together), self.batch_size)]
-        last = batches.pop() if len(batches[-1]) < self.batch_size else []
+        last = batches.pop() if len(batches[-1]) < self.batch_size else []  # a short batch comes last, as elsewhere
         shuffler.shuffle(batches)
         yield from (index for batch in [*batches, last, self.filling] for index in batch)
 
-
-T = TypeVar("T")
-
-PATIENCE = timedelta(days=7)
-"""How long processes wait for the first one while it evaluates; a process that fails ends the others at once."""
-
-
-def processes() -> int:
-    """How many processes run this command together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first() -> bool:
-    """Whether this is the process that evaluates and writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def join(device: str) -> None:
-    """Wait for the other processes of this command, each of which gets a GPU of its own if there are GPUs.
-
-    SettingError when that cannot be, as for one of several GPUs by its number: Trainer takes the first it sees.
-    """
-    if device.startswith("cuda:") and device != "cuda:0":
-        raise SettingError(
-            f"Finetuning cannot be put on the device {device!r}.",
-            expected="auto, cpu, cuda or mps",
-            try_next=f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command, and no --device",
-        )
-    if processes() == 1:
-        return
-    import torch
-
-    on_gpus = device != "cpu" and torch.cuda.is_available()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
-    if on_gpus and here > torch.cuda.device_count():
-        raise SettingError(
-            f"{here} processes cannot run on the device {device!r} and {torch.cuda.device_count()} GPUs.",
-            expected="a GPU for each process, or --device cpu",
-            try_next="--nproc-per-node (or --num_processes) with the number of GPUs, and no --device",
-        )
-    if on_gpus:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
-
-
-def leave() -> None:
-    """Part from the other processes, all of them being done."""
-    if processes() > 1:
-        import torch
-
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-
-
-def by_first(work: Callable[[], T]) -> T:
-    """The result of `work`, done by the first process and handed to the others, which wait for it.
-
-    An error in it is raised by the first process; the others end without a word of their own. All part before that:
-    threads that still listen to a process that has ended abort this one.
-    """
-    if processes() == 1:
-        return work()
-    import torch
-
-    outcome: list[Any] = [None]
-    try:
-        if is_first():
-            outcome = [(work(),)]
-    finally:
-        torch.distributed.broadcast_object_list(outcome, src=0)
-        if outcome[0] is None:
-            leave()
-    if outcome[0] is None:
-        raise SystemExit(1)
-    return outcome[0][0]
-
-
-TEST_ACCURACY = "test_accuracy"
 
 SAVE_SECONDS = 300.0
 """Training that is lost at most when a run is killed, besides what comes between two epochs."""
@@ -292,7 +310,7 @@ def answer_nats(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tu
 
 
 def completion_trainer() -> Any:
-    """Made here, since transformers is imported only when something trains."""
+    """The class of Trainer; made here, since transformers is imported only when something trains."""
     from transformers import Trainer
 
     class CompletionTrainer(Trainer):
@@ -340,14 +358,11 @@ def completion_trainer() -> Any:
     return CompletionTrainer
 
 
-def saving_callback() -> Any:
-    import time
-
+def completion_callback(test_accuracy: Callable[[], float] | None) -> Any:
+    """Saves a checkpoint every few minutes, and asks after every epoch for the accuracy on test questions."""
     from transformers import TrainerCallback
 
-    class SaveNowAndThen(TrainerCallback):
-        """A checkpoint every few minutes, from which a killed run goes on."""
-
+    class CompletionCallback(TrainerCallback):
         def __init__(self) -> None:
             self.saved = time.monotonic()
 
@@ -355,88 +370,41 @@ def saving_callback() -> Any:
             self.saved = time.monotonic()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+            # Processes have clocks of their own, and must save together.
             if args.world_size == 1 and time.monotonic() - self.saved >= SAVE_SECONDS:
                 control.should_save = True
 
-    return SaveNowAndThen()
-
-
-def asking_callback(ask: Callable[[], float]) -> Any:
-    """After every epoch the accuracy that `ask` finds goes into Trainer's log, which checkpoints keep."""
-    from transformers import TrainerCallback
-
-    class AskAlong(TrainerCallback):
         def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **named: Any) -> None:
+            if test_accuracy is None:
+                return
             model.eval()
             if is_first():  # the other processes have the same weights, and wait
-                state.log_history.append({"step": state.global_step, "epoch": state.epoch, TEST_ACCURACY: ask()})
+                found = {"step": state.global_step, "epoch": state.epoch, "test_accuracy": test_accuracy()}
+                state.log_history.append(found)  # which checkpoints keep
 
-    return AskAlong()
+    return CompletionCallback()
 
 
 def held_out_metrics(predicted: Any) -> dict[str, float]:
-    """`accuracy`, the share of examples whose every answer token is the first choice; and `merit`, by which steps
-    are compared: the accuracy, and among equal ones the lower loss, without which a small held-out part on which
-    nothing is right yet would stop training at once. Training that diverged has a merit too: Trainer keeps no step
-    whose merit is NaN.
+    """`accuracy`, the share of examples whose every answer token is the first choice, and `best_metric`, which decides
+    what step is kept: the accuracy, and among equal ones the lower loss, without which a small held-out part on which
+    nothing is right yet would stop training at once. It is a number after training that diverged, too: Trainer keeps no
+    step whose metric is NaN.
     """
     right, nats = predicted.predictions
     accuracy = float(right.mean())
     loss = float(nats.sum() / predicted.label_ids.sum())
-    return {"accuracy": accuracy, "answer_loss": loss, "merit": accuracy - 1e-6 * min(100.0, loss)}  # 100 for NaN
+    # min gives 100 for NaN: no comparison with it is true.
+    return {"accuracy": accuracy, "answer_loss": loss, "best_metric": accuracy - 1e-6 * min(100.0, loss)}
 
 
 LOGGED = {
     "train_loss": "loss",
     "held_out_accuracy": "eval_accuracy",
     "held_out_loss": "eval_answer_loss",
-    "test_accuracy": TEST_ACCURACY,
+    "test_accuracy": "test_accuracy",
 }
 """What is kept of Trainer's log, and what it is called there."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """How one training goes: its settings and seed, how a batch fits into memory, where it saves and logs.
-
-    `along` gives the accuracy on some test questions, and is asked after every epoch.
-    """
-
-    config: FinetuneConfig
-    fitting: Fitting
-    seed: int
-    checkpoints: Path
-    report_to: str = "none"
-    logs: Path | None = None
-    along: Callable[[], float] | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The step whose weights were kept, their accuracy on the held-out part, and the way there."""
-
-    steps: int
-    validation_accuracy: float | None
-    held_out_loss: float | None
-    rows: Sequence[dict[str, float | None]]
-
-
-def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequence[Item], how: Training) -> Trained:
-    """Train `model`: the loaded one, an adapter on it, or a copy of it; goes on from the last checkpoint, if any."""
-    trainer = _trainer(model, loaded, items, held_out, how)
-    trainer.train(resume_from_checkpoint=last_checkpoint(how.checkpoints))
-    rows = training_rows(trainer.state.log_history)
-    kept = trainer.state.best_global_step
-    if kept is None:  # nothing was held out
-        return Trained(trainer.state.global_step, None, None, rows)
-    (best,) = [row for row in rows if row["step"] == kept]
-    return Trained(kept, best["held_out_accuracy"], best["held_out_loss"], rows)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float | None]]:
@@ -449,54 +417,65 @@ def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float
     return [row for row in rows.values() if row["train_loss"] is not None or row["held_out_accuracy"] is not None]
 
 
-def _trainer(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequence[Item], how: Training) -> Any:
+def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequence[Item], how: Training) -> Trained:
+    """Train `model`: the loaded one, adapters in it, or a copy of it; goes on from the last checkpoint, if any."""
     from transformers import EarlyStoppingCallback
     from transformers.trainer_callback import PrinterCallback
 
     pad = loaded.tokenizer.pad_token_id or 0
-    stopping = bool(held_out)
-    sharded = not hasattr(model, "peft_config") and model is not loaded.model
     blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
     trainer = completion_trainer()(
         model=model,
-        args=_arguments(loaded, how, stopping, sharded),
+        args=training_arguments(loaded, how, bool(held_out)),
         data_collator=lambda chosen: collate(chosen, pad),
         train_dataset=[*items, blank],
-        eval_dataset=list(held_out) if stopping else None,
+        eval_dataset=list(held_out) or None,
         compute_metrics=held_out_metrics,
         callbacks=[
-            saving_callback(),
-            *([EarlyStoppingCallback(how.config.patience)] if stopping else []),
-            # What is shared out among processes is put together at the end only.
-            *([asking_callback(how.along)] if how.along and not sharded else []),
+            # What is shared out among processes is put together at the end only: before, it cannot be asked.
+            completion_callback(None if how.sharded else how.test_accuracy),
+            *([EarlyStoppingCallback(how.config.patience)] if held_out else []),
         ],
     )
-    trainer.head_of = replace(loaded, model=model) if sharded else loaded
+    trainer.head_of = replace(loaded, model=model) if how.sharded else loaded
     lengths = [len(item["input_ids"]) for item in items]
-    filler = len(items) if processes() > 1 else None
-    trainer.sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, filler)
+    trainer.sampler = LengthGrouped(
+        lengths, how.config.batch_size, how.seed, blank=len(items) if processes() > 1 else None
+    )
     trainer.remove_callback(PrinterCallback)
-    return trainer
+    trainer.train(resume_from_checkpoint=last_checkpoint(how.checkpoints))
+    state = trainer.state
+    rows = training_rows(state.log_history)
+    best = next((row for row in rows if row["step"] == state.best_global_step), None)  # None if nothing was held out
+    if best is None:
+        return Trained(state.global_step, None, None, rows)
+    return Trained(state.best_global_step, best["held_out_accuracy"], best["held_out_loss"], rows)
 
 
-def _arguments(loaded: LoadedModel, how: Training, stopping: bool, sharded: bool) -> Any:
-    """Trainer's settings; `sharded` where the weights are shared out among processes (FSDP)."""
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def training_arguments(loaded: LoadedModel, how: Training, held_out: bool) -> Any:
+    """Trainer's settings; a part that is `held_out` decides what is kept, and when to stop."""
     import torch
     from transformers import TrainingArguments
 
-    config, fitting = how.config, how.fitting
+    config, batches = how.config, how.batches
     # A model that is shared out waits in main memory meanwhile, whatever it trains on.
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if sharded else loaded.device.type
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if how.sharded else loaded.device.type
     fsdp: dict[str, Any] = {
-        "fsdp_config": {"version": 2, "activation_checkpointing": fitting.checkpointing},
         "fsdp": True,
+        "fsdp_config": {"version": 2, "activation_checkpointing": batches.checkpointing},
     }
     arguments = TrainingArguments(
         output_dir=str(how.checkpoints),
-        per_device_train_batch_size=fitting.micro_batch,
-        gradient_accumulation_steps=fitting.accumulation,
-        activation_checkpointing=fitting.checkpointing and not sharded,
-        per_device_eval_batch_size=4 * fitting.micro_batch,
+        per_device_train_batch_size=batches.micro_batch,
+        gradient_accumulation_steps=batches.accumulation,
+        activation_checkpointing=batches.checkpointing and not how.sharded,
+        per_device_eval_batch_size=4 * batches.micro_batch,
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
         learning_rate=config.learning_rate,
@@ -505,21 +484,21 @@ def _arguments(loaded: LoadedModel, how: Training, stopping: bool, sharded: bool
         seed=how.seed,
         data_seed=how.seed,
         bf16=device == "cuda" and (config.method == "full" or str(loaded.model.dtype) == "torch.bfloat16"),
-        eval_strategy="epoch" if stopping else "no",
+        eval_strategy="epoch" if held_out else "no",
         save_strategy="epoch",
         save_total_limit=1,
-        load_best_model_at_end=stopping,
-        metric_for_best_model="merit" if stopping else None,
+        load_best_model_at_end=held_out,
+        metric_for_best_model="best_metric" if held_out else None,
         logging_strategy="epoch",
         report_to=[] if how.report_to == "none" else [how.report_to],
-        run_name=run_name(how.logs),
+        run_name=None if how.logs is None else "/".join(how.logs.parts[-2:]),  # top/seed-0
         disable_tqdm=True,
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
-        **(fsdp if sharded else {}),
+        **(fsdp if how.sharded else {}),
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # or Trainer spreads one process over all GPUs it sees
     return arguments
