@@ -44,8 +44,10 @@ def test_a_cut_among_rows_without_a_score_says_so(curate: Curate, scored: Path) 
     assert "nan" not in shown
 
 
-def test_a_held_out_set_and_a_test_set_are_no_arms(curate: Curate, scored: Path, tmp_path: Path) -> None:
-    from curate.validation.arms import read_arms
+def test_a_held_out_set_and_a_test_set_are_no_arms(
+    curate: Curate, scored: Path, tmp_path: Path, films: list[dict[str, Any]]
+) -> None:
+    from curate.validation.arms import read_inputs
 
     result = curate("select", scored, "--holdout", "2", "--by", "subject", "--whole", "-o", "splits/", "--json")
     assert [split["use"] for split in json.loads(result.stdout)["splits"]] == ["training", "evaluation"]
@@ -53,7 +55,7 @@ def test_a_held_out_set_and_a_test_set_are_no_arms(curate: Curate, scored: Path,
         set(pq.read_table(tmp_path / "splits" / f"{n}.parquet")["subject"].to_pylist()) for n in ("whole", "holdout")
     )
     assert whole & held == set()
-    assert [arm.name for arm in read_arms(tmp_path / "splits")] == ["whole"]
+    assert [arm.name for arm in read_inputs(tmp_path / "splits", films).arms] == ["whole"]
 
 
 def test_the_controlled_halves_of_a_raw_file_in_one_command(curate: Curate, popqa: Path, tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
-"""What becomes an arm, and what it is called."""
-
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import curate
 from curate.errors import DataError
-from curate.validation.arms import count_leakage, make_test_set, read_arms
+from curate.validation.arms import histograms, read_inputs, usable_examples
+from tests.validation.made import CHOICE, MMLU
 
 
 @pytest.fixture
@@ -22,22 +24,63 @@ def files(films: list[dict[str, Any]], tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_two_files_of_one_name_are_two_arms(files: list[Path]) -> None:
-    assert [arm.name for arm in read_arms(files)] == ["top", "top-2"]
+def test_two_files_of_one_name_are_two_arms(files: list[Path], films: list[dict[str, Any]]) -> None:
+    assert [arm.name for arm in read_inputs(files, films).arms] == ["top", "top-2"]
 
 
-def test_one_file_named_twice_is_refused(files: list[Path]) -> None:
+def test_one_file_named_twice_is_refused(files: list[Path], films: list[dict[str, Any]]) -> None:
     for twice in (
         [files[0], files[0]],
         [files[0].parent, files[0]],
         [files[0], files[1].parent / "../views/top.parquet"],
     ):
         with pytest.raises(DataError, match=r"top\.parquet is named twice"):
-            read_arms(twice)
+            read_inputs(twice, films)
 
 
 def test_a_question_is_shared_whatever_its_capitals_and_spaces(films: list[dict[str, Any]]) -> None:
     written = [{**films[0], "question": "WHO directed  Alien? ", "subject": "alien"}]
-    test = make_test_set(curate.read(written))
-    arms = read_arms({"top": films, "bottom": films[1:4]})
-    assert count_leakage(arms, test) == {"top": {"question": 1, "subject": 1}, "bottom": {"question": 0, "subject": 1}}
+    found = read_inputs({"top": films, "bottom": films[1:4]}, written)
+    assert found.leakage() == {"top": {"question": 1, "subject": 1}, "bottom": {"question": 0, "subject": 1}}
+
+
+def test_data_without_a_name_is_no_arm(films: list[dict[str, Any]], tmp_path: Path) -> None:
+    for splits in (films, pd.DataFrame(films), [pd.DataFrame(films)]):
+        with pytest.raises(DataError, match="what its arms are called"):
+            curate.validate(splits, eval=films, model="not asked for", output=tmp_path / "run")
+
+
+def test_a_split_of_one_example_is_too_small(films: list[dict[str, Any]], stories: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'one' has 1 example"):
+        curate.validate({"one": films[:1]}, eval=films, model=stories, output=tmp_path / "run")
+
+
+def test_a_split_cannot_have_the_name_of_the_untouched_model(films: list[dict[str, Any]]) -> None:
+    with pytest.raises(DataError, match="named 'base-5-shot'"):
+        read_inputs({"base-5-shot": films}, films)
+
+
+def test_an_answer_that_is_not_a_choice_cannot_be_used() -> None:
+    assert usable_examples([CHOICE, replace(CHOICE, answers=("green",))], MMLU) == [CHOICE]
+
+
+def test_shares_of_every_arm_in_bins_they_have_in_common() -> None:
+    found = histograms({"top": np.array([24.0, 23.5]), "bottom": np.array([0.0, 1.5, np.nan, 24.0])}, "score_loss")
+    assert found is not None
+    assert (found["edges"][0], found["edges"][-1], found["log"]) == (0, 24, False)
+    assert found["shares"]["top"] == [0] * 23 + [1]
+    assert found["shares"]["bottom"][0] == found["shares"]["bottom"][1] == pytest.approx(1 / 3)
+
+
+def test_raw_views_get_a_logarithmic_scale_and_their_logarithms_do_not() -> None:
+    views = np.array([0.0, 3, 10, 40, 1_000_000])
+    raw, logs = histograms({"top": views}, "views"), histograms({"top": np.log10(1 + views)}, "score_pageviews")
+    assert raw is not None and logs is not None
+    assert (raw["log"], logs["log"]) == (True, False)
+    assert sum(raw["shares"]["top"]) == sum(logs["shares"]["top"]) == pytest.approx(1)
+
+
+def test_one_value_has_a_histogram_and_none_has_no_histogram() -> None:
+    one = histograms({"top": np.array([5.0, 5.0])}, "x")
+    assert one is not None and sum(one["shares"]["top"]) == 1
+    assert histograms({"top": np.array([np.nan])}, "x") is None

@@ -9,9 +9,75 @@ import numpy as np
 import pytest
 
 from curate.lm.model import LoadedModel, load_model
-from curate.validation.attention import SubjectPrompt, attention_maps, has_attention, subject_attention
+from curate.records import Example, contrast
+from curate.validation.attention import (
+    AttentionProbe,
+    SubjectPrompt,
+    attention_maps,
+    attention_summary,
+    has_attention,
+    subject_attention,
+    subject_prompts,
+    subject_spans,
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "subject", "mentions"),
+    [
+        ("What is George Rankin's occupation?", "George Rankin", ["George Rankin"]),
+        ("In what city was It filmed?", "It", ["It"]),
+        ("Is it true that It is long?", "It", ["It"]),
+        ("Who wrote the waste  land?", "The Waste Land", ["the waste  land"]),
+        ("Is Ran, by the director of Ran, in colour?", "Ran", ["Ran", "Ran"]),
+        ("羅生門の監督は誰ですか?", "羅生門", ["羅生門"]),
+        ("Who directed C++ (film)?", "C++ (film)", ["C++ (film)"]),
+        ("Who directed Alien?", "Heat", []),
+        ("Who directed Alien?", " ", []),
+    ],
+)
+def test_a_subject_is_found_as_whole_words_first(question: str, subject: str, mentions: list[str]) -> None:
+    assert [question[start:end] for start, end in subject_spans(question, subject)] == mentions
+
+
+def asked(tiny_model: Callable[[str], Path], kind: str, *examples: Example, before: str = "") -> list[str | None]:
+    """What the subject's tokens of each prompt say, decoded."""
+    loaded = load_model(tiny_model(kind))
+    prompts = [f"{before}Question: {e.question}\nAnswer:" for e in examples]
+    return [
+        None if found is None else loaded.tokenizer.decode([found.ids[t] for t in found.subject])
+        for found in subject_prompts(loaded, examples, prompts)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "qwen", "gemma"])
+def test_the_tokens_of_a_subject_say_its_name(kind: str, tiny_model: Callable[[str], Path]) -> None:
+    example = Example("1", "In what city was Zoë Müller born?", ("Zürich",), "Zoë Müller")
+    (said,) = asked(tiny_model, kind, example)
+    assert said is not None
+    assert said.strip() == "Zoë Müller"
+
+
+def test_solved_examples_before_the_question_do_not_count(tiny_model: Callable[[str], Path]) -> None:
+    example = Example("1", "Who directed Alien?", ("Ridley Scott",), "Alien")
+    shot = "Question: What genre is Alien?\nAnswer: horror\n\n"
+    assert asked(tiny_model, "gpt2", example, before=shot) == [" Alien"]
+
+
+def test_what_has_no_subject_to_look_at_is_left_out(tiny_model: Callable[[str], Path]) -> None:
+    assert asked(
+        tiny_model,
+        "gpt2",
+        Example("none", "Who directed Alien?", ("Ridley Scott",)),
+        Example("unnamed", "Who directed it?", ("Ridley Scott",), "Alien"),
+        Example("field of study", "In anatomy, what is A?", ("B",), "anatomy", choices=("A", "B")),
+        Example("too long", "Who directed Alien? " * 40, ("Ridley Scott",), "Alien"),
+    ) == [None, None, None, None]
+
 
 KINDS = ["llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma"]
+
+
 WIDTH = 8
 
 
@@ -113,3 +179,52 @@ def test_attention_is_computed_as_before_afterwards_and_generation_is_unchanged(
 def test_a_model_without_attention_is_known_by_its_class(tiny_model: Callable[[str], Path]) -> None:
     assert not has_attention(load_model(tiny_model("mamba")))
     assert has_attention(load_model(tiny_model("gpt2")))
+
+
+PROBE = AttentionProbe((), 7)
+
+
+def rows(top: list[list[float]], bottom: list[list[float]]) -> list[dict[str, Any]]:
+    """Attention by seed and layer."""
+    return [
+        {"arm": arm, "seed": seed, "layer": layer, "subject_attention": value}
+        for arm, seeds in (("top", top), ("bottom", bottom))
+        for seed, layers in enumerate(seeds)
+        for layer, value in enumerate(layers, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("top", "bottom", "said"),
+    [
+        ([[0, 0, 0.5, 0.3]], [[0.9, 0.9, 0.2, 0.2]], "top gives it more with the one seed."),
+        ([[0, 0.5], [0, 0.4]], [[0, 0.1], [0, 0.2]], "top gives it more with each of the 2 seeds."),
+        ([[0, 0.1], [0, 0.2]], [[0, 0.5], [0, 0.4]], "top gives it less with each of the 2 seeds."),
+        ([[0, 0.9], [0, 0.2]], [[0, 0.1], [0, 0.4]], "no clear difference, top gives it more with 1 of 2 seeds."),
+        ([[0, 0.2], [0, 0.2]], [[0, 0.2], [0, 0.2]], "no clear difference, top gives it more with 0 of 2 seeds."),
+    ],
+)
+def test_the_sentence_says_what_the_later_half_of_the_layers_shows_seed_by_seed(
+    top: list[list[float]], bottom: list[list[float]], said: str
+) -> None:
+    summary = attention_summary(rows(top, bottom), ["top", "bottom"], PROBE)
+    assert summary is not None
+    assert summary["sentence"].endswith(said)
+
+
+def test_means_and_layers_of_the_sentence() -> None:
+    summary = attention_summary(rows([[9, 9, 0.5, 0.3]], [[9, 9, 0.25, 0.25]]), ["base", "top", "bottom"], PROBE)
+    assert summary is not None
+    assert summary["later_layers"] == [3, 4]
+    assert summary["later_attention"] == pytest.approx({"top": 0.4, "bottom": 0.25})
+    assert "(layers 3 to 4 of 4)" in summary["sentence"] and "0.400" in summary["sentence"]
+
+
+def test_without_attention_nothing_is_said() -> None:
+    assert attention_summary([], ["top", "bottom"], PROBE) is None
+
+
+def test_arms_without_the_papers_names_are_contrasted_in_their_order() -> None:
+    assert contrast(["base", "top", "random", "bottom"]) == ("top", "bottom")
+    assert contrast(["base", "easy", "hard"]) == ("easy", "hard")
+    assert contrast(["base", "easy"]) is None

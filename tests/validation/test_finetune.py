@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curate.errors import ModelError, SettingError
+from curate.errors import ModelError
 from curate.lm.forward import adapters_merged
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import DEFAULT
@@ -16,31 +17,17 @@ from curate.records import Example
 from curate.settings import FinetuneConfig
 from curate.validation.evaluate import evaluate
 from curate.validation.finetune import finetuned, reloaded, save_adapter, split_held_out
-from curate.validation.trainer import IGNORED, Fitting, LengthGrouped, collate, first_fitting, training_items
+from curate.validation.trainer import MicroBatches
+from tests.validation.made import TO_THE_END as CONFIG
 
 EXAMPLES = [Example(str(i), f"What is the colour of {name}?", (colour,)) for i, (name, colour) in enumerate(
     [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]
 )]  # fmt: skip
-CONFIG = FinetuneConfig(learning_rate=2e-2, max_steps=25, batch_size=4, held_out=0)
 
 
 @pytest.fixture
 def loaded(tiny_model: Callable[[str], Path]) -> LoadedModel:
     return load_model(tiny_model("llama"), device="cpu")
-
-
-def test_only_the_completion_and_the_end_of_sequence_are_learned(loaded: LoadedModel) -> None:
-    (item,) = training_items(loaded, EXAMPLES[:1], DEFAULT)
-    learned = [token for token, label in zip(item["input_ids"], item["labels"], strict=True) if label != IGNORED]
-    assert loaded.tokenizer.decode(learned) == " red</s>"
-    assert learned == item["input_ids"][-len(learned) :]
-
-
-def test_padding_is_masked_and_not_learned() -> None:
-    batch = collate([{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [5], "labels": [5]}], pad=0)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 0, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [5, IGNORED, IGNORED]]
 
 
 def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: LoadedModel, tmp_path: Path) -> None:
@@ -112,30 +99,10 @@ def test_finetuning_that_changes_nothing_is_an_error(loaded: LoadedModel) -> Non
         pass
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [{"learning_rate": -1}, {"learning_rate": float("nan")}, {"epochs": 0}, {"max_steps": 0}, {"weight_decay": -1}],
-)
-def test_settings_out_of_range_are_refused_before_any_work(setting: dict[str, float]) -> None:
-    with pytest.raises(SettingError, match="out of range"):
-        FinetuneConfig(**setting)  # type: ignore[arg-type]
-
-
 def test_the_held_out_part_and_the_rest_make_up_the_arm() -> None:
     train, held_out = split_held_out(EXAMPLES, 2, seed=1)
     assert len(held_out) == 2
     assert sorted(e.id for e in [*train, *held_out]) == [e.id for e in EXAMPLES]
-
-
-def test_every_epoch_has_its_own_order_and_hardly_any_padding() -> None:
-    lengths = [7 * i % 50 + 1 for i in range(203)]
-    sampler = LengthGrouped(lengths, batch_size=8, seed=1)
-    first = list(sampler)
-    assert sorted(first) == list(range(203)) and first == list(sampler)
-    sampler.set_epoch(1)
-    assert list(sampler) != first
-    batches = [[lengths[i] for i in first[n : n + 8]] for n in range(0, 203, 8)]
-    assert sum(len(b) * max(b) for b in batches) < 1.1 * sum(lengths)
 
 
 def test_all_weights_are_trained_and_come_back(loaded: LoadedModel) -> None:
@@ -167,37 +134,15 @@ def test_adapters_on_weights_of_4_bits_learn_and_are_read_again(
         assert evaluate(loaded, EXAMPLES, DEFAULT) == said
 
 
-def test_without_bitsandbytes_one_is_told_how_to_get_it(
-    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="need the package bitsandbytes") as error:
-        load_model(tiny_model("llama"), device="cpu", quantized=True)
-    assert error.value.try_next == "pip install bitsandbytes, or --method lora"
-
-
 def test_a_batch_in_parts_learns_what_the_whole_batch_does(loaded: LoadedModel) -> None:
-    def losses(fitting: Fitting) -> list[float | None]:
+    def losses(batches: MicroBatches) -> list[float | None]:
         config = replace(CONFIG, max_steps=6, held_out=0)
-        with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0, fitting=fitting) as result:
+        with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0, batches=batches) as result:
             return [row["train_loss"] for row in result.trained.rows]
 
-    whole = losses(Fitting(4))
-    assert losses(Fitting(1, accumulation=4)) == pytest.approx(whole, rel=1e-3)
-    assert losses(Fitting(4, checkpointing=True)) == pytest.approx(whole, rel=1e-3)
-
-
-def test_when_memory_runs_out_the_batch_stays_and_its_parts_shrink() -> None:
-    tried = [first_fitting(6)]
-    with pytest.raises(ModelError, match="One example alone"):
-        while True:
-            tried.append(tried[-1].smaller())
-    assert [(f.micro_batch, f.accumulation, f.checkpointing) for f in tried] == [
-        (6, 1, False),
-        (6, 1, True),
-        (3, 2, True),
-        (1, 6, True),
-    ]
+    whole = losses(MicroBatches(4))
+    assert losses(MicroBatches(1, accumulation=4)) == pytest.approx(whole, rel=1e-3)
+    assert losses(MicroBatches(4, checkpointing=True)) == pytest.approx(whole, rel=1e-3)
 
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
@@ -211,7 +156,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
     def answer_nats(model: Any, *arguments: Any) -> Any:
         steps.append(len(steps) + 1)
         if len(steps) == step:
-            raise torch.OutOfMemoryError("out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return real(model, *arguments)
 
     monkeypatch.setattr(trainer, "answer_nats", answer_nats)
@@ -224,31 +169,38 @@ def test_running_out_of_memory_is_survived_and_remembered(
     """After two epochs of two steps each: the third goes on from their checkpoint."""
     steps = short_of_memory(monkeypatch, step=5)
     said: list[str] = []
-    remembered: list[Fitting] = []
     config = replace(CONFIG, epochs=4, max_steps=None)
-    with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, tmp_path, say=said.append, remember=remembered.append) as one:
+    with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, checkpoints=tmp_path / "top", say=said.append) as one:
         assert one.trained.steps == 8
     assert said == [
         "memory ran out with 1 × 4 examples a step; trying 1 × 4 examples a step, activations computed again"
     ]
-    assert remembered == [Fitting(4, checkpointing=True)]
     assert len(steps) == 4 + 1 + 4
+    said.clear()
+    short_of_memory(monkeypatch, step=1)
+    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, 0, checkpoints=tmp_path / "bottom", say=said.append):
+        (line,) = said
+    assert line.startswith("memory ran out with 1 × 4 examples a step, activations computed again; trying 2 × 2 ")
 
 
 def test_of_several_processes_none_goes_on_alone_when_memory_runs_out(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from curate.validation import finetune
 
-    short_of_memory(monkeypatch, step=1)
     monkeypatch.setattr(finetune, "processes", lambda: 2)
-    remembered: list[Fitting] = []
-    with (
-        pytest.raises(ModelError, match="the next attempt takes 1 × 2 examples a step, activations computed again"),
-        finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, 0, remember=remembered.append),
-    ):
-        pass
-    assert remembered == [Fitting(2, checkpointing=True)]
+
+    def error(batches: MicroBatches | None = None) -> str:
+        short_of_memory(monkeypatch, step=1)
+        with (
+            pytest.raises(ModelError) as caught,
+            finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, 0, checkpoints=tmp_path / "top", batches=batches),
+        ):
+            pass
+        return str(caught.value)
+
+    assert "the next attempt takes 1 × 2 examples a step, activations computed again" in error(MicroBatches(2))
+    assert "the next attempt takes 2 × 1 examples a step, activations computed again" in error()
 
 
 def test_a_logger_writes_where_it_is_told_and_its_files_stay(
@@ -258,6 +210,18 @@ def test_a_logger_writes_where_it_is_told_and_its_files_stay(
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "mine")
     config = replace(CONFIG, max_steps=2)
     logs = tmp_path / "logs" / "top" / "seed-0"
-    with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, tmp_path / "parts", report_to="tensorboard", logs=logs):
+    with finetuned(
+        loaded, EXAMPLES, config, DEFAULT, 0, checkpoints=tmp_path / "parts", report_to="tensorboard", logs=logs
+    ):
         assert list(logs.glob("events*")) and not list((tmp_path / "parts").glob("**/events*"))
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == "mine"
+
+
+def test_without_bitsandbytes_one_is_told_how_to_get_it(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "bitsandbytes" else real(name))
+    with pytest.raises(ModelError, match="need the package bitsandbytes") as error:
+        load_model(tiny_model("llama"), device="cpu", quantized=True)
+    assert error.value.try_next == "pip install bitsandbytes, or method='lora'"

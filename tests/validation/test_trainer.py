@@ -1,5 +1,3 @@
-"""Two processes, as torchrun starts them, train together and end with the numbers of one."""
-
 from __future__ import annotations
 
 import json
@@ -16,7 +14,66 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import ModelError, SettingError
-from curate.validation.trainer import LengthGrouped, first_fitting, join
+from curate.lm.model import load_model
+from curate.prompts import DEFAULT
+from curate.records import Example
+from curate.validation.trainer import IGNORED, LengthGrouped, MicroBatches, collate, join, training_items
+from tests.validation.made import CHOICE, MMLU
+
+
+def test_only_the_completion_and_the_end_of_sequence_are_learned(tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    (item,) = training_items(loaded, [Example("1", "What is the colour of Ann?", ("red",))], DEFAULT)
+    learned = [token for token, label in zip(item["input_ids"], item["labels"], strict=True) if label != IGNORED]
+    assert loaded.tokenizer.decode(learned) == " red</s>"
+    assert learned == item["input_ids"][-len(learned) :]
+
+
+def test_the_letter_is_what_trains(tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model("qwen"), device="cpu")
+    (item,) = training_items(loaded, [CHOICE], MMLU)
+    learned = [token for token, label in zip(item["input_ids"], item["labels"], strict=True) if label != IGNORED]
+    assert loaded.tokenizer.decode(learned) == " B<|endoftext|>"
+    assert "A. dog\nB. red\nC. Paris\nAnswer:" in loaded.tokenizer.decode(item["input_ids"])
+
+
+def test_padding_is_masked_and_not_learned() -> None:
+    batch = collate([{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [5], "labels": [5]}], pad=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [5, IGNORED, IGNORED]]
+
+
+def test_every_epoch_has_its_own_order_and_hardly_any_padding() -> None:
+    lengths = [7 * i % 50 + 1 for i in range(203)]
+    sampler = LengthGrouped(lengths, batch_size=8, seed=1)
+    first = list(sampler)
+    assert sorted(first) == list(range(203)) and first == list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    batches = [[lengths[i] for i in first[n : n + 8]] for n in range(0, 203, 8)]
+    assert sum(len(b) * max(b) for b in batches) < 1.1 * sum(lengths)
+
+
+def test_the_last_batch_is_filled_up_so_that_no_example_counts_twice() -> None:
+    alone = list(LengthGrouped([5] * 10, 4, seed=1))
+    shared = LengthGrouped([5] * 10, 4, seed=1, blank=10)
+    assert list(shared) == [*alone, 10, 10]
+    assert len(shared) == 12
+
+
+def test_when_memory_runs_out_the_batch_stays_and_its_parts_shrink() -> None:
+    tried = [MicroBatches.whole(6)]
+    with pytest.raises(ModelError, match="One example alone"):
+        while True:
+            tried.append(tried[-1].halved())
+    assert [(f.micro_batch, f.accumulation, f.checkpointing) for f in tried] == [
+        (6, 1, False),
+        (6, 1, True),
+        (3, 2, True),
+        (1, 6, True),
+    ]
+
 
 # With batches of 4, 19 examples train and the last batch of an epoch has 3 of them.
 QUESTIONS = [
@@ -133,17 +190,12 @@ def test_what_fails_in_the_first_process_ends_the_others(tmp_path: Path) -> None
     assert said[1] == ("", "")
 
 
-def test_the_last_batch_is_filled_up_so_that_no_example_counts_twice() -> None:
-    alone = list(LengthGrouped([5] * 10, 4, seed=1))
-    shared = LengthGrouped([5] * 10, 4, seed=1, blank=10)
-    assert list(shared) == [*alone, 10, 10]
-    assert len(shared) == 12
-
-
-def test_a_batch_is_shared_equally_or_not_at_all() -> None:
-    assert first_fitting(16, processes=4).micro_batch == 4
-    with pytest.raises(ModelError, match="--batch-size 15"):
-        first_fitting(16, processes=3)
+def test_a_batch_is_shared_equally_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert MicroBatches.whole(16).micro_batch == 4
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ModelError, match="batch_size=15"):
+        MicroBatches.whole(16)
 
 
 def test_processes_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

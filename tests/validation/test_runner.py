@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import curate
+from curate import settings as tune
+from curate.errors import OutputError
+from curate.prompts import DEFAULT
+from curate.records import Example
+from curate.settings import FinetuneConfig
+from curate.validation import finetune
+from curate.validation.arms import fingerprint_examples, read_inputs
+from curate.validation.results import Validation
+from curate.validation.runner import shots_from
+from tests.validation.made import COLOURED, SHORT, TO_THE_END
+
+QUESTIONS = [
+    {"question": f"What is the colour of number {n}?", "answer": ["red", "blue", "green"][n % 3]} for n in range(24)
+]
+
+
+def command(model: Path, folder: Path, output: str) -> list[str]:
+    options = f"--eval {folder}/test.jsonl --model {model} -o {folder}/{output} --seeds 1 --epochs 12 --batch-size 4"
+    options += " --learning-rate 1e-2 --patience 12 --device cpu --quiet"
+    return [sys.executable, "-m", "curate", "validate", f"{folder}/arm.jsonl", *options.split()]
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    return pq.read_table(folder / "predictions.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model, and a folder with data and a run that nothing stopped."""
+
+    folder = tmp_path_factory.mktemp("resume")
+    for name, rows in {"arm": QUESTIONS, "test": QUESTIONS[:9]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    subprocess.run(command(tiny_model("llama"), folder, "whole"), check=True, capture_output=True)
+    return tiny_model("llama"), folder
+
+
+def test_a_run_killed_in_the_middle_of_an_arm_ends_with_the_same_numbers(whole: tuple[Path, Path]) -> None:
+    model, folder = whole
+    first = subprocess.Popen(command(model, folder, "killed"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while first.poll() is None and not list(folder.glob("killed/.parts/*/checkpoint-*/trainer_state.json")):
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert first.returncode == -signal.SIGKILL, "the run was over before it could be killed"
+    subprocess.run(command(model, folder, "killed"), check=True, capture_output=True)
+    assert predictions(folder / "killed") == predictions(folder / "whole")
+    assert (folder / "killed/summary.json").read_bytes() == (folder / "whole/summary.json").read_bytes()
+    assert not list(folder.glob("killed/.parts/*/")), "checkpoints of finished arms are dropped"
+
+
+def test_what_a_template_may_name_is_part_of_the_key_of_what_is_kept() -> None:
+    example = Example("1", "In what city was he born?", ("Paris",), subject="Zola", relation="birthplace")
+    others = [replace(example, relation="place"), replace(example, subject="Manet"), example]
+    assert [fingerprint_examples([e]) == fingerprint_examples([example]) for e in others] == [False, False, True]
+
+
+def test_the_same_call_resumes_and_ends_with_the_same_numbers(
+    run: tuple[Path, Validation], tiny_model: Callable[[str], Path]
+) -> None:
+    folder, first = run
+    kept = sorted((folder / ".parts").iterdir())
+    assert len(kept) == 1 + 3 * 2
+    kept[0].unlink()
+    said: list[str] = []
+    again = curate.validate(
+        folder.parent / "splits",
+        eval=folder.parent / "scored.parquet",
+        model=tiny_model("llama"),
+        output=folder,
+        seeds=2,
+        config=SHORT,
+        progress=said.append,
+    )
+    assert again.summary() == first.summary()
+    assert sum("done earlier" in line for line in said) >= 5
+
+
+def test_a_full_disk_is_told_and_loses_nothing(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for what the untouched model answered, not for what the arm did."""
+    said: list[str] = []
+
+    def run() -> Validation:
+        config = FinetuneConfig(learning_rate=1e-2, max_steps=2, batch_size=4)
+        model = tiny_model("llama")
+        return curate.validate(
+            {"films": films}, eval=films, model=model, output=tmp_path, seeds=1, config=config, progress=said.append
+        )
+
+    calls: list[int] = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("curate.data.files.os.fsync", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            run()
+    assert len(list((tmp_path / ".parts").glob("*.json"))) == 1
+    assert list((tmp_path / ".parts").glob("*/checkpoint-*")), "its training is kept too"
+    assert not list(tmp_path.rglob("*.tmp"))
+    said.clear()
+    assert len(run().runs) == 2
+    assert not any(line.startswith("base:") for line in said)
+
+
+def test_accuracy_along_training_is_that_of_the_model_as_it_is_by_then_and_changes_nothing(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    to_the_end = FinetuneConfig(learning_rate=2e-2, epochs=3, batch_size=4, held_out=0)
+    results = [
+        curate.validate(
+            {"top": films}, eval=films, model=tiny_model("llama"), output=tmp_path / str(k), config=to_the_end, along=k
+        )
+        for k in (0, 1000)
+    ]
+    without, along = [[run for run in result.runs if run.arm == "top"] for result in results]
+    assert [run.predictions for run in along] == [run.predictions for run in without]
+    assert all(row["test_accuracy"] is None for run in without for row in run.training)
+    for run in along:
+        right = sum(p.correct for p in run.predictions) / len(films)
+        assert [row["epoch"] for row in run.training] == [1, 2, 3]
+        assert run.training[-1]["test_accuracy"] == right
+    (row,) = results[1].along_rows()
+    assert row["kept"] == row["last"] == results[1].arm_rows()[1]["accuracy"]
+    assert "test-accuracy" in {path.stem for path in (tmp_path / "1000" / "figures").iterdir()}
+
+
+TRIED = FinetuneConfig(max_steps=2, batch_size=4, held_out=0.3)
+
+
+def test_every_arm_is_tuned_alike_and_trained_with_what_did_best(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def run() -> None:
+        curate.validate(
+            {"a": films, "b": films[:5]},
+            eval=films,
+            model=tiny_model("llama"),
+            output=tmp_path / "run",
+            seeds=1,
+            config=TRIED,
+            tune="quick",
+            progress=said.append,
+        )
+
+    run()
+    rows = pq.read_table(tmp_path / "run" / "trials.parquet").to_pylist()
+    trials, evaluated = [r for r in rows if r["seed"] != 0], [r for r in rows if r["seed"] == 0]
+    assert [(t["arm"], t["learning_rate"]) for t in trials] == [(arm, r) for arm in "ab" for r in (1e-5, 1e-4, 1e-3)]
+    for arm, used in zip("ab", evaluated, strict=True):
+        (chosen,) = [t for t in trials if t["arm"] == arm and t["chosen"]]
+        assert used["learning_rate"] == chosen["learning_rate"]
+        assert chosen["validation_accuracy"] == max(t["validation_accuracy"] for t in trials if t["arm"] == arm)
+    assert sum("trial" in line for line in said) == 6
+    said.clear()
+    run()
+    assert not any("trial" in line for line in said), "trials are kept"
+
+
+def test_a_setting_with_which_training_diverges_is_not_taken_and_is_told(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "LEARNING_RATES", (1e38, 1e-3))
+    model, output = tiny_model("llama"), tmp_path / "run"
+    config = replace(TRIED, max_steps=1)
+    tried = curate.validate(
+        {"a": films[:5]}, eval=films[:2], model=model, output=output, seeds=1, config=config, tune="quick"
+    )
+    assert [(t.config.learning_rate, t.chosen) for t in tried.trials] == [(1e38, False), (1e-3, True)]
+    base, arm = tried.runs
+    diverged = replace(tried, runs=[base, replace(arm, training=[{"held_out_loss": float("nan")}])])
+    assert set(diverged.warnings()) - set(tried.warnings()) == {
+        "Training on a with seed 0 diverged; try a lower --learning-rate."
+    }
+
+
+DONE = "top, seed 0: done earlier"
+
+
+AGAIN = "top, seed 0: nothing of its weights is kept; finetuning again for --lm-eval"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_of_ones_own_is_asked_of_every_arm_once(
+    tiny_model: Callable[[str], Path], task: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+
+    def run(progress: Callable[[str], None]) -> dict[str, Any]:
+        found = curate.validate(
+            {"top": COLOURED, "whole": COLOURED[:4]},
+            eval=COLOURED,
+            model=tiny_model("llama"),
+            output=tmp_path / "run",
+            seeds=1,
+            config=TO_THE_END,
+            base_shots=2,
+            lm_eval=[str(task)],
+            progress=progress,
+        )
+        return found.summary()
+
+    first = run(lambda line: None)
+    asked = {row["arm"]: row for row in first["lm_eval"]}
+    assert list(asked) == ["base", "top", "whole"]
+    assert all(row["task"] == "colours" and row["n"] == 6 and row["higher_is_better"] for row in asked.values())
+    ours = {row["arm"]: row["exact_match"] for row in first["arms"]}
+    assert {arm: row["value"] for arm, row in asked.items()} == {arm: ours[arm] for arm in asked}
+    assert ours["top"] == 1, "the harness is asked while the adapter is on"
+    assert "Other tasks" in (tmp_path / "run" / "report.html").read_text()
+
+    said: list[str] = []
+    assert run(said.append) == first
+    assert said == ["top, seed 0: done earlier", "whole, seed 0: done earlier"]
+
+    rows = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
+    assert list(dict.fromkeys(row["arm"] for row in rows)) == ["base", "base-2-shot", "top", "whole"]
+    assert [(d["a"], d["b"]) for d in first["differences"]][-1] == ("base", "base-2-shot")
+    assert first["verdict"].startswith("Finetuning on top")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_added_later_is_asked_of_the_saved_adapter_and_trains_only_where_none_is_left(
+    tiny_model: Callable[[str], Path], task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    other = tmp_path / "colours-again.yaml"
+    other.write_text(task.read_text().replace("task: colours", "task: colours-again"))
+    # Writing the run is the slowest part of so small a one.
+    monkeypatch.setattr("curate.validation.validate.write_run", lambda *given: None)
+    trained: list[int] = []
+    said: list[str] = []
+    real = finetune.train
+    monkeypatch.setattr(finetune, "train", lambda *given: trained.append(1) or real(*given))
+
+    def run(*tasks: Path, method: str = "lora") -> dict[str, Any]:
+        trained.clear(), said.clear()
+        found = curate.validate(
+            {"top": COLOURED},
+            eval=COLOURED,
+            model=tiny_model("llama"),
+            output=tmp_path / "run",
+            seeds=1,
+            config=replace(TO_THE_END, method=method, learning_rate=2e-2 if method == "lora" else 1e-3),
+            lm_eval=[str(path) for path in tasks],
+            progress=said.append,
+        )
+        return found.summary()
+
+    alone = run()
+    assert (len(trained), alone["lm_eval"]) == (1, [])
+    added = run(task)
+    assert (len(trained), said) == (0, ["base: colours of lm-eval", DONE, "top, seed 0: colours of lm-eval"])
+    assert added["arms"] == alone["arms"]
+    assert [(row["arm"], row["value"]) for row in added["lm_eval"]] == [("base", 0), ("top", 1)]
+    assert run() == alone and not trained, "a task that is taken away trains nothing"
+
+    (tmp_path / "run" / "adapters" / "top" / "seed-0" / "adapter_model.safetensors").unlink()
+    assert [row["value"] for row in run(task, other)["lm_eval"]] == [0, 0, 1, 1]
+    assert len(trained) == 1 and "its adapter is no longer in" in said[1] and said[2] == AGAIN
+
+    run(method="full")
+    assert [row["value"] for row in run(other, method="full")["lm_eval"]] == [0, 1]
+    assert len(trained) == 1 and said[:2] == [DONE, AGAIN]
+    assert not list((tmp_path / "run" / ".parts").glob("*/")), "its checkpoints are dropped again"
+
+
+def test_shots_come_from_the_whole_training_set_and_from_the_same_relation(films: list[dict[str, Any]]) -> None:
+    shots = shots_from(read_inputs({"top": films[:2], "whole": films}, films).arms, 1, DEFAULT)
+    assert shots is not None
+    asked = curate.read(films).examples()[3]
+    assert [shot.question for shot in shots.choose(asked)] == ["What genre is Ikiru?"]
+    assert shots_from(read_inputs({"top": films}, films).arms, 0, DEFAULT) is None
