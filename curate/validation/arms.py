@@ -138,7 +138,7 @@ def make_test_set(
     """The usable examples of an evaluation set (a sample of `limit`), with percentiles if it has a score."""
     examples = data.examples()
     column = popularity_column(data, by)
-    scores = np.full(len(data), np.nan) if column is None else score_values(data.table, column)
+    scores = np.full(len(data), np.nan) if column is None else score_values(data.table_of([column]), column)
     popularity = {example.id: score for example, score in zip(examples, scores, strict=True)}
     usable = usable_examples(examples, template)
     if not usable:
@@ -150,11 +150,11 @@ def make_test_set(
 
 def popularity_column(data: QATable, by: str | None) -> str | None:
     """The column of an evaluation set that tells popularity: a score, any column of numbers by name, or none."""
-    names = data.table.column_names
+    names = data.schema.names
     if by is None and not any(name.startswith(SCORE_PREFIX) for name in names):
         return None
     if by is None or f"{SCORE_PREFIX}{by}" in names:
-        return score_column(data.table, by, data.name)
+        return score_column(data.schema.empty_table(), by, data.name)
     column = by.removeprefix("column:")
     if column not in names:
         raise ColumnError(
@@ -162,7 +162,7 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
             expected=f"one of its columns: {', '.join(names)}",
             try_next=f"{setting('by', 'NAME')}, with a column of numbers, higher for better known",
         )
-    kind = data.table.schema.field(column).type
+    kind = data.schema.field(column).type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise ColumnError(
             f"The column {column!r} of {data.name} holds {kind}, not numbers.",
@@ -176,7 +176,9 @@ def popularity_of(tables: Mapping[str, QATable], column: str | None) -> dict[str
     """Histograms of a column in every table that has it; None without such a column."""
     if column is None:
         return None
-    values = {name: score_values(t.table, column) for name, t in tables.items() if column in t.table.column_names}
+    values = {
+        name: score_values(t.table_of([column]), column) for name, t in tables.items() if column in t.schema.names
+    }
     return histograms(values, column)
 
 
