@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.records import is_untouched
@@ -22,40 +19,17 @@ from curate.summary import bin_edges, is_skewed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class RunTables:
-    """What a run's files hold: all that its report is made from."""
-
-    summary: Mapping[str, Any]
-    manifest: Mapping[str, Any]
-    predictions: Rows
-    attention: Rows = ()
-    maps: Rows = ()
-
-
-def read_tables(folder: Path, manifest: Mapping[str, Any]) -> RunTables:
-    """Read a run's summary and tables; what the run does not have is empty."""
-
-    def rows(name: str) -> Rows:
-        path = folder / f"{name}.parquet"
-        return pq.read_table(path).to_pylist() if path.is_file() else []
-
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    names = ("predictions", "attention", "attention_maps")
-    return RunTables(summary, manifest, *map(rows, names))
-
-
 P = ParamSpec("P")
 
 INK = "#1b2026"
 """The colour of text and axes in a PNG; in a page they have the colour of its text."""
+GREY = "#868c96"
 
 # After Okabe and Ito: told apart without red and green, and readable on white and on black.
-COLOURS = {"base": "#868c96", "top": "#0a9270", "random": "#a667b0", "bottom": "#d55e00", "whole": "#2f7fc9"}
+COLOURS = {"base": GREY, "top": "#0a9270", "random": "#a667b0", "bottom": "#d55e00", "whole": "#2f7fc9"}
 FEW_SHOT = "#5d6570"
 """The untouched model after solved examples."""
 _OTHERS = ("#b8860b", "#3b8ea5", "#7a5cc0", "#5f7a2f", "#c2477f")
@@ -70,6 +44,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "legend.fontsize": 8.5,
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "text.parse_math": False,  # a relation called $x$ is no formula
@@ -78,51 +53,66 @@ STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # The PNG's font lacks some scripts; the page's text is set in the reader's own fonts.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+@dataclass(frozen=True, eq=False)
 class Drawing:
-    """A figure, drawn."""
+    """A figure in the one style, to be had as a PNG or as SVG: the same every time."""
 
-    png: bytes
-    svg: str
+    figure: Figure
+
+    def png(self) -> bytes:
+        """The bytes of a PNG file."""
+        buffer = io.BytesIO()
+        with _style():
+            self.figure.savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def svg(self) -> str:
+        """SVG to stand inside a page: no XML prologue, no names, no size of its own, text in the page's colour."""
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        with _style():
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+        svg = buffer.getvalue()
+        svg = re.sub(r"<svg [^>]*viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1">', svg[svg.index("<svg") :])
+        svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
+        svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace("xlink:href", "href").replace(INK, "currentColor")
+        return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
 
 
-def drawn(make: Callable[P, Figure]) -> Callable[P, Drawing]:
-    """Decorates a function that makes a figure: its figure comes out drawn in the one style."""
+def figure(make: Callable[P, Figure]) -> Callable[P, Drawing]:
+    """Decorates a function that makes a figure: it is made in the one style."""
 
     @wraps(make)
     def draw(*args: P.args, **kwargs: P.kwargs) -> Drawing:
-        import matplotlib
-
-        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-            # The PNG's font lacks some scripts; the page's text is set in the reader's own fonts.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure = make(*args, **kwargs)
-            return Drawing(png(figure), _svg(figure))
+        with _style():
+            return Drawing(make(*args, **kwargs))
 
     return draw
 
 
 def new_figure(height: float = 3.1, width: float = 5.0, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
     """A figure (inches) and its axes, an array of them if there are several; narrow enough for a phone."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-        return figure, figure.subplots(rows, columns)
-
-
-def colour(arm: str, position: int = 0) -> str:
-    """The colour of an arm; that of an arm without one of the paper's names goes by its position among such arms."""
-    if is_untouched(arm):
-        return COLOURS.get(arm, FEW_SHOT)
-    return COLOURS.get(arm) or _OTHERS[position % len(_OTHERS)]
+    made = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return made, made.subplots(rows, columns)
 
 
 def palette(arms: Sequence[str]) -> dict[str, str]:
-    """The colour of every arm, the same in all figures of a run."""
+    """The colour of every arm, the same in all figures of a run; those without one of the paper's names take turns."""
     others = [arm for arm in arms if arm not in COLOURS and not is_untouched(arm)]
-    return {arm: colour(arm, others.index(arm) if arm in others else 0) for arm in arms}
+    turns = {arm: _OTHERS[number % len(_OTHERS)] for number, arm in enumerate(others)}
+    return {arm: COLOURS.get(arm) or turns.get(arm, FEW_SHOT) for arm in arms}
 
 
 def line_style(arm: str) -> str:
@@ -132,9 +122,8 @@ def line_style(arm: str) -> str:
 
 def marker(arm: str) -> str:
     """A shape for each of the paper's arms, for readers who do not go by colour."""
-    return {"base": "x", "top": "^", "random": "s", "bottom": "v", "whole": "D"}.get(
-        arm, "+" if is_untouched(arm) else "o"
-    )
+    shapes = {"base": "x", "top": "^", "random": "s", "bottom": "v", "whole": "D"}
+    return shapes.get(arm, "+" if is_untouched(arm) else "o")
 
 
 def label(arm: str) -> str:
@@ -147,101 +136,221 @@ def short(text: str, longest: int = 28) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as PNG, the same bytes every time."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+def lines_with_bands(axes: Any, rows: Rows, x: str, y: str, scale: float = 1.0, markers: bool = False) -> None:
+    """A line an arm over `x`: `y`, mean of the rows of one `x`, times `scale`, with a band around it.
+
+    The band is the rows' 95% interval where they have one; else one standard error over the rows of several seeds.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    colours = palette(frame["arm"].unique())
+    for arm, of_arm in frame.groupby("arm", sort=False):
+        look = {"linestyle": line_style(arm), "marker": marker(arm) if markers else None, "label": label(arm)}
+        line_with_band(axes, scale * over_seeds(of_arm, x, y), color=colours[arm], **look)
 
 
-def _svg(figure: Figure) -> str:
-    """SVG to stand inside a page: no XML prologue, no names, no size of its own, text in the page's colour."""
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = re.sub(r"<svg [^>]*viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1">', svg[svg.index("<svg") :])
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace("xlink:href", "href").replace(INK, "currentColor")
-    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+def over_seeds(rows: DataFrame, x: str, y: str) -> DataFrame:
+    """`mean`, `low` and `high` of a column, by another: the rows' own interval, or one standard error over seeds."""
+    by_x = rows.groupby(x)
+    if "low" in rows:
+        return by_x[[y, "low", "high"]].first().rename(columns={y: "mean"})
+    mean, error = by_x[y].mean(), by_x[y].sem().fillna(0)
+    return mean.to_frame("mean").assign(low=mean - error, high=mean + error)
+
+
+def line_with_band(axes: Any, at: DataFrame, color: str, **look: Any) -> None:
+    """A line and its band: columns `mean`, `low`, `high`; the index goes along."""
+    axes.plot(at.index, at["mean"], color=color, **look)
+    axes.fill_between(at.index, at["low"], at["high"], color=color, alpha=0.16, linewidth=0)
+
+
+@figure
+def accuracy_figure(arms: Rows) -> Figure:
+    """A bar an arm, with the standard error over seeds; `arms` are the rows of summary.json."""
+    made, axes = new_figure()
+    names = [row["arm"] for row in arms]
+    bars = axes.bar(
+        [short(label(name), 14) for name in names],
+        [100 * row["accuracy"] for row in arms],
+        yerr=[100 * (row["stderr"] or 0) for row in arms],
+        error_kw={"elinewidth": 1.2, "capsize": 4},
+        color=list(palette(names).values()),
+    )
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set_ylabel("accuracy on the test set (%)")
+    axes.margins(y=0.15)
+    return made
+
+
+@figure
+def curves_figure(curves: Rows) -> Figure:
+    """Accuracy on the top-x% most popular test examples, a line an arm (paper, Figures 6 and 7)."""
+    made, axes = new_figure()
+    lines_with_bands(axes, curves, x="top_percent", y="accuracy", scale=100)
+    axes.set_xlabel("test questions, the most popular x%")
+    axes.set_ylabel("accuracy (%)")
+    axes.legend()
+    return made
+
+
+@figure
+def attention_figure(attention: Rows) -> Figure:
+    """Mean attention to the subject per layer, a line an arm, with one standard error over seeds (paper, Figure 5)."""
+    made, axes = new_figure()
+    lines_with_bands(axes, attention, x="layer", y="subject_attention", markers=True)
+    axes.set_xlabel("layer")
+    axes.set_ylabel("attention to the subject")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return made
+
+
+@figure
+def relations_figure(relations: Rows) -> Figure:
+    """Accuracy per relation, a mark an arm with its 95% interval; at most 20, those with most test questions."""
+    names = list(dict.fromkeys(row["relation"] for row in sorted(relations, key=lambda row: -row["n"])))[:20]
+    made, axes = new_figure(height=1.4 + 0.42 * len(names))
+    _marks(axes, relations, "relation", names, vertical=False)
+    n = {row["relation"]: row["n"] for row in relations}
+    axes.set_yticks(range(len(names)), [f"{short(name)} ({n[name]})" for name in names])
+    axes.set_xlabel("accuracy (%)")
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.2)
+    made.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return made
+
+
+@figure
+def quintiles_figure(quintiles: Rows) -> Figure:
+    """Accuracy on each fifth of the test questions by popularity, a mark an arm with its 95% interval."""
+    fifths = sorted({row["quintile"] for row in quintiles})
+    said = {fifths[-1]: "\nleast popular", fifths[0]: "\nmost popular"}
+    made, axes = new_figure()
+    _marks(axes, quintiles, "quintile", fifths, vertical=True)
+    axes.set_xticks(range(len(fifths)), [f"{fifth}{said.get(fifth, '')}" for fifth in fifths])
+    axes.set_xlabel("test questions by popularity, in fifths")
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(axis="y", alpha=0.2)
+    axes.legend()
+    return made
+
+
+def _marks(axes: Any, rows: Rows, key: str, places: Sequence[Any], vertical: bool) -> None:
+    """A mark with its interval for every arm and place, the arms of one place side by side."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    for number, (arm, colour) in enumerate(palette(arms).items()):
+        chosen = [row for row in rows if row["arm"] == arm and row[key] in places]
+        at = [places.index(row[key]) + 0.14 * (number - (len(arms) - 1) / 2) for row in chosen]
+        values = [100 * row["accuracy"] for row in chosen]
+        errors = [
+            [100 * max(0, row["accuracy"] - row["low"]) for row in chosen],
+            [100 * max(0, row["high"] - row["accuracy"]) for row in chosen],
+        ]
+        look = {"color": colour, "label": label(arm), "fmt": marker(arm), "elinewidth": 1.1}
+        if vertical:
+            axes.errorbar(at, values, yerr=errors, **look)
+        else:
+            axes.errorbar(values, at, xerr=errors, **look)
+
+
+TRAINING = {
+    "training-loss": ("train_loss", 1, "training loss (nats per token)"),
+    "held-out-accuracy": ("held_out_accuracy", 100, "held-out accuracy (%)"),
+    "test-accuracy": ("test_accuracy", 100, "test accuracy (%)"),
+}
+"""What is watched along training, by the name of its figure: the column, a factor, the name of the axis."""
+
+
+@figure
+def training_figure(training: Rows, name: str) -> Figure:
+    """One of `TRAINING` along training, a thin line each arm and seed."""
+    import pandas as pd
+
+    column, scale, axis = TRAINING[name]
+    frame = pd.DataFrame(training)
+    made, axes = new_figure()
+    for arm, colour in palette(frame["arm"].unique()).items():
+        for number, (_, run) in enumerate(frame[frame["arm"] == arm].groupby("seed", sort=False)):
+            named = None if number else label(arm)
+            axes.plot(run["step"], scale * run[column], color=colour, label=named, linewidth=1.1, alpha=0.85)
+    axes.set_xlabel("step")
+    axes.set_ylabel(axis)
+    axes.legend()
+    return made
+
+
+@figure
+def popularity_figure(popularity: Mapping[str, Any]) -> Figure:
+    """How popular the examples of every arm and of the test set are: shares per bin, as steps.
+
+    `popularity` is that of summary.json: bin edges (E+1), and for each arm E shares; the axis may be a log one.
+    """
+    made, axes = new_figure()
+    shares = {arm: 100 * np.array(each) for arm, each in popularity["shares"].items()}
+    named = {arm: "test set" if arm == "test" else label(arm) for arm in shares}
+    _histogram(axes, shares, named, popularity["edges"], popularity["log"])
+    axes.set_xlabel(short(popularity["column"], 40))
+    axes.set_ylabel("share of examples (%)")
+    axes.legend()
+    return made
 
 
 BINS = 40
 
 
-def histogram_figure(name: str, scores: NDArray[np.float64], splits: dict[str, NDArray[np.bool_]]) -> bytes:
+@figure
+def histogram_figure(name: str, scores: NDArray[np.float64], splits: Mapping[str, NDArray[np.bool_]]) -> Figure:
     """How many rows of all, and of each split, have which score; `scores` (N,) with NaN where there is none."""
-
     finite = np.isfinite(scores)
-    edges: Any = bin_edges(scores[finite], BINS) if finite.any() else np.array([0.0, 1.0])
-    figure, axes = new_figure()
-    axes.hist(scores[finite], bins=edges, color="#d5d8dc", label="all rows")
-    for position, (split, mask) in enumerate(splits.items()):
-        values = scores[mask & finite]
-        axes.hist(
-            values,
-            bins=edges,
-            histtype="step",
-            linewidth=1.5,
-            color=colour(split, position),
-            label=split,
-            zorder=2 + len(splits) - position,  # whole, which comes last, hides none of the others
-        )
-    if finite.any() and is_skewed(scores[finite]):
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(edges[0], edges[-1])
+    measured = scores[finite]
+    edges = bin_edges(measured, BINS) if len(measured) else np.array([0.0, 1.0])
+    made, axes = new_figure()
+    axes.stairs(np.histogram(measured, edges)[0], edges, fill=True, color="#d5d8dc", label="all rows")
+    counts = {split: np.histogram(scores[mask & finite], edges)[0] for split, mask in splits.items()}
+    _histogram(axes, counts, dict(zip(counts, counts, strict=True)), edges, bool(len(measured)) and is_skewed(measured))
     axes.set_xlabel(f"{name} (higher is better known)")
     axes.set_ylabel("rows")
-    axes.legend(frameon=False)
-    return png(figure)
+    axes.legend()
+    return made
 
 
-SHOWN = 3
+def _histogram(axes: Any, heights: Mapping[str, Any], named: Mapping[str, str], edges: Any, log: bool) -> None:
+    """The heights (E,) of every arm over the bins between the edges (E+1,), as steps; the test set's are dotted."""
+    colours = palette(list(heights)) | {"test": GREY}
+    for position, (arm, steps) in enumerate(heights.items()):
+        look = {"color": colours[arm], "linestyle": ":" if arm == "test" else "-", "label": named[arm]}
+        axes.stairs(steps, edges, linewidth=1.8, **look, zorder=2 + len(heights) - position)  # whole hides no other
+    if log:
+        axes.set_xscale("symlog", linthresh=1)
+        axes.xaxis.set_major_formatter(_magnitude)
+
+
+def _magnitude(value: float, _: int | None = None) -> str:
+    """1k for 1,000 and 1M for 1,000,000."""
+    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{name}"
+    return f"{value:g}"
+
+
 LONGEST = 30
 """The last tokens of a prompt that a heat map has room for."""
-MARK = "#d55e00"
+MARK = COLOURS["bottom"]
 
 
-def telling_maps(maps: Rows, predictions: Rows, pair: tuple[str, str]) -> list[dict[str, Any]]:
-    """The questions to show: those of the maps on which the first arm is right most and the second wrong most often.
-
-    Each with its question, what the two arms answered (at the seed of the map), and their maps' rows by layer.
-    """
-    by_id: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in maps:
-        if row["arm"] in pair:
-            by_id[row["id"]][row["arm"]].append(row)
-    said: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in predictions:
-        if row["id"] in by_id and row["arm"] in pair:
-            said[row["id"]][row["arm"]].append(row)
-    order = sorted(by_id, key=lambda id: -advantage(said[id], pair))
-    return [
-        {
-            "question": said[id][pair[0]][0]["question"],
-            "said": [_same_seed(said[id][arm], by_id[id][arm][0]["seed"]) for arm in pair],
-            "layers": [sorted(by_id[id][arm], key=lambda row: row["layer"]) for arm in pair],
-        }
-        for id in order[:SHOWN]
-    ]
-
-
-def _same_seed(predictions: Rows, seed: int) -> Mapping[str, Any]:
-    return next(row for row in predictions if row["seed"] == seed)
-
-
-@drawn
+@figure
 def heatmap_figure(layers: Sequence[Rows]) -> Figure:
     """One panel an arm: layers down, tokens across, attention from the last token as colour, one scale for both.
 
     Darkest is the largest weight on any token but the first, where a model's attention rests when it looks at nothing.
     """
-
     weights = [np.array([row["attention"][-LONGEST:] for row in rows]) for rows in layers]  # (L, T) each
     tokens = layers[0][0]["tokens"][-LONGEST:]
     subject = layers[0][0]["subject"][-LONGEST:]
     numbers = [row["layer"] for row in layers[0]]
-    figure, panels = new_figure(height=1.4 + min(4.0, 0.28 * len(numbers)), width=2.2 + 0.36 * len(tokens), columns=2)
+    made, panels = new_figure(height=1.4 + min(4.0, 0.28 * len(numbers)), width=2.2 + 0.36 * len(tokens), columns=2)
     most = max(float(w[:, 1:].max(initial=0.01)) for w in weights)
     for axes, panel, rows in zip(panels, weights, layers, strict=True):
         image = axes.imshow(panel, aspect="auto", interpolation="none", cmap="viridis", vmin=0, vmax=most)
@@ -255,210 +364,9 @@ def heatmap_figure(layers: Sequence[Rows]) -> Figure:
             axes.axvspan(position - 0.5, position + 0.5, fill=False, edgecolor=MARK, linewidth=1.2)
         axes.yaxis.get_major_locator().set_params(integer=True)
     panels[0].set_ylabel("layer")
-    figure.colorbar(image, ax=panels, label="attention", extend="max", aspect=14, shrink=0.9)
-    return figure
+    made.colorbar(image, ax=panels, label="attention", extend="max", aspect=14, shrink=0.9)
+    return made
 
 
 def _visible(token: str) -> str:
     return token.replace("\n", "⏎").strip() or "␣"
-
-
-@drawn
-def accuracy_figure(arms: Rows) -> Figure:
-    """A bar an arm, with the standard error over seeds; `arms` are the rows of summary.json."""
-    figure, axes = new_figure()
-    names = [row["arm"] for row in arms]
-    bars = axes.bar(
-        [short(label(name), 14) for name in names],
-        [100 * row["accuracy"] for row in arms],
-        yerr=[100 * (row["stderr"] or 0) for row in arms],
-        error_kw={"elinewidth": 1.2, "capsize": 4},
-        color=list(palette(names).values()),
-    )
-    axes.bar_label(bars, fmt="%.1f", padding=3)
-    axes.set_ylabel("accuracy on the test set (%)")
-    axes.margins(y=0.15)
-    return figure
-
-
-@drawn
-def curves_figure(curves: Rows) -> Figure:
-    """Accuracy on the top-x% most popular test examples, one line an arm (paper, Figures 6 and 7).
-
-    The band is the rows' 95% interval where they have one; else one standard error over the rows of several seeds.
-    """
-    figure, axes = new_figure()
-    _lines_with_bands(axes, curves, x="top_percent", y="accuracy", scale=100)
-    axes.set_xlabel("test questions, the most popular x%")
-    axes.set_ylabel("accuracy (%)")
-    axes.legend(fontsize=8.5)
-    return figure
-
-
-@drawn
-def attention_figure(attention: Rows) -> Figure:
-    """Mean attention to the subject per layer, a line an arm, with one standard error over seeds (paper, Figure 5)."""
-    figure, axes = new_figure()
-    _lines_with_bands(axes, attention, x="layer", y="subject_attention", scale=1, markers=True)
-    axes.set_xlabel("layer")
-    axes.set_ylabel("attention to the subject")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8.5)
-    return figure
-
-
-def _lines_with_bands(axes: Any, rows: Rows, x: str, y: str, scale: float, markers: bool = False) -> None:
-    grouped: dict[str, dict[float, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        grouped[row["arm"]][row[x]].append(row)
-    colours = palette(list(grouped))
-    for arm, points in grouped.items():
-        places = sorted(points)
-        middle, low, high = zip(*(_with_band(points[place], y) for place in places), strict=True)
-        look = {"linestyle": line_style(arm), "marker": marker(arm) if markers else None}
-        axes.plot(places, [scale * v for v in middle], color=colours[arm], label=label(arm), **look)
-        band = [scale * v for v in low], [scale * v for v in high]
-        axes.fill_between(places, *band, color=colours[arm], alpha=0.16, linewidth=0)
-
-
-def _with_band(rows: Rows, y: str) -> tuple[float, float, float]:
-    """The mean, and where the band around it begins and ends."""
-
-    if "low" in rows[0]:
-        return rows[0][y], rows[0]["low"], rows[0]["high"]
-    values = [row[y] for row in rows]
-    mean = float(np.mean(values))
-    error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
-    return mean, mean - error, mean + error
-
-
-@drawn
-def relations_figure(relations: Rows) -> Figure:
-    """Accuracy per relation, a mark an arm with its 95% interval; at most 20, those with most test questions."""
-    names = list(dict.fromkeys(row["relation"] for row in sorted(relations, key=lambda row: -row["n"])))[:20]
-    figure, axes = new_figure(height=1.4 + 0.42 * len(names))
-    _marks(axes, relations, "relation", names, vertical=False)
-    n = {row["relation"]: row["n"] for row in relations}
-    axes.set_yticks(range(len(names)), [f"{short(name)} ({n[name]})" for name in names])
-    axes.set_xlabel("accuracy (%)")
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.2)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8.5)
-    return figure
-
-
-@drawn
-def quintiles_figure(quintiles: Rows) -> Figure:
-    """Accuracy on each fifth of the test questions by popularity, a mark an arm with its 95% interval."""
-    names = sorted({row["quintile"] for row in quintiles})
-    figure, axes = new_figure()
-    _marks(axes, quintiles, "quintile", names, vertical=True)
-    axes.set_xticks(range(len(names)), [_fifth(name, names) for name in names])
-    axes.set_xlabel("test questions by popularity, in fifths")
-    axes.set_ylabel("accuracy (%)")
-    axes.grid(axis="y", alpha=0.2)
-    axes.legend(fontsize=8.5)
-    return figure
-
-
-def _fifth(quintile: int, quintiles: Sequence[int]) -> str:
-    if quintile == quintiles[0]:
-        return f"{quintile}\nmost popular"
-    return f"{quintile}\nleast popular" if quintile == quintiles[-1] else str(quintile)
-
-
-def _marks(axes: Any, rows: Rows, key: str, places: Sequence[Any], vertical: bool) -> None:
-    """A mark with its interval for every arm and place, the arms of one place side by side."""
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    colours = palette(arms)
-    for number, arm in enumerate(arms):
-        chosen = [row for row in rows if row["arm"] == arm and row[key] in places]
-        at = [places.index(row[key]) + 0.14 * (number - (len(arms) - 1) / 2) for row in chosen]
-        values = [100 * row["accuracy"] for row in chosen]
-        errors = [
-            [100 * max(0, row["accuracy"] - row["low"]) for row in chosen],
-            [100 * max(0, row["high"] - row["accuracy"]) for row in chosen],
-        ]
-        look = {"color": colours[arm], "label": label(arm), "fmt": marker(arm), "elinewidth": 1.1}
-        if vertical:
-            axes.errorbar(at, values, yerr=errors, **look)
-        else:
-            axes.errorbar(values, at, xerr=errors, **look)
-
-
-@drawn
-def popularity_figure(popularity: Mapping[str, Any]) -> Figure:
-    """How popular the examples of every arm and of the test set are: shares per bin, as steps.
-
-    `popularity` is that of summary.json: bin edges (E+1), and for each arm E shares; the axis may be a log one.
-    """
-    figure, axes = new_figure()
-    arms = list(popularity["shares"])
-    colours = palette(arms)
-    for arm in arms:
-        shares = [100 * share for share in popularity["shares"][arm]]
-        look = {"color": "#868c96", "linestyle": ":"} if arm == "test" else {"color": colours[arm]}
-        axes.stairs(
-            shares, popularity["edges"], label="test set" if arm == "test" else label(arm), linewidth=1.8, **look
-        )
-    if popularity["log"]:
-        axes.set_xscale("symlog", linthresh=1)
-        axes.xaxis.set_major_formatter(_magnitude)
-    axes.set_xlabel(short(popularity["column"], 40))
-    axes.set_ylabel("share of examples (%)")
-    axes.legend(fontsize=8.5)
-    return figure
-
-
-def _magnitude(value: float, _: int | None = None) -> str:
-    """1k for 1,000 and 1M for 1,000,000."""
-    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{name}"
-    return f"{value:g}"
-
-
-@drawn
-def training_loss_figure(training: Rows) -> Figure:
-    """Loss along training, a thin line each seed."""
-    return _along_training(training, "train_loss", 1, "training loss (nats per token)")
-
-
-@drawn
-def held_out_figure(training: Rows) -> Figure:
-    """Accuracy on the arm's held-out part along training, a thin line each seed."""
-    return _along_training(training, "held_out_accuracy", 100, "held-out accuracy (%)")
-
-
-@drawn
-def test_accuracy_figure(training: Rows) -> Figure:
-    """Accuracy on some test questions along training, a thin line each seed."""
-    return _along_training(training, "test_accuracy", 100, "test accuracy (%)")
-
-
-def _along_training(training: Rows, column: str, scale: float, name: str) -> Figure:
-    figure, axes = new_figure()
-    runs: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
-    for row in training:
-        runs[row["arm"], row["seed"]].append((row["step"], scale * row[column]))
-    colours = palette([arm for arm, _ in runs])
-    named: set[str] = set()
-    for (arm, _), points in runs.items():
-        first = None if arm in named else label(arm)
-        axes.plot(*zip(*points, strict=True), color=colours[arm], label=first, linewidth=1.1, alpha=0.85)
-        named.add(arm)
-    axes.set_xlabel("step")
-    axes.set_ylabel(name)
-    axes.legend(fontsize=8.5)
-    return figure
-
-
-def advantage(said: Mapping[str, Rows], pair: tuple[str, str] | None) -> float:
-    """How much more often one arm of a pair is right than the other on one question, over seeds: -1 to 1.
-
-    Below that, questions the arms disagree on at all come before those they agree on.
-    """
-    shares = {arm: sum(row["correct"] for row in rows) / len(rows) for arm, rows in said.items() if rows}
-    lead = shares.get(pair[0], 0) - shares.get(pair[1], 0) if pair else 0
-    return lead + 1e-3 * (len(set(shares.values())) > 1)

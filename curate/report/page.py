@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page."""
+"""The report: one self-contained HTML page. To add a part to it, write its template and add it to `SECTIONS`."""
 
 from __future__ import annotations
 
@@ -6,41 +6,245 @@ import base64
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from curate.data.files import whole_file, write_text
 from curate.records import contrast, is_untouched
 from curate.report.figures import (
+    TRAINING,
     Drawing,
     Rows,
-    RunTables,
     accuracy_figure,
-    advantage,
     attention_figure,
     curves_figure,
     heatmap_figure,
-    held_out_figure,
     label,
     palette,
     popularity_figure,
     quintiles_figure,
-    read_tables,
     relations_figure,
-    telling_maps,
-    test_accuracy_figure,
-    training_loss_figure,
+    training_figure,
 )
 
+HEATMAPS = 3
+"""Questions whose attention is shown."""
 
-def render(template: str, script: str | None = None, **context: Any) -> str:
-    """A template with the page's style and, where it has one, a script: the only one the page will run."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+@dataclass(frozen=True)
+class RunTables:
+    """What a run's files hold: all that its report is made from. What the run does not have is empty."""
+
+    summary: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    predictions: Rows
+    attention: Rows = ()
+    maps: Rows = ()
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms, the untouched model's among them."""
+        return [row["arm"] for row in self.summary["arms"]]
+
+    def training(self, column: str) -> Rows:
+        """The rows along training that have a column."""
+        return [row for row in self.summary.get("training", ()) if row.get(column) is not None]
+
+    @cached_property
+    def telling_maps(self) -> list[dict[str, Any]]:
+        """The attention maps to show: of questions that the first arm of the `contrast` is right on and the second not.
+
+        Each with its question, what the two arms answered (at the seed of the map), and their maps' rows by layer.
+        """
+        pair = contrast(self.arms)
+        if pair is None:
+            return []
+        maps = _by_question([row for row in self.maps if row["arm"] in pair])
+        said = _by_question([row for row in self.predictions if row["id"] in maps and row["arm"] in pair])
+        order = sorted(maps, key=lambda id: -advantage(said[id], pair))
+        return [
+            {
+                "question": said[id][pair[0]][0]["question"],
+                "said": [_at_seed(said[id][arm], maps[id][arm][0]["seed"]) for arm in pair],
+                "layers": [sorted(maps[id][arm], key=lambda row: row["layer"]) for arm in pair],
+            }
+            for id in order[:HEATMAPS]
+        ]
+
+
+def read_tables(folder: Path, manifest: Mapping[str, Any]) -> RunTables:
+    """Read a run's summary and tables."""
+
+    def rows(name: str) -> Rows:
+        path = folder / f"{name}.parquet"
+        return pq.read_table(path).to_pylist() if path.is_file() else []
+
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return RunTables(summary, manifest, *map(rows, ("predictions", "attention", "attention_maps")))
+
+
+def _by_question(rows: Rows) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    """Rows by question, then arm."""
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        found[row["id"]][row["arm"]].append(row)
+    return found
+
+
+def _at_seed(rows: Rows, seed: int) -> Mapping[str, Any]:
+    return next(row for row in rows if row["seed"] == seed)
+
+
+def advantage(said: Mapping[str, Rows], pair: tuple[str, str] | None) -> float:
+    """How much more often one arm of a pair is right than the other on one question, over seeds: -1 to 1.
+
+    Below that, questions the arms disagree on at all come before those they agree on.
+    """
+    shares = {arm: sum(row["correct"] for row in rows) / len(rows) for arm, rows in said.items() if rows}
+    lead = shares.get(pair[0], 0) - shares.get(pair[1], 0) if pair else 0
+    return lead + 1e-3 * (len(set(shares.values())) > 1)
+
+
+def write_report(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Draw a run's figures and write its page, from the files in its folder."""
+    run = read_tables(folder, manifest)
+    drawings = draw_figures(run)
+    pictures = folder / "figures"
+    for earlier in {path.stem for path in pictures.glob("heatmap-*.png")} | set(FIGURES):
+        if earlier not in drawings:
+            (pictures / f"{earlier}.png").unlink(missing_ok=True)
+    for name, drawing in drawings.items():
+        with whole_file(pictures / f"{name}.png") as temporary:
+            temporary.write_bytes(drawing.png())
+    write_text(report_page(run, drawings), folder / "report.html")
+
+
+FIGURES: dict[str, tuple[Callable[[Any], Drawing], Callable[[RunTables], Any]]] = {
+    "accuracy": (accuracy_figure, lambda run: run.summary["arms"]),
+    "curves": (curves_figure, lambda run: run.summary.get("curves")),
+    "quintiles": (quintiles_figure, lambda run: run.summary.get("quintiles")),
+    "popularity": (popularity_figure, lambda run: run.summary.get("popularity")),
+    "relations": (relations_figure, lambda run: run.summary.get("relations")),
+    "attention": (attention_figure, lambda run: run.attention),
+    "training-loss": (partial(training_figure, name="training-loss"), lambda run: run.training("train_loss")),
+    "held-out-accuracy": (
+        partial(training_figure, name="held-out-accuracy"),
+        lambda run: run.training("held_out_accuracy"),
+    ),
+    "test-accuracy": (partial(training_figure, name="test-accuracy"), lambda run: run.training("test_accuracy")),
+}
+"""Every figure there can be but for the heat maps: what draws it, and from what of a run."""
+
+
+def draw_figures(run: RunTables) -> dict[str, Drawing]:
+    """Every figure the run has data for, by its name."""
+    found = {name: (draw, rows_of(run)) for name, (draw, rows_of) in FIGURES.items()}
+    drawings = {name: draw(rows) for name, (draw, rows) in found.items() if rows}
+    return drawings | {f"heatmap-{n}": heatmap_figure(shown["layers"]) for n, shown in enumerate(run.telling_maps, 1)}
+
+
+Values = Mapping[str, Any]
+Drawings = Mapping[str, Drawing]
+
+
+def report_page(run: RunTables, drawings: Drawings) -> str:
+    """The page of a run, with the figures drawn for it."""
     from markupsafe import Markup
+
+    shared = {
+        "run": run,
+        "summary": run.summary,
+        "colours": palette(run.arms),
+        # SVG as the drawing module made it, and JSON that cannot end its element: nothing else is trusted.
+        "figures": {name: Markup(drawing.svg()) for name, drawing in drawings.items()},
+    }
+    sections = []
+    for name, (title, values_of) in SECTIONS.items():
+        values = values_of(run, drawings)
+        if values is not None:
+            html = Markup(render(f"parts/{name}.html.j2", **shared, **values))
+            sections.append({"id": name, "title": title, "html": html})
+    return render_page("report.html.j2", script="answers.js", summary=run.summary, sections=sections)
+
+
+def _if_drawn(*figures: str) -> Callable[[RunTables, Drawings], Values | None]:
+    """For a part of the page that needs nothing but its figures: it is there where one of them is."""
+    return lambda run, drawings: {} if drawings.keys() & set(figures) else None
+
+
+def _accuracy(run: RunTables, _: Drawings) -> Values:
+    return {"highest": max(row["accuracy"] for row in run.summary["arms"]) or 1}
+
+
+def _differences(run: RunTables, _: Drawings) -> Values | None:
+    differences = run.summary["differences"]
+    # The axis goes as far as the intervals between finetuned arms: the untouched model is often so far below all of
+    # them that its differences would press the others flat.
+    finetuned = [d for d in differences if not (is_untouched(d["a"]) or is_untouched(d["b"]))] or differences
+    reach = max((abs(d[side]) for d in finetuned for side in ("low", "high")), default=0) or 1
+    return {"reach": reach} if differences else None
+
+
+def _tasks(run: RunTables, _: Drawings) -> Values | None:
+    tasks = task_table(run.summary.get("lm_eval", ()), run.arms)
+    return {"tasks": tasks} if tasks else None
+
+
+def _answers(run: RunTables, _: Drawings) -> Values:
+    from markupsafe import Markup
+
+    table = answers_table(run.predictions, run.arms)
+    return {"table": table, "data": Markup(table.json), "pair": contrast(run.arms)}
+
+
+def _leakage(run: RunTables, _: Drawings) -> Values | None:
+    return {} if run.summary["leakage"] else None
+
+
+def _configuration(run: RunTables, _: Drawings) -> Values:
+    return configuration(run.summary["config"], run.manifest)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[RunTables, Drawings], Values | None]]] = {
+    "accuracy": ("Accuracy", _accuracy),
+    "differences": ("Differences", _differences),
+    "popularity": ("By popularity", _if_drawn("curves", "quintiles", "popularity")),
+    "relations": ("By relation", _if_drawn("relations")),
+    "attention": ("Attention to the subject", _if_drawn("attention")),
+    "tasks": ("Other tasks", _tasks),
+    "training": ("Training", _if_drawn(*TRAINING)),
+    "answers": ("Every question, every answer", _answers),
+    "leakage": ("Shared with the training sets", _leakage),
+    "configuration": ("Configuration", _configuration),
+}
+"""The parts of the page in order: the name of its template in `templates/parts`, its title, and what the template needs
+of a run beside its summary, figures and colours; None where the run has no such part."""
+
+
+def configuration(settings: Mapping[str, Any], manifest: Mapping[str, Any]) -> Values:
+    """What the part of a page that shows settings and manifest needs."""
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, default=str)
+    return {"settings": list(flat(settings)), "manifest": text}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as (name, value) pairs, names joined by dots."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("curate.report"),
@@ -54,18 +258,25 @@ def render(template: str, script: str | None = None, **context: Any) -> str:
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["place"] = lambda share, reach: f"{50 + 50 * max(-1, min(1, share / reach)):.2f}%"
     environment.filters["label"] = label
-    code = _source(environment, script) if script else ""
-    return environment.get_template(template).render(
-        style=Markup(_source(environment, "style.css")),
-        script=Markup(code),
-        script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
-        **context,
-    )
+    return environment
 
 
-def _source(environment: Any, name: str) -> str:
-    text, _, _ = environment.loader.get_source(environment, name)
-    return str(text)
+def render(template: str, **values: Any) -> str:
+    """A template of this package with its values; all text is escaped."""
+    return str(_environment().get_template(template).render(values))
+
+
+def render_page(template: str, script: str | None = None, **values: Any) -> str:
+    """A template with the page's style and, where it has one, a script: the only one the page will run."""
+    from markupsafe import Markup
+
+    def source(name: str) -> str:
+        return str(_environment().loader.get_source(_environment(), name)[0])
+
+    code = source(script) if script else ""
+    script_hash = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    shared = {"style": Markup(source("style.css")), "script": Markup(code), "script_hash": script_hash}
+    return render(template, **shared, **values)
 
 
 def task_table(rows: Rows, arms: Sequence[str]) -> list[dict[str, Any]]:
@@ -74,25 +285,22 @@ def task_table(rows: Rows, arms: Sequence[str]) -> list[dict[str, Any]]:
     The error is that over seeds where there are several, else the one lm-eval gives, over the task's questions.
     Arms that were not asked have no value.
     """
-    found: dict[tuple[str, str], dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        found[row["task"], row["metric"]][row["arm"]].append(row)
+        found[row["task"], row["metric"]].append(row)
     return [
         {
-            "task": task,
-            "metric": metric,
-            "n": next(iter(by_arm.values()))[0]["n"],
-            "higher_is_better": next(iter(by_arm.values()))[0]["higher_is_better"],
-            "values": [_over_seeds(by_arm[arm]) if arm in by_arm else None for arm in arms],
+            **{name: of_metric[0][name] for name in ("task", "metric", "n", "higher_is_better")},
+            "values": [_over_seeds([row for row in of_metric if row["arm"] == arm]) for arm in arms],
         }
-        for (task, metric), by_arm in found.items()
+        for of_metric in found.values()
     ]
 
 
-def _over_seeds(rows: Rows) -> tuple[float, float | None]:
+def _over_seeds(rows: Rows) -> tuple[float, float | None] | None:
     values = [float(row["value"]) for row in rows]  # an infinite perplexity is the text "inf" in summary.json
-    if len(values) == 1:
-        return values[0], None if rows[0]["stderr"] is None else float(rows[0]["stderr"])
+    if len(values) < 2:
+        return (values[0], None if rows[0]["stderr"] is None else float(rows[0]["stderr"])) if values else None
     with np.errstate(invalid="ignore"):
         return float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
 
@@ -117,10 +325,7 @@ def answers_table(predictions: Rows, arms: Sequence[str], budget: int = BUDGET) 
 
     First come questions that the first arm of the `contrast` gets right with more seeds than the second.
     """
-    by_id: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in predictions:
-        by_id[row["id"]][row["arm"]].append(row)
-    ordered = sorted(by_id.values(), key=lambda said: -advantage(said, contrast(arms)))
+    ordered = sorted(_by_question(predictions).values(), key=lambda said: -advantage(said, contrast(arms)))
     lines: list[str] = []
     used = 0
     for said in ordered:
@@ -160,134 +365,3 @@ def _clip(text: str) -> str:
 def _json(content: Any) -> str:
     """JSON without `<`, so that no text in it can end the script element it stands in."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-TITLES = {
-    "accuracy": "Accuracy",
-    "differences": "Differences",
-    "popularity": "By popularity",
-    "relations": "By relation",
-    "attention": "Attention to the subject",
-    "tasks": "Other tasks",
-    "training": "Training",
-    "answers": "Every question, every answer",
-    "leakage": "Shared with the training sets",
-    "configuration": "Configuration",
-}
-
-
-def write_report(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Draw a run's figures and write its page, from the files in its folder."""
-    tables = read_tables(folder, manifest)
-    figures = draw_figures(tables)
-    heatmaps = draw_heatmaps(tables)
-    _write_pictures(figures | {shown["figure"]: shown["drawing"] for shown in heatmaps}, folder / "figures")
-    write_text(report_page(tables, figures, heatmaps), folder / "report.html")
-
-
-def _write_pictures(drawings: Mapping[str, Drawing], folder: Path) -> None:
-    """One PNG a drawing; those that an earlier run left and this one does not have are removed."""
-    earlier = {path.stem for path in folder.glob("heatmap-*.png")} | set(FIGURES)
-    for name in earlier - set(drawings):
-        (folder / f"{name}.png").unlink(missing_ok=True)
-    for name, drawing in drawings.items():
-        with whole_file(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(drawing.png)
-
-
-def draw_figures(tables: RunTables) -> dict[str, Drawing]:
-    """Every figure the run has data for."""
-    found = {name: (draw, rows_of(tables)) for name, (draw, rows_of) in FIGURES.items()}
-    return {name: draw(rows) for name, (draw, rows) in found.items() if rows}
-
-
-def _with(tables: RunTables, column: str) -> Rows:
-    return [row for row in tables.summary.get("training", ()) if row.get(column) is not None]
-
-
-FIGURES: dict[str, tuple[Callable[[Any], Drawing], Callable[[RunTables], Any]]] = {
-    "accuracy": (accuracy_figure, lambda tables: tables.summary["arms"]),
-    "curves": (curves_figure, lambda tables: tables.summary.get("curves")),
-    "quintiles": (quintiles_figure, lambda tables: tables.summary.get("quintiles")),
-    "popularity": (popularity_figure, lambda tables: tables.summary.get("popularity")),
-    "relations": (relations_figure, lambda tables: tables.summary.get("relations")),
-    "attention": (attention_figure, lambda tables: tables.attention),
-    "training-loss": (training_loss_figure, lambda tables: _with(tables, "train_loss")),
-    "held-out-accuracy": (held_out_figure, lambda tables: _with(tables, "held_out_accuracy")),
-    "test-accuracy": (test_accuracy_figure, lambda tables: _with(tables, "test_accuracy")),
-}
-"""Every figure there can be: what draws it, and from what of a run."""
-
-
-def draw_heatmaps(tables: RunTables) -> list[dict[str, Any]]:
-    """Heat maps of a few questions, with what the two arms answered."""
-    pair = contrast([row["arm"] for row in tables.summary["arms"]])
-    if pair is None or not tables.maps:
-        return []
-    shown = telling_maps(tables.maps, tables.predictions, pair)
-    return [
-        {"figure": f"heatmap-{n}", "drawing": heatmap_figure(one["layers"]), **one} for n, one in enumerate(shown, 1)
-    ]
-
-
-def report_page(tables: RunTables, figures: Mapping[str, Drawing], heatmaps: Rows = ()) -> str:
-    """The page of a run."""
-    from markupsafe import Markup
-
-    summary = tables.summary
-    arms = [row["arm"] for row in summary["arms"]]
-    answers = answers_table(tables.predictions, arms)
-    drawings = dict(figures) | {shown["figure"]: shown["drawing"] for shown in heatmaps}
-    has = {"relations": "relations" in figures, "attention": "attention" in figures}
-    has |= {"training": bool({"training-loss", "held-out-accuracy", "test-accuracy"} & set(figures))}
-    has |= {"popularity": bool({"curves", "quintiles", "popularity"} & set(figures))}
-    has |= {"differences": bool(summary["differences"]), "leakage": bool(summary["leakage"])}
-    has |= {"tasks": bool(summary.get("lm_eval"))}
-    return render(
-        "report.html.j2",
-        script="answers.js",
-        summary=summary,
-        sections=[{"id": id, "title": title} for id, title in TITLES.items() if has.get(id, True)],
-        # SVG as the drawing module made it, and JSON that cannot end its element: nothing else is trusted.
-        figures={name: Markup(drawing.svg) for name, drawing in drawings.items()},
-        answers=Markup(answers.json),
-        answers_shown=answers.shown,
-        answers_left_out=answers.left_out,
-        answers_order=_order(contrast(arms)),
-        heatmaps=heatmaps,
-        arms=arms,
-        tasks=task_table(summary.get("lm_eval", ()), arms),
-        colours=palette(arms),
-        highest=max(row["accuracy"] for row in summary["arms"]) or 1,
-        reach=reach(summary["differences"]),
-        seeds=max(row["seeds"] for row in summary["arms"]),
-        settings=list(flat(summary["config"])),
-        manifest=json.dumps(tables.manifest, indent=2, ensure_ascii=False, default=str),
-    )
-
-
-def reach(differences: Rows) -> float:
-    """How far from 0 the axis of differences goes: as far as the intervals between finetuned arms.
-
-    The untouched model is often so far below all of them that its differences would press the others flat.
-    """
-    finetuned = [d for d in differences if not (is_untouched(d["a"]) or is_untouched(d["b"]))] or differences
-    return max((abs(d[side]) for d in finetuned for side in ("low", "high")), default=0) or 1
-
-
-def _order(pair: tuple[str, str] | None) -> str:
-    if pair is None:
-        return "Every test question with its answers."
-    first, second = map(label, pair)
-    return f"Questions that {first} gets right and {second} wrong come first."
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (name, value) pairs, names joined by dots."""
-    pairs = []
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            pairs += flat(value, f"{prefix}{name}.")
-        else:
-            pairs.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)))
-    return pairs

@@ -107,7 +107,7 @@ def _histogram(chosen: Selection) -> bytes:
     from curate.report.figures import histogram_figure
 
     ranking = chosen.ranking
-    return histogram_figure(ranking.name, ranking.shown, {name: s.mask for name, s in chosen.splits.items()})
+    return histogram_figure(ranking.name, ranking.shown, {name: s.mask for name, s in chosen.splits.items()}).png()
 
 
 def _write_splits(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import SettingError, setting
-from curate.report.figures import label
+from curate.report.figures import Drawing, label
 from curate.simulation.settings import ExperimentSettings, SyntheticSettings
 from curate.simulation.summary import ARMS, correlation, in_points, mean_interval, moves, points, trend
 from curate.simulation.synthetic import FACTS, Row, Shown, Tables
@@ -114,7 +114,7 @@ class Map:
 
         return shown(summary)
 
-    def figures(self, tables: Tables) -> dict[str, bytes]:
+    def figures(self, tables: Tables) -> dict[str, Drawing]:
         """The gap by factor, and against memorisation."""
         from curate.simulation.figures import map_figures
 

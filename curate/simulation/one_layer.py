@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from curate.report.figures import Drawing
 from curate.simulation.settings import OneLayerSettings
 from curate.simulation.synthetic import Shown, Tables
 from curate.simulation.world import Facts
@@ -250,7 +251,7 @@ class OneLayerExperiment:
 
         return shown(summary)
 
-    def figures(self, tables: Tables) -> dict[str, bytes]:
+    def figures(self, tables: Tables) -> dict[str, Drawing]:
         """Attention and accuracy over finetuning steps, salience against count."""
         from curate.simulation.figures import one_layer_figures
 

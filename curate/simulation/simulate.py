@@ -44,7 +44,7 @@ def write_simulation(result: Simulation, folder: Path) -> None:
     for name, rows in result.tables.items():
         _write_rows(rows, folder / f"{name}.parquet", manifest)
     write_json(result.summary, folder / "summary.json")
-    figures = result.experiment.figures(result.tables)
+    figures = {name: drawing.png() for name, drawing in result.experiment.figures(result.tables).items()}
     for name, png in figures.items():
         with whole_file(folder / "figures" / f"{name}.png") as temporary:
             temporary.write_bytes(png)

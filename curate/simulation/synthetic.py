@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from curate.data.files import versions, write_text
 from curate.errors import SettingError
 from curate.piping import PipedProcess, ProcessEndedError
+from curate.report.figures import Drawing
 from curate.simulation.settings import ExperimentSettings, SyntheticSettings
 from curate.simulation.world import (
     Facts,
@@ -73,8 +74,8 @@ class Experiment(Protocol[S]):
     def shown(self, summary: Mapping[str, Any]) -> list[Shown]:
         """The summary as tables for a person."""
 
-    def figures(self, tables: Tables) -> dict[str, bytes]:
-        """PNGs by name, most important first."""
+    def figures(self, tables: Tables) -> dict[str, Drawing]:
+        """Its figures by name, most important first."""
 
 
 PARTS = ".parts"
@@ -271,11 +272,11 @@ class Synthetic:
 
         return shown(summary)
 
-    def figures(self, tables: Tables) -> dict[str, bytes]:
+    def figures(self, tables: Tables) -> dict[str, Drawing]:
         """Accuracy by popularity, and the gap against what was swept."""
-        from curate.simulation.figures import synthetic_figures
+        from curate.simulation.figures import sweep_figures
 
-        return synthetic_figures(tables)
+        return sweep_figures(tables)
 
 
 _DEFAULT = SyntheticSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from curate.report.figures import RunTables
+from curate.report.page import RunTables
 
 BAD = '</script><script>window.broken = true</script><b>bold</b> & "quoted" $x_1$ \u2028'
 ARMS = {"base": 0.2, "top": 0.5, "random": 0.45, "bottom": 0.38, "whole": 0.47}
