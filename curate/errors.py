@@ -52,7 +52,8 @@ def in_python(name: str, value: str) -> str:
 
 def as_option(name: str, value: str) -> str:
     """A setting as an option of the command: `--min-score 0.5`."""
-    return f"--{name.replace('_', '-')}{' ' if value else ''}{value}"
+    option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
+    return f"{option}{' ' if value else ''}{value}"
 
 
 class CurateError(Exception):

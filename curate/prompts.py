@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.data.columns import Columns
-from curate.data.layouts import PRESETS
 from curate.errors import EstimatorError, setting
 from curate.records import Example
 
@@ -86,13 +84,6 @@ def facts_of(example: Example) -> dict[str, Any]:
 def topic(example: Example) -> str | None:
     """What solved examples should have in common with a question: its relation; in multiple choice, its subject."""
     return (example.subject or example.relation) if example.choices else example.relation
-
-
-def default_template(columns: Columns) -> str:
-    """The template for a dataset with these columns: `mmlu` with choices, else the one of its preset, else `qa`."""
-    if columns.choices:
-        return "mmlu"
-    return PRESETS[columns.preset].template if columns.preset in PRESETS else DEFAULT.name
 
 
 def find_template(name: str) -> Template:

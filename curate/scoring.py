@@ -31,6 +31,7 @@ from curate.data.files import (
     write_json,
 )
 from curate.data.ids import ID_COLUMN, key_texts
+from curate.data.layouts import default_template
 from curate.data.sources import is_ray_dataset
 from curate.data.stores import read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read
@@ -47,7 +48,6 @@ from curate.estimators.base import (
     scores_apart,
 )
 from curate.estimators.registry import EstimatorOptions, check_spec
-from curate.prompts import default_template
 from curate.records import OK, Example, Score
 from curate.settings import EngineSettings, ReadSettings
 from curate.wikipedia.options import PageviewSettings

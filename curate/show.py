@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 
 from curate.data.columns import Columns
 from curate.data.ids import ID_COLUMN
+from curate.data.layouts import default_template
 from curate.data.sources import check_named
 from curate.data.table import QATable, read
 from curate.errors import DataError
 from curate.estimators.column import score_of_number
-from curate.prompts import TEMPLATES, Template, default_template, solution
+from curate.prompts import TEMPLATES, Template, solution
 from curate.records import Example
 from curate.selection.select import SCORE_PREFIX, score_values
 from curate.summary import bin_edges, rank_correlation

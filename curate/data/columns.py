@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -14,14 +14,16 @@ import pyarrow.compute as pc
 
 from curate.data.answers import answer_text, parse_list, spelled
 from curate.data.formats import to_array
-from curate.errors import EstimatorError
+from curate.errors import EstimatorError, setting
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The fields of a table by the role they play; None where the table has no such field.
 
-    A field is a column, a dotted path into one, or a text made of such (fields.py). `preset` is the known layout
+    A field is a column, a dotted path into one, or a text made of these by one of DERIVED. `preset` is the known layout
     they were taken from.
     """
 
@@ -44,10 +46,6 @@ class Columns:
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
-FLAGS = {role: f"--{role}-column" for role in ("question", "subject", "relation", "id", "choices")} | {
-    "answers": "--answer-column"
-}
-
 MOST_NAMES = 30
 
 
@@ -59,8 +57,13 @@ def nearest(name: str, names: Sequence[str]) -> str:
     >>> nearest("popularity", ["question", "views"])
     'NAME, with a name from that list'
     """
+    return next(iter(get_close_matches(name, names, n=1)), "NAME, with a name from that list")
+
+
+def try_column(option: str, name: str, names: Sequence[str]) -> str:
+    """For a message: the setting with the name that may have been meant."""
     alike = get_close_matches(name, names, n=1)
-    return alike[0] if alike else "NAME, with a name from that list"
+    return setting(option, alike[0]) if alike else f"{setting(option, 'NAME')}, with a name from that list"
 
 
 def column_list(names: Sequence[str]) -> str:
@@ -70,6 +73,15 @@ def column_list(names: Sequence[str]) -> str:
 
 
 _MADE = re.compile(r"^(\w+)\(([^()]*)\)$")
+
+DERIVED: dict[str, Callable[..., Any]] = {}
+"""The functions that make a text out of cells, by name; a field calls them as `statement(template, sub_label)`."""
+
+
+def derived(function: F) -> F:
+    """The function may be named in a field."""
+    DERIVED[function.__name__] = function
+    return function
 
 
 def columns_of(field: str, names: Sequence[str]) -> tuple[str, ...] | None:
@@ -96,28 +108,31 @@ def is_made(field: str) -> bool:
 
 def values_of(table: pa.Table, field: str) -> pa.ChunkedArray:
     """The value of a field in every row, as Arrow: the column itself, what lies in it, or what is made of it."""
-
-    column = None if is_made(field) and field not in table.column_names else _column_at(table, field)
-    return pa.chunked_array([to_array(cells_of(table, field))]) if column is None else column
+    if field in table.column_names or not is_made(field):
+        column, steps = _walk(table, field)
+        if not steps:
+            return column
+    return pa.chunked_array([to_array(cells_of(table, field))])
 
 
 def cells_of(table: pa.Table, field: str) -> list[Any]:
     """The same as a list."""
     maker, paths = (None, [field]) if field in table.column_names else _split(field)
-    cells = [_cells_at(table, path) for path in paths]
-    return cells[0] if maker is None else [MAKERS[maker](*row) for row in zip(*cells, strict=True)]
+    walked = [_walk(table, path) for path in paths]
+    cells = [[_reach(cell, steps) for cell in column.to_pylist()] for column, steps in walked]
+    return cells[0] if maker is None else [DERIVED[maker](*row) for row in zip(*cells, strict=True)]
 
 
 def _split(field: str) -> tuple[str | None, list[str]]:
     """The function and the paths of a made text; None and the path itself of anything else."""
     match = _MADE.match(field)
-    if match is None or match[1] not in MAKERS:
+    if match is None or match[1] not in DERIVED:
         return None, [field]
     return match[1], [path.strip() for path in match[2].split(",")]
 
 
 def _column_and_steps(path: str, names: Sequence[str]) -> tuple[str, list[str]] | None:
-    """The column a path begins with, the longest name first, and the steps into it."""
+    """The column a path begins with, the longest name first (names may have dots in them), and the steps into it."""
     steps = path.split(".")
     for length in range(len(steps), 0, -1):
         if (column := ".".join(steps[:length])) in names:
@@ -125,20 +140,8 @@ def _column_and_steps(path: str, names: Sequence[str]) -> tuple[str, list[str]] 
     return None
 
 
-def _column_at(table: pa.Table, path: str) -> pa.ChunkedArray | None:
-    """The column at a path through structs; None where the path goes on in lists or texts."""
-    column, steps = _walk(table, path)
-    return None if steps else column
-
-
-def _cells_at(table: pa.Table, path: str) -> list[Any]:
-    column, steps = _walk(table, path)
-    return [_reach(cell, steps) for cell in column.to_pylist()]
-
-
 def _walk(table: pa.Table, path: str) -> tuple[pa.ChunkedArray, list[str]]:
-    """As far as Arrow can go: what is reached, and the steps left."""
-
+    """Through structs, as far as Arrow can go: what is reached, and the steps left, into lists or texts."""
     found = _column_and_steps(path, table.column_names)
     assert found is not None, f"columns_of({path!r}) tells whether it is there"
     column, steps = table[found[0]], found[1]
@@ -211,9 +214,6 @@ POPQA = {
     "What is the capital of [X]?": "capital",
 }
 
-Parts = Sequence[tuple[str, str]]
-"""What stands before and after the blank of each template."""
-
 
 def split_templates(templates: Iterable[str]) -> list[tuple[str, str]]:
     """What stands before and after the blank of each template; those that say most come first.
@@ -227,14 +227,14 @@ def split_templates(templates: Iterable[str]) -> list[tuple[str, str]]:
             raise EstimatorError(
                 f"The subject template {template!r} does not say where the subject stands.",
                 expected=f"a question with {BLANK} once in it",
-                try_next=f'--subject-template "Who wrote {BLANK}?"',
+                try_next=setting("subject_template", f'"Who wrote {BLANK}?"'),
             )
         parts.append((before, after))
     return sorted(parts, key=lambda part: -len(part[0]) - len(part[1]))
 
 
-def match_template(question: str, parts: Parts) -> tuple[str, str] | None:
-    """The template a question was made from and its subject, however its blanks are doubled.
+def match_template(question: str, parts: Sequence[tuple[str, str]]) -> tuple[str, str] | tuple[None, None]:
+    """The template a question was made from and its subject, however its blanks are doubled; None if there is none.
 
     >>> match_template("Which country is  Darreh Sib located in? ", split_templates(ENTITY_QUESTIONS))
     ('Which country is [X] located in?', 'Darreh Sib')
@@ -245,56 +245,58 @@ def match_template(question: str, parts: Parts) -> tuple[str, str] | None:
             subject = text[len(before) : len(text) - len(after)].strip()
             if subject:
                 return f"{before}{BLANK}{after}", subject
-    return None
-
-
-def subject_in(question: str, parts: Parts) -> str | None:
-    """The subject in a question made from one of the templates."""
-    matched = match_template(question, parts)
-    return matched[1] if matched else None
+    return None, None
 
 
 USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
 MASK = re.compile(r"\s*(\[MASK\]|\[Y\]|<mask>)\W*$")
 
 
+@derived
 def all_of(*cells: Any) -> list[str]:
     """The answers of several cells, one after the other."""
     return [text for cell in cells for text in parse_list(cell)]
 
 
+@derived
 def listed(cell: Any) -> list[Any] | None:
     """The items of a cell that is a list or spells one; None of anything else."""
     items = spelled(cell)
     return items if isinstance(items, list) else None
 
 
+@derived
 def last_user(messages: Any) -> str | None:
     """What the user says before the last answer of a chat."""
     return _last_pair(messages)[0]
 
 
+@derived
 def last_turn(messages: Any) -> str | None:
     """The last text of a chat, whoever says it."""
     turns = _turns(messages)
     return turns[-1][1] if turns else None
 
 
+@derived
 def last_assistant(messages: Any) -> list[str]:
     """The last answer of a chat, as the one answer."""
     return as_text(_last_pair(messages)[1])
 
 
+@derived
 def as_text(cell: Any) -> list[str]:
     """The text as the one answer, even where it looks like a list of answers."""
     return [answer_text(cell)]
 
 
+@derived
 def with_input(instruction: Any, given: Any) -> str:
     """An instruction and, below it, what it is about."""
     return "\n\n".join(text for text in (answer_text(instruction), answer_text(given)) if text)
 
 
+@derived
 def statement(sentence: Any, subject: Any = None) -> str | None:
     """A statement up to the blank at its end, its subject filled in; of several sentences the first.
 
@@ -308,56 +310,38 @@ def statement(sentence: Any, subject: Any = None) -> str | None:
     return MASK.sub("", text).strip()
 
 
+@derived
 def page_name(url: Any) -> str | None:
     """The last part of an address as words: `justin bieber` of http://www.freebase.com/view/en/justin_bieber."""
     return unquote(answer_text(url).rstrip("/").rpartition("/")[2]).replace("_", " ") or None
 
 
-def entityquestions_subject(question: Any) -> str | None:
-    """The subject in a question made from a template of EntityQuestions."""
-    return _matched(question, _ENTITY_QUESTIONS)[1]
-
-
-def entityquestions_relation(question: Any) -> str | None:
-    """The Wikidata property that a template of EntityQuestions asks for; None where two are asked in its words."""
-    return ENTITY_QUESTIONS.get(_matched(question, _ENTITY_QUESTIONS)[0])
-
-
-def popqa_subject(question: Any) -> str | None:
-    """The subject in a question made from a template of PopQA."""
-    return _matched(question, _POPQA)[1]
-
-
-def popqa_relation(question: Any) -> str | None:
-    """The relation that a template of PopQA asks for."""
-    return POPQA.get(_matched(question, _POPQA)[0])
-
-
-MAKERS: dict[str, Callable[..., Any]] = {
-    maker.__name__: maker
-    for maker in (
-        all_of,
-        as_text,
-        listed,
-        last_user,
-        last_assistant,
-        last_turn,
-        with_input,
-        statement,
-        page_name,
-        entityquestions_subject,
-        entityquestions_relation,
-        popqa_subject,
-        popqa_relation,
-    )
-}
-
 _ENTITY_QUESTIONS = split_templates(ENTITY_QUESTIONS)
 _POPQA = split_templates(POPQA)
 
 
-def _matched(question: Any, parts: list[tuple[str, str]]) -> tuple[str, str | None]:
-    return match_template(answer_text(question), parts) or ("", None)
+@derived
+def entityquestions_subject(question: Any) -> str | None:
+    """The subject in a question made from a template of EntityQuestions."""
+    return match_template(answer_text(question), _ENTITY_QUESTIONS)[1]
+
+
+@derived
+def entityquestions_relation(question: Any) -> str | None:
+    """The Wikidata property that a template of EntityQuestions asks for; None where two are asked in its words."""
+    return ENTITY_QUESTIONS.get(match_template(answer_text(question), _ENTITY_QUESTIONS)[0] or "")
+
+
+@derived
+def popqa_subject(question: Any) -> str | None:
+    """The subject in a question made from a template of PopQA."""
+    return match_template(answer_text(question), _POPQA)[1]
+
+
+@derived
+def popqa_relation(question: Any) -> str | None:
+    """The relation that a template of PopQA asks for."""
+    return POPQA.get(match_template(answer_text(question), _POPQA)[0] or "")
 
 
 def _last_pair(messages: Any) -> tuple[str | None, str | None]:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from curate.data.files import ParquetStream
+from curate.data.layouts import default_template
 from curate.data.table import QATable
-from curate.errors import SettingError
-from curate.prompts import TEMPLATES, Template, default_template, solution
+from curate.errors import SettingError, setting
+from curate.prompts import TEMPLATES, Template, solution
 from curate.records import Example
 
 
@@ -119,12 +120,14 @@ FORMATS = (ORIGINAL, *SHAPES)
 
 def check_format(format: str, to: str | None) -> None:
     """SettingError for a format or a kind of file that there is not, or that do not go together."""
-    for flag, value, known in (("--format", format, FORMATS), ("--to", to, tuple(STREAMS))):
+    for name, value, known in (("format", format, FORMATS), ("to", to, tuple(STREAMS))):
         if value is not None and value not in known:
-            raise SettingError(f"There is no {flag} {value!r}.", expected=f"one of {', '.join(known)}")
+            raise SettingError(f"There is no {setting(name, repr(value))}.", expected=f"one of {', '.join(known)}")
     if format == "messages" and to == "csv":
         raise SettingError(
-            "A CSV cell does not hold a list of messages.", expected="--to parquet or jsonl", try_next="--to jsonl"
+            "A CSV cell does not hold a list of messages.",
+            expected=f"{setting('to', 'parquet')} or jsonl",
+            try_next=setting("to", "jsonl"),
         )
 
 

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 
 from curate import __version__
 from curate.data.sources import find_files
-from curate.errors import DataError, OutputError
+from curate.errors import DataError, OutputError, setting
 
 METADATA_KEY = b"curate"
+ANOTHER = f"another name for {setting('output')}"
 
 
 def manifest_in(schema: pa.Schema) -> dict[str, Any]:
@@ -103,10 +104,12 @@ def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
         raise OutputError(
             f"{path} does not end in {' or '.join(sorted(suffixes))}.",
             expected="the name of such a file",
-            try_next=f"-o {_with_suffix(path, '.parquet' if '.parquet' in suffixes else min(suffixes))}",
+            try_next=setting("output", _with_suffix(path, ".parquet" if ".parquet" in suffixes else min(suffixes))),
         )
     if suffixes and path.is_dir():
-        raise OutputError(f"{path} is a folder.", expected="the name of a file", try_next=f"-o {path}/scored.parquet")
+        raise OutputError(
+            f"{path} is a folder.", expected="the name of a file", try_next=setting("output", f"{path}/scored.parquet")
+        )
     if path.is_dir() and not os.access(path, os.W_OK):
         raise OutputError(f"The folder {path} cannot be written.", expected="a folder you may write to")
     existing = next((p for p in [path.parent, *path.parent.parents] if p.exists()), Path())
@@ -114,7 +117,7 @@ def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
         raise OutputError(
             f"{path} cannot be written: {existing} is {'not writable' if existing.is_dir() else 'not a folder'}.",
             expected="a place you may write to",
-            try_next=f"-o {path.name}, to write here",
+            try_next=f"{setting('output', path.name)}, to write here",
         )
 
 
@@ -177,17 +180,19 @@ def check_folder(path: Path) -> None:
     """
     path = path.expanduser().resolve()
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file.", expected="a folder to write", try_next="another name for -o")
+        raise OutputError(f"{path} is a file.", expected="a folder to write", try_next=ANOTHER)
     if path == Path.cwd():
         raise OutputError(
-            "The folder you are in cannot be replaced as a whole.", expected="another folder", try_next="-o splits/"
+            "The folder you are in cannot be replaced as a whole.",
+            expected="another folder",
+            try_next=setting("output", "splits/"),
         )
     foreign = sorted(set(path.iterdir()) - _selected_files(path)) if path.is_dir() else []
     if foreign:
         raise OutputError(
             f"The folder {path} holds {foreign[0].name!r}, which curate select did not write.",
             expected="a new or empty folder, or one that holds only splits",
-            try_next="another name for -o",
+            try_next=ANOTHER,
         )
 
 
@@ -211,7 +216,7 @@ def check_not_input(data: Any, output: Path) -> None:
             raise OutputError(
                 f"The output {output} would replace the input {data}.",
                 expected="another file or folder",
-                try_next="another name for -o",
+                try_next=ANOTHER,
             )
 
 
@@ -219,7 +224,7 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be written: {error.strerror or error}.",
         expected="a place you may write to, with room on the disk",
-        try_next="another name for -o",
+        try_next=ANOTHER,
     )
 
 
@@ -229,12 +234,12 @@ def check_own_folder(folder: Path, mark: str, command: str) -> None:
     It may be new, empty, or one in which the command has been at work before, which leaves `mark` there.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file.", expected="a folder", try_next="another name for -o")
+        raise OutputError(f"{folder} is a file.", expected="a folder", try_next=ANOTHER)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
         raise OutputError(
             f"The folder {folder} holds files that {command} did not make.",
             expected="a new or empty folder, or one that it made earlier",
-            try_next="another name for -o",
+            try_next=ANOTHER,
         )
     check_writable(folder)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curate.data.formats import SUFFIXES, data_suffix
-from curate.errors import DataError, OutputError, SettingError
+from curate.errors import DataError, OutputError, SettingError, setting
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -162,15 +162,15 @@ def check_push(name: str, output: Path) -> None:
     """SettingError, before any work is done, unless a folder is written and `name` is that of a dataset on the Hub."""
     if data_suffix(output) in SUFFIXES:
         raise SettingError(
-            f"--push-to-hub uploads a folder, and {output} is a file.",
+            f"{setting('push_to_hub')} uploads a folder, and {output} is a file.",
             expected="a folder of splits",
-            try_next=f"-o {output.with_suffix('')}/",
+            try_next=setting("output", f"{output.with_suffix('')}/"),
         )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise SettingError(
-            f"--push-to-hub {name} names no dataset on the Hub.",
+            f"{setting('push_to_hub', name)} names no dataset on the Hub.",
             expected="owner/name",
-            try_next="--push-to-hub me/splits",
+            try_next=setting("push_to_hub", "me/splits"),
         )
 
 

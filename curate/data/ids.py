@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curate.data.answers import answer_text, parse_answers
 from curate.data.columns import Columns
-from curate.errors import ColumnError
+from curate.errors import ColumnError, setting
 from curate.records import Example
 
 CHUNK = 8_192
@@ -131,7 +131,7 @@ def _bad_key(found: str) -> ColumnError:
     return ColumnError(
         found,
         expected="a complete and unique key",
-        try_next="leave out --id-column; curate then makes ids from the content",
+        try_next=f"leave out {setting('id_column')}; curate then makes ids from the content",
     )
 
 

@@ -10,17 +10,17 @@ import pyarrow as pa
 
 from curate.data.answers import parse_answers
 from curate.data.columns import (
-    FLAGS,
     Columns,
     cells_of,
     column_list,
     columns_of,
     columns_read,
     is_made,
-    nearest,
     paths_of,
+    try_column,
 )
-from curate.errors import ColumnError, DataError
+from curate.errors import ColumnError, DataError, setting
+from curate.settings import ReadSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +129,36 @@ _ALL = (
 PRESETS = {preset.name: preset for preset in _ALL}
 
 
+def default_template(columns: Columns) -> str:
+    """The template for a dataset with these columns: `mmlu` with choices, else the one of its preset, else `qa`."""
+    if columns.choices:
+        return "mmlu"
+    return PRESETS[columns.preset].template if columns.preset in PRESETS else "qa"
+
+
 def find_preset(name: str) -> Preset:
     """The preset of that name; DataError when there is none."""
     if name not in PRESETS:
         raise DataError(
-            f"There is no preset {name!r}.", expected=f"one of {', '.join(PRESETS)}", try_next="--preset popqa"
+            f"There is no preset {name!r}.",
+            expected=f"one of {', '.join(PRESETS)}",
+            try_next=setting("preset", "popqa"),
         )
     return PRESETS[name]
 
 
 FIRST_ROWS = 50
 """So many rows are looked at."""
+
+COLUMN_SETTINGS = {
+    "question": "question_column",
+    "answers": "answer_column",
+    "subject": "subject_column",
+    "relation": "relation_column",
+    "choices": "choices_column",
+    "id": "id_column",
+}
+"""The setting that names the column of a role."""
 
 # Where no preset fits: the first name that is there plays the role.
 USUAL_NAMES = {
@@ -150,81 +169,75 @@ USUAL_NAMES = {
 }
 
 
-def recognise(
-    table: pa.Table,
-    overrides: Mapping[str, str | None],
-    where: str,
-    preset: str | None = None,
-    remembered: Columns | None = None,
-) -> Columns:
-    """The fields of a table by role; only its first rows are looked at.
+def recognise(head: pa.Table, settings: ReadSettings, where: str, remembered: Columns | None = None) -> Columns:
+    """The fields of a table by role, from its first rows.
 
-    `overrides` (role to field) come first, then `preset`, the columns `remembered` from the file's own manifest, the
-    first preset that fits, the usual names. Raises ColumnError when a field that was asked for is absent, when the
-    table has not the columns of the preset, or when nothing looks like the question or the answers. `where` names
-    the table in messages.
+    The columns that the settings name come first, then the preset they name, the columns `remembered` from the file's
+    own manifest, the first preset that fits, the usual names. Raises ColumnError when a field that was asked for is
+    absent, when the table has not the columns of the preset, or when nothing looks like the question or the answers.
+    `where` names the table in messages.
     """
-    wanted = {role: field for role, field in overrides.items() if field is not None}
+    asked = {role: getattr(settings, option) for role, option in COLUMN_SETTINGS.items()}
+    wanted: dict[str, Any] = {role: field for role, field in asked.items() if field is not None}
     for role, field in wanted.items():
-        check_field(table, field, FLAGS[role], where)
-    if preset is not None:
-        found = _forced(table, find_preset(preset), where)
+        _check_field(head, field, COLUMN_SETTINGS[role], where)
+    if settings.preset is not None:
+        found = _forced(head, find_preset(settings.preset), where)
     else:
-        found = remembered or _fitting(table) or _by_name(table.column_names, wanted, where)
+        found = remembered or _fitting(head) or _by_name(head.column_names, wanted, where)
     if wanted.get("subject") == found.relation:
         found = replace(found, relation=None)
-    changed: dict[str, Any] = wanted | ({"choices": (wanted["choices"],)} if "choices" in wanted else {})
-    return replace(found, **changed)
+    return replace(found, **wanted | ({"choices": (wanted["choices"],)} if "choices" in wanted else {}))
 
 
-def check_field(table: pa.Table, field: str, flag: str, where: str) -> None:
-    """Raise ColumnError unless the table has the field; `flag` is how it was asked for."""
-    columns = columns_of(field, table.column_names)
+def _check_field(head: pa.Table, field: str, option: str, where: str) -> None:
+    """Raise ColumnError unless the table has the field; `option` is the setting that asked for it."""
+    columns = columns_of(field, head.column_names)
     if columns is None:
         raise ColumnError(
-            f"{where} has no column {field!r} (asked for with {flag}).",
-            expected=f"one of its columns: {column_list(table.column_names)}",
-            try_next=f"{flag} {nearest(field, table.column_names)}",
+            f"{where} has no column {field!r} (asked for with {setting(option)}).",
+            expected=f"one of its columns: {column_list(head.column_names)}",
+            try_next=try_column(option, field, head.column_names),
         )
-    first = table.slice(0, FIRST_ROWS)
-    if field not in columns and table.num_rows and not any(cell is not None for cell in cells_of(first, field)):
+    if field not in columns and head.num_rows and not any(cell is not None for cell in cells_of(head, field)):
         raise ColumnError(
-            f"{where} has nothing at {field!r} (asked for with {flag}) in its first {first.num_rows} rows.",
-            expected=f"a field of {columns[0]!r}, which holds {table.schema.field(columns[0]).type}",
-            try_next=f"{flag} {columns[0]}.NAME, with a name from that list",
+            f"{where} has nothing at {field!r} (asked for with {setting(option)}) in its first {head.num_rows} rows.",
+            expected=f"a field of {columns[0]!r}, which holds {head.schema.field(columns[0]).type}",
+            try_next=f"{setting(option, f'{columns[0]}.NAME')}, with a name from that list",
         )
 
 
-def _forced(table: pa.Table, preset: Preset, where: str) -> Columns:
-    versions = {version: columns for version in preset.versions if (columns := _present(table, version, preset))}
+def _forced(head: pa.Table, preset: Preset, where: str) -> Columns:
+    """The first version of a preset that fits, or else that the table has the columns for."""
+    versions = {version: columns for version in preset.versions if (columns := _present(head, version, preset))}
     if not versions:
         needed = " or ".join(", ".join(paths_of(*_needed(version))) for version in preset.versions)
         raise ColumnError(
-            f"{where} has not the columns of the preset {preset.name!r}; it has {column_list(table.column_names)}.",
+            f"{where} has not the columns of the preset {preset.name!r}; it has {column_list(head.column_names)}.",
             expected=needed,
-            try_next="leave out --preset, or name the columns with --question-column and --answer-column",
+            try_next=f"leave out {setting('preset')}, or name the columns with {setting('question_column')} and "
+            f"{setting('answer_column')}",
         )
-    first = table.slice(0, FIRST_ROWS)
-    fitting = [columns for version, columns in versions.items() if _fits(first, version, preset)]
-    return (fitting or list(versions.values()))[0]
+    fitting = (columns for version, columns in versions.items() if _fits(head, version, preset))
+    return next(fitting, next(iter(versions.values())))
 
 
-def _fitting(table: pa.Table) -> Columns | None:
-    first = table.slice(0, FIRST_ROWS)
+def _fitting(head: pa.Table) -> Columns | None:
+    """The first version of any preset that fits."""
     for preset in PRESETS.values():
         for version in preset.versions:
-            columns = _present(table, version, preset)
-            if columns and _fits(first, version, preset):
+            columns = _present(head, version, preset)
+            if columns and _fits(head, version, preset):
                 return columns
     return None
 
 
-def _present(table: pa.Table, version: Columns, preset: Preset) -> Columns | None:
+def _present(head: pa.Table, version: Columns, preset: Preset) -> Columns | None:
     """The version with those roles that the table has the columns for; None if it lacks question, answers, choices.
 
     A column that is named like its role comes before a text made for it.
     """
-    names = table.column_names
+    names = head.column_names
     if any(columns_of(field, names) is None for field in _needed(version)):
         return None
     roles: dict[str, Any] = {"preset": preset.name}
@@ -241,20 +254,20 @@ def _needed(version: Columns) -> list[str]:
     return [version.question, version.answers, *version.choices]
 
 
-def _fits(first: pa.Table, version: Columns, preset: Preset) -> bool:
+def _fits(head: pa.Table, version: Columns, preset: Preset) -> bool:
     needed = [*_needed(version), *preset.tells]
     if version.subject and is_made(version.subject):
         needed.append(version.subject)
-    if any(columns_of(field, first.column_names) is None for field in needed):
+    if any(columns_of(field, head.column_names) is None for field in needed):
         return False
-    if preset.exactly and set(first.column_names) != set(columns_read(needed, first.column_names)):
+    if preset.exactly and set(head.column_names) != set(columns_read(needed, head.column_names)):
         return False
-    return all(_gives(first, field) for field in needed)
+    return all(_gives(head, field) for field in needed)
 
 
-def _gives(first: pa.Table, field: str) -> bool:
+def _gives(head: pa.Table, field: str) -> bool:
     """Whether a field gives something in at least half of the rows."""
-    cells = cells_of(first, field)
+    cells = cells_of(head, field)
     return 2 * sum(bool(parse_answers(cell)) for cell in cells) >= len(cells)
 
 
@@ -265,7 +278,7 @@ def _by_name(names: Sequence[str], wanted: Mapping[str, str], where: str) -> Col
             raise ColumnError(
                 f"{where} has no column that looks like the {role}; it has {column_list(names)}.",
                 expected=f"a column named {', '.join(USUAL_NAMES[role])}, or a known layout: {', '.join(PRESETS)}",
-                try_next=f"{FLAGS[role]} NAME, with a name from the file",
+                try_next=f"{setting(COLUMN_SETTINGS[role], 'NAME')}, with a name from the file",
             )
     if "choices" in wanted:
         found |= {"subject": None, "relation": found["relation"] or found["subject"]}

@@ -32,7 +32,7 @@ from curate.data.formats import (
 )
 from curate.data.hub import is_hub_id, read_hub, stream_table
 from curate.data.stores import MemoryRows, ParquetRows, Rows, as_table, file_fingerprint, open_alike, open_parquet
-from curate.errors import ColumnError, DataError
+from curate.errors import ColumnError, DataError, setting
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
 
@@ -271,8 +271,8 @@ def _no_split(split: str | None, name: str) -> None:
     if split is not None:
         raise DataError(
             f"{name} has no split {split!r} to choose: it is not a dataset on the Hub.",
-            expected="--split with a Hub id",
-            try_next="leave out --split, or name the file of that split",
+            expected=f"{setting('split')} with a Hub id",
+            try_next=f"leave out {setting('split')}, or name the file of that split",
         )
 
 

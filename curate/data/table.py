@@ -32,16 +32,11 @@ from curate.data.ids import (
 from curate.data.layouts import FIRST_ROWS, PRESETS, recognise
 from curate.data.sources import open_data, stem
 from curate.data.stores import MemoryRows, Rows, as_arrow, encode, in_order
-from curate.errors import ColumnError, DataError
+from curate.errors import ColumnError, DataError, setting
 from curate.records import Example
 from curate.settings import ReadSettings, takes
 
 RELATION = "relation"
-COLUMN_SETTINGS: dict[str, str] = {
-    role: f"{role}_column" for role in ("question", "subject", "relation", "choices", "id")
-} | {"answers": "answer_column"}
-"""The setting that names the column of a role."""
-
 T = TypeVar("T")
 
 SLICE = 10_000
@@ -155,7 +150,7 @@ class QATable:
             raise ColumnError(
                 f"{self.name} has a column {ID_COLUMN!r} that curate did not write.",
                 expected="another name for that column, since curate adds one of its own",
-                try_next=f"--id-column {ID_COLUMN}, if it is a complete and unique key",
+                try_next=f"{setting('id_column', ID_COLUMN)}, if it is a complete and unique key",
             )
 
     def _id_column(self) -> pa.ChunkedArray:
@@ -209,7 +204,7 @@ class QATable:
             raise DataError(
                 f"{self.name}: no row has an answer in the column {self.roles.answers!r}.",
                 expected="at least one example with an answer",
-                try_next="--answer-column NAME, with the column that holds the answers",
+                try_next=f"{setting('answer_column', 'NAME')}, with the column that holds the answers",
             )
 
     @cached_property
@@ -286,8 +281,7 @@ def read(data: Any, **options: Any) -> QATable:
     if remembered and not settings.given():
         return _with_file_relations(QATable(rows, remembered, path))
     head = rows.head(FIRST_ROWS)
-    asked = {role: getattr(settings, name) for role, name in COLUMN_SETTINGS.items()}
-    roles = recognise(head, asked, rows.name, settings.preset, remembered)
+    roles = recognise(head, settings, rows.name, remembered)
     table = _with_file_relations(QATable(rows, roles, path))
     if not any(map(parse_answers, cells_of(head, roles.answers))):
         table.check_answers()

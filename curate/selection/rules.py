@@ -15,10 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.ids import hash_texts, keyed
+from curate.data.layouts import default_template
 from curate.data.stores import as_arrow
 from curate.data.table import QATable
 from curate.errors import SelectionError, setting
-from curate.prompts import TEMPLATES, default_template, solution
+from curate.prompts import TEMPLATES, solution
 from curate.records import Example
 from curate.selection.groups import (
     accepted_answers,

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from curate.data.files import manifest_path
 from curate.data.formats import data_suffix
 from curate.data.ids import number_repeats
+from curate.data.layouts import default_template
 from curate.data.sources import find_files
 from curate.data.table import QATable, read
 from curate.errors import ColumnError, DataError, setting
-from curate.prompts import DEFAULT, Template, default_template, find_template, solution
+from curate.prompts import DEFAULT, Template, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
 from curate.selection.ranking import random_rows
 from curate.selection.select import SCORE_PREFIX, Selection, score_column, score_values

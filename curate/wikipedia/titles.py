@@ -11,7 +11,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from curate.data.answers import answer_text
-from curate.data.columns import BLANK, ENTITY_QUESTIONS, split_templates, subject_in
+from curate.data.columns import BLANK, ENTITY_QUESTIONS, match_template, split_templates
 from curate.records import Example
 
 LONGEST_TITLE = 255
@@ -118,7 +118,7 @@ class SubjectFinder:
         for column in self.qid_columns:
             if item := qid(answer_text(example.extra[column])):
                 return Reference("qid", item)
-        subject = example.subject or subject_in(example.question, self._parts)
+        subject = example.subject or match_template(example.question, self._parts)[1]
         return Reference("title", subject) if subject else None
 
 

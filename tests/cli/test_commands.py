@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,18 @@ def test_importing_curate_loads_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "datasets", "pandas", "ray", "duckdb", "matplotlib")
     code = f"import sys, curate, curate.cli.app; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or "jemalloc" not in pa.supported_memory_backends(), reason="this pyarrow has no jemalloc"
+)
+@pytest.mark.parametrize(("asked", "taken"), [(None, "jemalloc"), ("system", "system")])
+def test_the_command_takes_memory_from_jemalloc_unless_asked_otherwise(asked: str | None, taken: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    environment |= {"ARROW_DEFAULT_MEMORY_POOL": asked} if asked else {}
+    code = "import curate.cli.app, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout == f"{taken}\n"
 
 
 def test_help_names_every_command(curate: Curate) -> None:

@@ -270,14 +270,14 @@ def test_what_is_not_there_is_named(arguments: dict[str, str], message: str) -> 
     assert message in str(caught.value)
 
 
-def test_a_table_without_a_question_or_answers_says_which_flag_to_use() -> None:
-    for row, flag in [
-        ({"text": "a", "answer": "b"}, "--question-column"),
-        ({"question": "a", "x": "b"}, "--answer-column"),
+def test_a_table_without_a_question_or_answers_says_which_setting_to_use() -> None:
+    for row, setting in [
+        ({"text": "a", "answer": "b"}, "question_column='NAME'"),
+        ({"question": "a", "x": "b"}, "answer_column='NAME'"),
     ]:
         with pytest.raises(ColumnError) as caught:
             curate.read([row])
-        assert flag in str(caught.value.try_next)
+        assert setting in str(caught.value.try_next)
 
 
 def test_very_many_columns_are_read_and_not_all_listed_in_a_message() -> None:
