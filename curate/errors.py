@@ -82,11 +82,6 @@ class CurateError(Exception):
         return found or "", expected, try_next
 
     @property
-    def settings(self) -> list[str]:
-        """The names of the settings in what was found."""
-        return [name for name, _ in _MARKED.findall(self._parts[0])]
-
-    @property
     def found(self) -> str:
         """What was found, settings spelled as in Python."""
         return self.spelled(in_python)[0]
@@ -110,6 +105,11 @@ class CurateError(Exception):
         if try_next:
             lines.append(f"Try: {try_next}")
         return "\n".join(lines)
+
+
+def settings_in(error: CurateError) -> list[str]:
+    """The names of the settings in what an error found."""
+    return [name for name, _ in _MARKED.findall(error._parts[0])]
 
 
 class DataError(CurateError):

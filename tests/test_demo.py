@@ -49,7 +49,7 @@ def test_every_step_of_the_demo_is_a_command_that_can_be_typed(
     monkeypatch.chdir(tmp_path)
     commands: list[str] = []
     few_steps = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=2)
-    found = run_demo(Path("demo"), seeds=1, config=few_steps, show_command=commands.append)
+    _, agreement = run_demo(Path("demo"), seeds=1, config=few_steps, show_command=commands.append)
     assert [command.split()[1] for command in commands] == ["score", "select", "validate"]
     made = pq.read_table("demo/scored.parquet")
     for command in commands:
@@ -57,7 +57,7 @@ def test_every_step_of_the_demo_is_a_command_that_can_be_typed(
         assert again.exit_code == 0, again.stderr
     assert pq.read_table("demo/scored.parquet").equals(made)
     assert curate("show", "demo/run-by-views").exit_code == 0
-    assert -1 <= found.agreement.rank_correlation <= 1
+    assert -1 <= agreement["rank_correlation"] <= 1
 
 
 def test_the_demo_refuses_a_folder_of_somebody_else(curate: Callable[..., Any], tmp_path: Path) -> None:

@@ -97,16 +97,16 @@ def demo(
         unpack_world(output / "world")
         out.result({"output": str(output / "world")}, str(output / "world"))
         return
-    result = run_demo(output, by, seeds, show_command=lambda line: out.note(f"\n$ {line}"), progress=out.note)
-    summary, agreement, run = result.validation.summary(), result.agreement, output / f"run-by-{by}"
+    found, agreement = run_demo(output, by, seeds, show_command=lambda line: out.note(f"\n$ {line}"), progress=out.note)
+    summary, run = found.summary(), output / f"run-by-{by}"
     out.result(
-        {"output": str(run), "by": by, "agreement": vars(agreement), **summary},
-        f"Arms selected by {by}. Loss against views: rank correlation {agreement.rank_correlation:.2f}, "
-        f"{100 * agreement.top_overlap:.0f}% of FT-Top in common (50% by chance).",
+        {"output": str(run), "by": by, "agreement": agreement, **summary},
+        f"Arms selected by {by}. Loss against views: rank correlation {agreement['rank_correlation']:.2f}, "
+        f"{100 * agreement['top_overlap']:.0f}% of FT-Top in common (50% by chance).",
         *summary_tables(summary),
         f"Report: {run / 'report.html'}",
     )
-    for warning in result.validation.warnings():
+    for warning in found.warnings():
         out.note(f"Warning: {warning}")
 
 

@@ -55,6 +55,20 @@ def downloaded(name: str, kind: str = "model", revision: str | None = None) -> P
     return None
 
 
+def commit_of(name: str, kind: str = "model", asked: str | None = None) -> str | None:
+    """The commit that a branch (or `asked`) of a repository on the Hub stands for, by asking it, else by the copy here.
+
+    None where neither knows: offline, or for a name that is none. Whoever loads it says so better.
+    """
+    from huggingface_hub import HfApi
+
+    if hub_problem() is None:
+        with suppress(Exception):  # the Hub's client raises many kinds
+            return str(HfApi().repo_info(name, repo_type=kind, revision=asked).sha)
+    copy = downloaded(name, kind, asked)
+    return copy.name if copy else None
+
+
 _HUB_ID = re.compile(r"^(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?$")
 
 _CACHE_LOCK = threading.Lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from curate.errors import CurateError, RecipeError, as_option
+from curate.errors import CurateError, RecipeError, as_option, settings_in
 from curate.estimators.loss import LossSettings
 from curate.estimators.registry import check_spec
 from curate.selection.rules import parse_request, training_splits
@@ -212,26 +211,16 @@ MAPPING = "the recipe"
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-@dataclass(frozen=True)
-class Override:
-    """A setting that was given beside the file: `key` is dotted, `text` is YAML, `said` is how it was given."""
-
-    key: str
-    text: str
-    said: str
+Override = tuple[str, str, str]
+"""A setting that was given beside the file: its dotted key, its value as YAML, and how it was said."""
 
 
-def override(assignment: str) -> Override:
+def assigned(text: str) -> Override:
     """From `selection.top=0.3`, as it follows --set."""
-    key, sign, text = assignment.partition("=")
+    key, sign, value = text.partition("=")
     if not sign or not key:
-        raise RecipeError(f"--set {assignment} sets nothing.", expected="KEY=VALUE", try_next="--set selection.top=0.3")
-    return Override(key.strip(), text, f"--set {assignment}")
-
-
-def given(key: str, value: Any, said: str) -> Override:
-    """A Python value for a key."""
-    return Override(key, json.dumps(value, default=str), said)
+        raise RecipeError(f"--set {text} sets nothing.", expected="KEY=VALUE", try_next="--set selection.top=0.3")
+    return key.strip(), value, f"--set {text}"
 
 
 class Reader:
@@ -247,12 +236,12 @@ class Reader:
         self.places: dict[str, str] = {}
         self._take("", compose(text, name), name)
 
-    def put(self, setting: Override) -> None:
+    def put(self, key: str, text: str, said: str) -> None:
         """A value in place of what the text says."""
-        sections = setting.key.split(".")[:-1]
-        for depth in range(1, len(sections) + 1):
-            self._check_known(".".join(sections[:depth]), setting.said, section=True)
-        self._take(setting.key, compose(setting.text.strip() or "null", setting.said), setting.said)
+        for at, sign in enumerate(key):
+            if sign == ".":
+                self._check_known(key[:at], said, section=True)
+        self._take(key, compose(text.strip() or "null", said), said)
 
     def recipe(self) -> Recipe:
         """All values, those that were not given at their defaults; RecipeError if one has to be given."""
@@ -441,7 +430,7 @@ def said_in(section: str, place: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except CurateError as error:
-        key = next((key for name in error.settings if (key := f"{section}.{name}") in KEYS), section)
+        key = next((key for name in settings_in(error) if (key := f"{section}.{name}") in KEYS), section)
         found = error.spelled(lambda name, value: f"{name} {value}".rstrip())[0]
         words = in_recipe_words(error)
         raise RecipeError(f"{place(key)}: {key}: {found}", words.expected, words.try_next) from error

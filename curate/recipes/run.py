@@ -14,7 +14,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from curate import __version__
 from curate.checkpoint import key_of
@@ -27,12 +27,12 @@ from curate.data.files import (
     write_text,
 )
 from curate.data.formats import SUFFIXES, data_suffix
-from curate.data.hub import downloaded, hub_problem, is_hub_id
+from curate.data.hub import commit_of, is_hub_id
 from curate.data.ids import ID_COLUMN
 from curate.data.sources import find_files, is_url
-from curate.data.stores import file_fingerprint
-from curate.data.table import QATable, make_manifest, read
-from curate.errors import ColumnError, CurateError, DataError, EstimatorError, OutputError, SettingError
+from curate.data.stores import as_arrow, file_fingerprint
+from curate.data.table import make_manifest, read
+from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError
 from curate.estimators.loss import LossSettings
 from curate.recipes.recipe import (
     BUNDLED,
@@ -40,16 +40,16 @@ from curate.recipes.recipe import (
     Override,
     Reader,
     Recipe,
+    assigned,
     check,
-    given,
     in_recipe_words,
     local_path,
-    override,
     recipe_text,
 )
 from curate.scoring import Progress, score
 from curate.selection.ranking import random_rows
-from curate.selection.select import Selection, score_values, select
+from curate.selection.rules import rows_outside
+from curate.selection.select import score_values, select
 from curate.settings import FinetuneConfig, ValidateSettings, grid
 from curate.summary import overlap, rank_correlation
 from curate.validation.results import Validation
@@ -127,7 +127,7 @@ def pinned(recipe: Recipe) -> Recipe:
         values[key] = _absolute(recipe[key])
     model, revision = recipe["model.name"], recipe["model.revision"]
     if not is_local(model) and is_hub_id(model):
-        values["model.revision"] = _revision(model, "model", revision) or revision
+        values["model.revision"] = commit_of(model, "model", revision) or revision
     return recipe.changed(values)
 
 
@@ -147,22 +147,8 @@ def _pinned_data(name: str) -> str:
     if is_local(name) or not is_hub_id(name):
         return _absolute(name)
     plain, _, asked = name.partition("@")
-    revision = _revision(plain.partition(":")[0], "dataset", asked or None)
+    revision = commit_of(plain.partition(":")[0], "dataset", asked or None)
     return f"{plain}@{revision}" if revision else name
-
-
-def _revision(name: str, kind: str, asked: str | None = None) -> str | None:
-    """The commit that a branch (or `asked`) of a repository on the Hub stands for, by asking it, else by the copy here.
-
-    None where neither knows: offline, or for a name that is none. Whoever loads it says so better.
-    """
-    from huggingface_hub import HfApi
-
-    if hub_problem() is None:
-        with suppress(Exception):  # the Hub's client raises many kinds
-            return str(HfApi().repo_info(name, repo_type=kind, revision=asked).sha)
-    copy = downloaded(name, kind, asked)
-    return copy.name if copy else None
 
 
 # steps
@@ -262,9 +248,6 @@ def command_line(command: str, data: object, options: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-ROLES = ("subject", "relation")
-
-
 def prepare(
     origin: Origin,
     columns: Mapping[str, Any],
@@ -274,65 +257,38 @@ def prepare(
 ) -> int:
     """Write the rows of a dataset that meet `where`, at most `limit` of them drawn by id; how many they are."""
     data = read(origin.name, split=origin.split, **columns)
-    rows = wanted_rows(data, where)
-    if limit is not None and len(rows) > limit:
-        ids = data.ids
-        rows = [rows[i] for i in sorted(random_rows([ids[row] for row in rows], limit, seed=0))]
-    details = {"where": {name: list(values) for name, values in where.items()}, "limit": limit}
-    made_from = data.manifest
-    manifest = make_manifest("run", data, **details, **({"made_from": made_from} if made_from else {}))
-    write_parquet(_take(data.table, rows), output, manifest)
-    return len(rows)
-
-
-def wanted_rows(data: QATable, where: Mapping[str, Sequence[str]]) -> list[int]:
-    """The numbers of the rows that have one of the values in each role or column that `where` names."""
-    rows = list(range(len(data)))
+    kept = np.ones(len(data), dtype=bool)
     for name, values in where.items():
-        found = _values(data, name)
-        there = {value for value in found if value}
-        for value in values:
-            if value not in there:
-                some = ", ".join(sorted(there)[:12])
-                raise DataError(f"No row of {data.name} has {value!r} in {name}.", f"one of: {some}")
-        rows = [row for row in rows if found[row] in values]
-    if not rows:
+        kept &= ~rows_outside(data, name, tuple(values), f" of {data.name}")[0]
+    rows = np.flatnonzero(kept)
+    if not len(rows):
         raise DataError(f"No row of {data.name} meets dataset.where.", expected="conditions that some row meets")
-    return rows
-
-
-def _values(data: QATable, name: str) -> list[str | None]:
-    if name in ROLES and name not in data.table.column_names:
-        values = [getattr(example, name) for example in data.examples()]
-        if not any(values):
-            raise ColumnError(
-                f"{data.name} has no {name}.", expected=f"a column that tells it, by dataset.{name}_column"
-            )
-        return values
-    if name not in data.table.column_names:
-        raise ColumnError(
-            f"{data.name} has no column {name!r} (dataset.where).",
-            expected=f"subject, relation, or one of {', '.join(data.table.column_names)}",
-        )
-    return [None if cell is None else str(cell) for cell in data.table[name].to_pylist()]
-
-
-def _take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    return table if len(rows) == table.num_rows else table.take(pa.array(rows, pa.int64()))
+    if limit is not None and len(rows) > limit:
+        rows = rows[np.sort(random_rows([data.ids[row] for row in rows], limit, seed=0))]
+    details = {"where": {name: list(values) for name, values in where.items()}, "limit": limit}
+    details |= {"made_from": data.manifest} if data.manifest else {}
+    table = data.table if len(rows) == len(data) else data.table.take(as_arrow(rows))
+    write_parquet(table, output, make_manifest("run", data, **details))
+    return len(rows)
 
 
 SCORED_PER_ARM = 10
 """With a limit, so many times as many examples are scored, so that a small part of them can still be an arm."""
 
 
-@dataclass(frozen=True)
 class Work:
-    """A recipe in its folder."""
+    """A recipe in its folder: where its files lie, and the steps that make them."""
 
-    recipe: Recipe
-    folder: Path
-    say: Say = lambda line: None
-    meter: Meter = nullcontext
+    def __init__(self, recipe: Recipe, folder: Path, say: Say = lambda line: None, meter: Meter = nullcontext) -> None:
+        self.recipe, self.folder, self.say, self.meter = recipe, folder, say, meter
+        self.model = local_path(recipe["model.name"])
+        self.scored, self.splits, self.run = folder / "scored.parquet", folder / "splits", folder / "run"
+        by = recipe["validation.by"]
+        self.test_estimator = by if recipe.has_test_set and by in recipe["estimators.by"] else None
+        """What tells the popularity of a test set of its own; None if a column of it does."""
+        of_selection = self.splits / f"{recipe.test_split}.parquet"
+        own = folder / "test.parquet" if self.test_estimator else self.data("test")
+        self.test_set = own if recipe.has_test_set else of_selection
 
     def steps(self) -> Iterator[Step]:
         """All steps, in order."""
@@ -343,44 +299,6 @@ class Work:
             yield self._scoring("score test", (self.test_estimator,), self.data("test"), self.test_set)
         yield self._selecting()
         yield self._validating()
-
-    @property
-    def scored(self) -> Path:
-        """The scored examples that splits are cut from."""
-        return self.folder / "scored.parquet"
-
-    @property
-    def splits(self) -> Path:
-        """The folder of splits."""
-        return self.folder / "splits"
-
-    @property
-    def run(self) -> Path:
-        """The folder of the validation."""
-        return self.folder / "run"
-
-    @property
-    def test_set(self) -> Path:
-        """What every arm is tested on."""
-        if not self.recipe.has_test_set:
-            return self.splits / f"{self.recipe.test_split}.parquet"
-        return self.data("test") if self.test_estimator is None else self.folder / "test.parquet"
-
-    @property
-    def test_estimator(self) -> str | None:
-        """The estimator that tells the popularity of a test set of its own; None if a column of it does."""
-        by = self.recipe["validation.by"]
-        return by if self.recipe.has_test_set and by in self.recipe["estimators.by"] else None
-
-    @property
-    def model(self) -> str:
-        """The model's folder or Hub id."""
-        return local_path(self.recipe["model.name"])
-
-    @cached_property
-    def model_content(self) -> str:
-        """What changes whenever the model's folder does; a Hub model by its name."""
-        return str(_content(self.model))
 
     def data(self, part: str) -> Path:
         """The prepared rows of `train`, `test` or `shots`."""
@@ -442,7 +360,7 @@ class Work:
         recipe = self.recipe
         asked = {**recipe.section("validation"), **recipe.section("model"), **recipe.section("finetuning")}
         settings = ValidateSettings.of(asked, template=recipe["dataset.template"], limit=recipe["limit"])
-        given = {"eval": self.test_set, "model": self.model, "seeds": settings.seeds, **settings.given()}
+        given = {"eval": self.test_set, "model": self.model, **settings.given(), "seeds": settings.seeds}
         options = settings.as_dict()
         finetuning = options.pop("config")
         return Step(
@@ -451,7 +369,7 @@ class Work:
             made_from=lambda: {
                 "splits": content_of(self.splits),
                 "test": content_of(self.test_set),
-                "model": self.model_content,
+                "model": str(_content(self.model)),
                 "finetuning": finetuning,
                 "options": contents_of(options),
             },
@@ -572,7 +490,7 @@ def resolve(recipe: str | Path | Mapping[str, Any], changes: Sequence[Override] 
     mapping = isinstance(recipe, Mapping)
     reader = Reader(*((json.dumps(recipe, default=str), MAPPING) if mapping else recipe_text(str(recipe))))
     for change in changes:
-        reader.put(change)
+        reader.put(*change)
     found = reader.recipe()
     check(found, reader.place)
     by = found["selection.by"] or tuple(found.score_names)  # said in full, where it was left to be the only score
@@ -588,18 +506,17 @@ def overrides(
     settings: Sequence[str] | Mapping[str, Any] = (),
 ) -> list[Override]:
     """What is given beside a recipe, the particular after the general."""
-    options = {
-        "model.name": ("--model", model),
-        "dataset.train": ("--data", data),
-        "limit": ("--limit", limit),
-        "validation.seeds": ("--seeds", seeds),
-    }
-    found = [given(key, value, said) for key, (said, value) in options.items() if value is not None]
+    options: dict[str, tuple[str, Any]] = {"--model": ("model.name", model), "--data": ("dataset.train", data)}
+    options |= {"--limit": ("limit", limit), "--seeds": ("validation.seeds", seeds)}
+    given = [(key, value, said) for said, (key, value) in options.items() if value is not None]
     if by is not None:
-        found += [given("estimators.by", [by], "--by"), given("selection.by", None, "--by")]
+        given += [("estimators.by", [by], "--by"), ("selection.by", None, "--by")]
     if isinstance(settings, Mapping):
-        return found + [given(key, value, f"--set {key}") for key, value in settings.items()]
-    return found + [override(setting) for setting in settings]
+        given += [(key, value, f"--set {key}") for key, value in settings.items()]
+        settings = ()
+    return [(key, json.dumps(value, default=str), said) for key, value, said in given] + [
+        assigned(setting) for setting in settings
+    ]
 
 
 def open_folder(folder: Path) -> Ledger:
@@ -626,23 +543,6 @@ ALONG = 300
 """Test questions asked after every epoch."""
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How far the loss agrees with the views: rank correlation, and the share of FT-Top they have in common."""
-
-    rank_correlation: float
-    top_overlap: float
-
-
-@dataclass(frozen=True)
-class Demo:
-    """What the demo found."""
-
-    agreement: Agreement
-    selection: Selection
-    validation: Validation
-
-
 def run_demo(
     folder: Path,
     by: str = "views",
@@ -650,10 +550,10 @@ def run_demo(
     config: FinetuneConfig | None = None,
     show_command: Say = lambda line: None,
     progress: Say = lambda line: None,
-) -> Demo:
-    """Score, select and validate the bundled world in `folder` with the settings of the recipe `world`.
+) -> tuple[Validation, dict[str, float]]:
+    """Score, select and validate the bundled world in `folder`, with the settings of the recipe `world`.
 
-    `show_command` gets the command of each step.
+    `show_command` gets the command of each step. Gives what the validation found, and how far loss agrees with views.
     """
     if by not in ESTIMATORS:
         raise EstimatorError(f"The demo cannot select by {by!r}.", expected=f"one of {', '.join(ESTIMATORS)}")
@@ -668,17 +568,13 @@ def run_demo(
 
     selecting = {**recipe.given("selection"), "by": by, "output": splits}
     show_command(command_line("select", scored, selecting))
-    chosen = select(scored, **selecting)
+    select(scored, **selecting)
 
-    validating: dict[str, Any] = {
-        "eval": world / "test.parquet",
-        "by": "views",
-        "model": world / "model",
-        "seeds": seeds,
-    }
-    validating |= (config or recipe.finetuning).given() | {"along": ALONG, "output": folder / f"run-by-{by}"}
+    validating: dict[str, Any] = {"eval": world / "test.parquet", "by": "views", "model": world / "model"}
+    validating |= {"seeds": seeds, **(config or recipe.finetuning).given(), "along": ALONG}
+    validating["output"] = folder / f"run-by-{by}"
     show_command(command_line("validate", splits, validating))
-    return Demo(agreement_of(scored), chosen, validate(splits, progress=progress, **validating))
+    return validate(splits, progress=progress, **validating), agreement_of(scored)
 
 
 def unpack_world(folder: Path) -> None:
@@ -700,9 +596,9 @@ def _is_world(folder: Path) -> bool:
     return True
 
 
-def agreement_of(scored: Any) -> Agreement:
-    """Views against loss on a file that has both scores."""
+def agreement_of(scored: Path) -> dict[str, float]:
+    """How far loss agrees with views: rank correlation, and the share of FT-Top they have in common."""
     tops = [select(scored, by=by, top=0.5)["top"][ID_COLUMN].to_pylist() for by in ESTIMATORS]
     table = select(scored, by="views", whole=True)["whole"]
     views, loss = (score_values(table, f"score_{by}") for by in ESTIMATORS)
-    return Agreement(rank_correlation(views, loss), overlap(*tops))
+    return {"rank_correlation": rank_correlation(views, loss), "top_overlap": overlap(*tops)}

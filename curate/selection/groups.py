@@ -16,7 +16,7 @@ from curate.data.answers import answer_text, parse_answers
 from curate.data.columns import column_list, columns_of, nearest
 from curate.data.stores import as_arrow, as_numpy, encode, valid_rows
 from curate.data.table import QATable
-from curate.errors import ColumnError, SelectionError
+from curate.errors import ColumnError, SelectionError, setting
 
 EXACT = 2**53
 """float64 holds every whole number up to here."""
@@ -124,15 +124,15 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
     return codes, [*values, None] if array.null_count else values
 
 
-def role_column(data: QATable, name: str, flag: str) -> str:
-    """The column a role (`relation`) plays or that has this name; ColumnError when there is neither."""
+def role_column(data: QATable, name: str, option: str) -> str:
+    """The column that plays a role (`relation`) or has this name; ColumnError, naming the option, for neither."""
     role = data.roles.as_dict().get(name)
     column = role if isinstance(role, str) else name
     if columns_of(column, data.schema.names) is None:
         raise ColumnError(
-            f"{data.name} has no column {name!r} (asked for with --{flag}).",
+            f"{data.name} has no column {name!r} (asked for with {setting(option)}).",
             expected=f"one of its columns: {column_list(data.schema.names)}",
-            try_next=f"--{flag} {nearest(name, data.schema.names)}{'=VALUE' if flag == 'where' else ''}",
+            try_next=setting(option, f"{nearest(name, data.schema.names)}{'=VALUE' if option == 'where' else ''}"),
         )
     return column
 

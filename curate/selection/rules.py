@@ -432,7 +432,7 @@ class Split:
 
 def make_splits(data: QATable, request: Request, ranking: Ranking) -> tuple[Pool, dict[str, Split]]:
     """Fill the pool, take the evaluation sets out of it, and cut the splits from what is left."""
-    outside = [_outside(data, column, values) for column, values in request.where.items()]
+    outside = [rows_outside(data, column, values) for column, values in request.where.items()]
     pool = make_pool(ranking.scores, outside, request.missing)
     apply_thresholds(pool, ranking.shown, request.min_score, request.max_score)
     pool.before = pool.mask
@@ -441,8 +441,8 @@ def make_splits(data: QATable, request: Request, ranking: Ranking) -> tuple[Pool
     return pool, splits | {split.name: split for split in evaluation}
 
 
-def _outside(data: QATable, name: str, values: tuple[str, ...]) -> tuple[NDArray[np.bool_], str]:
-    """The rows a --where leaves out, and its words; SelectionError for a value that no row has."""
+def rows_outside(data: QATable, name: str, values: tuple[str, ...], of: str = "") -> tuple[NDArray[np.bool_], str]:
+    """The rows whose value in a role or column is none of these, (N,), and why; SelectionError for one no row has."""
 
     groups = groups_of(data.encoded(role_column(data, name, "where")), name)
     used = np.flatnonzero(np.bincount(groups.codes))  # a dictionary may have values that no row has
@@ -451,7 +451,7 @@ def _outside(data: QATable, name: str, values: tuple[str, ...]) -> tuple[NDArray
     if absent:
         some = [f'"{label}"' if "," in label else label for label in found[:12]]
         raise SelectionError(
-            f"No row has {absent[0]!r} in {name}.",
+            f"No row{of} has {absent[0]!r} in {name}.",
             expected=f"one of: {', '.join(some)}{', …' if len(some) < len(found) else ''}",
         )
     wanted = np.array([label in values for label in groups.labels])
@@ -461,7 +461,7 @@ def _outside(data: QATable, name: str, values: tuple[str, ...]) -> tuple[NDArray
 def _evaluation_sets(data: QATable, request: Request, ranking: Ranking, pool: Pool) -> Iterator[Split]:
     """The held-out subjects and the test set of other answers; what is in them leaves the pool."""
     if request.holdout is not None:
-        name = role_column(data, request.holdout_by, "holdout-by")
+        name = role_column(data, request.holdout_by, "holdout_by")
         subjects, texts = subject_codes(data.encoded(name), name)
         hashes = keyed(hash_texts(texts), request.seed, "holdout")
         mask = held_out(subjects, hashes, pool.mask, request.holdout.rows(len(pool))) & pool.mask
@@ -474,7 +474,7 @@ def _evaluation_sets(data: QATable, request: Request, ranking: Ranking, pool: Po
 
 def _keep_controlled(data: QATable, name: str, pool: Pool) -> NDArray[np.bool_]:
     """Leave in the pool only the most frequent answer of every group; the pool rows with other answers."""
-    groups = groups_of(data.encoded(role_column(data, name, "controlled-by")), name)
+    groups = groups_of(data.encoded(role_column(data, name, "controlled_by")), name)
     column = data.column(data.roles.answers)
     answers = first_answers(column)
     frequent = most_frequent(groups.codes, answers.codes, pool.mask)
@@ -517,8 +517,8 @@ class _Cutter:
         by = request.stratify_by or request.controlled_by
         self.groups: list[NDArray[np.int64]] | None = None
         if by is not None:
-            flag = "stratify-by" if request.stratify_by else "controlled-by"
-            groups = groups_of(data.encoded(role_column(data, by, flag)), by)
+            option = "stratify_by" if request.stratify_by else "controlled_by"
+            groups = groups_of(data.encoded(role_column(data, by, option)), by)
             self.groups = rows_by_group(groups.codes, pool.mask, len(groups.labels))
 
     def sized(self, name: str, size: Size) -> Split:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import curate as library
-from curate.errors import DataError
+from curate.errors import SelectionError
 from curate.recipes.run import Ledger, cost, origins, overrides, plan, prepare, resolve
 from tests.recipes.made import popqa
 
@@ -149,7 +149,7 @@ def test_rows_are_chosen_before_they_are_scored(here: Path) -> None:
     some = pq.read_table("some.parquet")
     assert set(some["prop"].to_pylist()) == {"sport", "country"}
     assert some.num_rows == 40
-    with pytest.raises(DataError, match="has 'chess' in relation"):
+    with pytest.raises(SelectionError, match="has 'chess' in relation"):
         prepare(origins(recipe)["train"], {}, {"relation": ["chess"]}, None, here / "none.parquet")
 
 
