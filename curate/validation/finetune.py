@@ -25,7 +25,6 @@ from curate.validation.trainer import (
     Trained,
     Training,
     is_first,
-    logging_to,
     processes,
     train,
     training_items,
@@ -103,8 +102,7 @@ def _train(model: Any, loaded: LoadedModel, examples: Sequence[Example], templat
     items = training_items(loaded, part, template)
     held_out_items = training_items(loaded, held_out, template) if held_out else []
     try:
-        with logging_to(how.report_to, how.logs):
-            return train(model, loaded, items, held_out_items, how)
+        return train(model, loaded, items, held_out_items, how)
     except OSError as error:
         raise OutputError(
             f"A checkpoint cannot be written to {how.checkpoints}: {error.strerror or error}.",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from curate.engines import absolute, ray_session, resources_of
-from curate.errors import CurateError, EngineError
+from curate.errors import CurateError, EngineError, setting
 from curate.settings import EngineSettings
 from curate.validation.results import Validation
 from curate.validation.runner import PARTS, Experiment, Part, Runner
@@ -81,12 +81,14 @@ def _got(ray: Any, reference: Any, part: Part | str) -> Any:
     except ray.exceptions.RayTaskError as error:
         cause = error.cause if isinstance(error.cause, Exception) else error
         if isinstance(cause, CurateError):
-            raise type(cause)(f"{part}: {cause.found}", cause.expected, cause.try_next) from None
+            found, *others = cause.spelled(setting)
+            raise type(cause)(f"{part}: {found}", *others) from None
         cause.add_note(f"This was {part}.")
         raise cause from None
     except ray.exceptions.RayError as error:
         raise EngineError(
             f"{part}: a worker died {RETRIES + 1} times over it: {str(error).strip().splitlines()[0]}",
             expected="workers that stay alive, with room for the model and its training",
-            try_next="fewer workers a node (--cpus), a smaller --batch-size; the same command goes on from here",
+            try_next=f"fewer workers a node ({setting('cpus')}), a smaller {setting('batch_size')}; "
+            "the same command goes on from here",
         ) from error

@@ -21,9 +21,7 @@ from curate.validation.arms import Arm, TestSet
 from curate.validation.attention import attention_rows, map_rows
 from curate.validation.runner import Run, Trial
 from curate.validation.statistics import (
-    TOP_PERCENTS,
     Difference,
-    accuracy,
     accuracy_rows,
     cluster_codes,
     compare_arms,
@@ -32,7 +30,6 @@ from curate.validation.statistics import (
     quintile_groups,
     relation_groups,
     standard_error,
-    top_accuracy,
     verdict,
 )
 
@@ -71,21 +68,23 @@ class Validation:
     def arm_rows(self) -> list[dict[str, Any]]:
         """One row an arm: sizes, accuracy with its standard error over seeds, exact match, F1."""
         sizes = {arm.name: len(arm.examples) for arm in self.arms}
-        return [self._arm_row(name, sizes.get(name, 0)) for name in self.names]
-
-    def _arm_row(self, name: str, n_train: int) -> dict[str, Any]:
-        runs = self.of(name)
-        answers = [p for run in runs for p in run.predictions]
-        return {
-            "arm": name,
-            "n_train": n_train,
-            "n_eval": len(self.test.examples),
-            "seeds": len(runs),
-            "accuracy": accuracy(self.correct(name)),
-            "stderr": standard_error(self.correct(name)),
-            "exact_match": sum(p.exact_match for p in answers) / len(answers),
-            "f1": sum(p.f1 for p in answers) / len(answers),
-        }
+        rows = []
+        for name in self.names:
+            correct = self.correct(name)
+            answers = [p for run in self.of(name) for p in run.predictions]
+            rows.append(
+                {
+                    "arm": name,
+                    "n_train": sizes.get(name, 0),
+                    "n_eval": len(self.test.examples),
+                    "seeds": len(correct),
+                    "accuracy": float(correct.mean()),
+                    "stderr": standard_error(correct),
+                    "exact_match": sum(p.exact_match for p in answers) / len(answers),
+                    "f1": sum(p.f1 for p in answers) / len(answers),
+                }
+            )
+        return rows
 
     @cached_property
     def clusters(self) -> NDArray[np.int64]:
@@ -250,19 +249,12 @@ def prediction_rows(result: Validation) -> list[dict[str, Any]]:
 
 def curve_rows(result: Validation) -> list[dict[str, Any]]:
     """Accuracy of every arm and seed on the top-x% most popular test examples; none without popularity."""
-    if result.test.popularity is None:
-        return []
-    rows = []
-    for name in result.names:
-        correct = result.correct(name)
-        for percent in TOP_PERCENTS:
-            accuracies, n = top_accuracy(correct, result.test.percentiles, percent)
-            if n:
-                rows += [
-                    {"arm": name, "seed": run.seed, "top_percent": percent, "accuracy": float(a), "n": n}
-                    for run, a in zip(result.of(name), accuracies, strict=True)
-                ]
-    return rows
+    return [
+        {"arm": arm, "seed": run.seed, **top, "accuracy": float(correct[members].mean()), "n": int(members.sum())}
+        for arm in result.names
+        for top, members in curve_groups(result.test.percentiles)
+        for run, correct in zip(result.of(arm), result.correct(arm), strict=True)
+    ]
 
 
 def trial_rows(result: Validation) -> list[dict[str, Any]]:

@@ -209,11 +209,6 @@ class Difference:
     needed: int | None = None
 
 
-def accuracy(correct: NDArray[np.float64]) -> float:
-    """Mean over seeds and examples: (S, N) -> scalar in [0, 1]."""
-    return float(correct.mean())
-
-
 def standard_error(correct: NDArray[np.float64]) -> float | None:
     """Standard error of the accuracy over seeds; None for a single seed. (S, N) -> scalar"""
     seeds = correct.shape[0]
@@ -292,14 +287,6 @@ def popularity_percentiles(scores: NDArray[np.float64], ids: Sequence[str]) -> N
     order = total_order(scores[measured], [ids[row] for row in measured.tolist()], seed=0)
     percentiles[measured[order]] = 100 * np.arange(len(measured)) / max(1, len(measured))
     return percentiles
-
-
-def top_accuracy(
-    correct: NDArray[np.float64], percentiles: NDArray[np.float64], top_percent: float
-) -> tuple[NDArray[np.float64], int]:
-    """Accuracy of each seed on the top-x% most popular examples, and how many those are. (S, N), (N,) -> (S,)"""
-    chosen = percentiles < top_percent
-    return correct[:, chosen].mean(axis=1), int(chosen.sum())
 
 
 def verdict(differences: Sequence[Difference], subject: str) -> str:

@@ -7,7 +7,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -174,9 +173,6 @@ class Trained:
     rows: Sequence[dict[str, float | None]]
 
 
-TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
-
-
 def check_logger(report_to: str) -> None:
     """SettingError now, before anything is trained, for a logger that Trainer does not know or that is not here."""
     if report_to == "none":
@@ -190,22 +186,6 @@ def check_logger(report_to: str) -> None:
             expected=f"{setting('report_to')} with one of: {', '.join(['none', *there])}",
             try_next=f"pip install {report_to}, if it is one that Trainer knows: tensorboard, wandb, trackio",
         )
-
-
-@contextmanager
-def logging_to(report_to: str, logs: Path | None) -> Iterator[None]:
-    """While it lasts TensorBoard writes to `logs`; afterwards the run of W&B is over, so that the next has its own."""
-    before = os.environ.get(TENSORBOARD)
-    if report_to == "tensorboard" and logs is not None:
-        os.environ[TENSORBOARD] = str(logs)
-    try:
-        yield
-    finally:
-        os.environ.pop(TENSORBOARD, None)
-        if before is not None:
-            os.environ[TENSORBOARD] = before
-        if report_to == "wandb" and "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
 
 
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
@@ -420,6 +400,7 @@ def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float
 def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequence[Item], how: Training) -> Trained:
     """Train `model`: the loaded one, adapters in it, or a copy of it; goes on from the last checkpoint, if any."""
     from transformers import EarlyStoppingCallback
+    from transformers.integrations import TensorBoardCallback
     from transformers.trainer_callback import PrinterCallback
 
     pad = loaded.tokenizer.pad_token_id or 0
@@ -443,7 +424,14 @@ def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequ
         lengths, how.config.batch_size, how.seed, blank=len(items) if processes() > 1 else None
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(how.checkpoints))
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and how.logs is not None:
+            callback.logging_dir = str(how.logs)  # its own choice lies among the checkpoints, which do not stay
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(how.checkpoints))
+    finally:
+        if how.report_to == "wandb" and "wandb" in sys.modules:
+            sys.modules["wandb"].finish()  # or the next training would go on in the same run
     state = trainer.state
     rows = training_rows(state.log_history)
     best = next((row for row in rows if row["step"] == state.best_global_step), None)  # None if nothing was held out

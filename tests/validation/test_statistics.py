@@ -7,14 +7,13 @@ from hypothesis import strategies as st
 
 from curate.validation.statistics import (
     Difference,
-    accuracy,
     cluster_codes,
     compare_arms,
+    curve_groups,
     gap_change,
     holm,
     popularity_percentiles,
     standard_error,
-    top_accuracy,
     verdict,
 )
 
@@ -29,9 +28,8 @@ def difference(
     return compare_arms({a: correct_a, b: correct_b}, [(a, b)], clusters)[0]
 
 
-def test_accuracy_and_its_standard_error_over_seeds() -> None:
+def test_the_standard_error_is_that_of_the_mean_over_seeds() -> None:
     correct = np.array([[1, 1, 0, 0], [1, 1, 1, 0.0]])
-    assert accuracy(correct) == 0.625
     assert standard_error(correct) == pytest.approx(0.125)
     assert standard_error(correct[:1]) is None
 
@@ -123,13 +121,14 @@ def test_percentile_0_is_the_most_popular_and_an_unknown_one_has_none() -> None:
     assert np.isnan(percentiles[1])
 
 
-@given(n=st.integers(1, 60), percent=st.integers(5, 100))
-def test_the_top_x_percent_are_that_many_and_the_most_popular(n: int, percent: int) -> None:
+@given(n=st.integers(1, 60))
+def test_the_top_x_percent_are_that_many_and_the_most_popular(n: int) -> None:
     scores = np.arange(n, dtype=float)[::-1]
     percentiles = popularity_percentiles(scores, [str(i) for i in range(n)])
-    _, count = top_accuracy(np.ones((1, n)), percentiles, percent)
-    assert count == -(-percent * n // 100)
-    assert set(np.flatnonzero(percentiles < percent)) == set(range(count))
+    groups = curve_groups(percentiles)
+    assert [group["top_percent"] for group, _ in groups] == list(range(5, 101, 5))
+    for group, members in groups:
+        assert set(np.flatnonzero(members)) == set(range(-(-group["top_percent"] * n // 100)))
 
 
 def test_the_verdict_is_read_off_the_intervals() -> None:
