@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, make_dataclass, replace
@@ -115,6 +116,14 @@ class Settings:
         return asdict(self)
 
 
+_LIMITS = {
+    "least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "most": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
+
+
 def check_value(item: Field[Any], value: Any) -> None:
     """SettingError unless the value of a setting is one of its choices and in its range."""
     about = item.metadata
@@ -122,26 +131,14 @@ def check_value(item: Field[Any], value: Any) -> None:
         raise SettingError(
             f"There is no {setting(item.name, repr(value))}.", expected=f"one of {', '.join(about['choices'])}"
         )
-    limits = {name: about.get(name) for name in ("least", "above", "most", "below")}
-    if all(limit is None for limit in limits.values()) or not isinstance(value, (int, float)):
+    limits = {name: about[name] for name in _LIMITS if about.get(name) is not None}
+    if not limits or not isinstance(value, (int, float)):
         return
-    right = (
-        (limits["least"] is None or value >= limits["least"])
-        and (limits["above"] is None or value > limits["above"])
-        and (limits["most"] is None or value <= limits["most"])
-        and (limits["below"] is None or value < limits["below"])
-        and math.isfinite(value)
-    )
-    if not right:
+    if not math.isfinite(value) or not all(_LIMITS[name][1](value, limit) for name, limit in limits.items()):
+        words = ", ".join(f"{_LIMITS[name][0]} {limit:g}" for name, limit in limits.items())
         raise SettingError(
-            f"{setting(item.name, f'{value}')} is out of range.", expected=about["expected"] or _range(limits)
+            f"{setting(item.name, value)} is out of range.", expected=about["expected"] or f"a number {words}"
         )
-
-
-def _range(limits: Mapping[str, float | None]) -> str:
-    """`at least 1, below 2`."""
-    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
-    return "a number " + ", ".join(f"{words[name]} {limit:g}" for name, limit in limits.items() if limit is not None)
 
 
 @dataclass(frozen=True)
