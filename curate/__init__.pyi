@@ -27,7 +27,14 @@ def merge(
     *,
     allow_unmeasured: bool = False,
 ) -> Path:
-    """Put the shards of a scored dataset together; the Python twin of `curate merge`. Returns `output`."""
+    """Put the shards of a scored dataset together; the Python twin of `curate merge`. Returns `output`.
+
+    `shards` is a folder, a glob, a file, or several of them. Unlike `curate.score` this always writes a file, a batch
+    at a time: who needs shards may have more rows than go into memory. `curate.read` reads it. The file is the one
+    that a run without shards would have written, byte for byte. Raises DataError unless every shard is there exactly
+    once and all were made of the same data in the same way, and EstimatorError when no row at all has a score, unless
+    `allow_unmeasured`.
+    """
 
 def read(
     data: Any,
@@ -41,8 +48,19 @@ def read(
     choices_column: str | None = None,
     id_column: str | None = None,
 ) -> QATable:
-    """Read a QA dataset: a path, a URL, a Hub id, a `datasets.Dataset`, a data frame, an Arrow table, a list of
-    dicts."""
+    """Read a QA dataset: a path, a URL, a Hub id, a `datasets.Dataset`, a data frame, an Arrow table, a list of dicts.
+
+    Known layouts are recognised from columns and values; `preset` forces one and the column arguments override it:
+    each is a column, or a dotted path into one (`answer.aliases`). `split` names a split of a Hub dataset. A file that
+    curate wrote remembers its columns; what was read already is returned as it is. Parquet files, on this machine or in
+    some storage, are left where they are until rows are asked for. Raises DataError when nothing can be read, when no
+    row has an answer, and for a folder of several splits, and ColumnError when no question or answers column is found.
+
+    Examples:
+        >>> table = read([{"question": "Who wrote Emma?", "answer": "Jane Austen"}])
+        >>> table.examples()[0].answers
+        ('Jane Austen',)
+    """
 
 def run(
     recipe: str | Path | Mapping[str, Any],
@@ -57,7 +75,13 @@ def run(
     progress: curate.recipes.run.Say | None = None,
     meter: curate.recipes.run.Meter | None = None,
 ) -> RecipeRun:
-    """Run a recipe; the Python twin of `curate run`."""
+    """Run a recipe; the Python twin of `curate run`.
+
+    `recipe` is a bundled one by name, a YAML file, or its content as a mapping. `model`, `data`, `by`, `limit` and
+    `seeds` replace what it says; so does anything in `settings` (`{"selection.top": 0.3}`, or `["selection.top=0.3"]`).
+    Writes `recipe.yaml` (every setting as it was used), the data, scores, splits, the run and `summary.json` to the
+    folder `output`; what is there already and made from the same is kept.
+    """
 
 def score(
     data: Any,
@@ -83,7 +107,27 @@ def score(
     progress: curate.scoring.Progress | None = None,
     **settings: Any,
 ) -> Any:
-    """Give every example a score per estimator; the Python twin of `curate score`."""
+    """Give every example a score per estimator; the Python twin of `curate score`.
+
+    `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table, a list of dicts
+    or a `ray.data.Dataset`; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the
+    same kind of thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table);
+    with `output`, writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight
+    parts; `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a
+    `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). `settings` are the column
+    arguments of `curate.read` and, for pageviews, the options of the command line by the same words
+    (`views_from="api"`, `window="2021-10"`).
+    `progress` is called with estimator, rows done and rows in all.
+
+    Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
+    ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
+    says why.
+
+    Examples:
+        >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
+        >>> score(rows, by="column:views")[0]["score_views"]
+        90.0
+    """
 
 def select(
     scored: Any,
@@ -111,7 +155,24 @@ def select(
     to: str | None = None,
     progress: curate.selection.select.Progress | None = None,
 ) -> Selection:
-    """Choose rows of a scored table by popularity; the Python twin of `curate select`."""
+    """Choose rows of a scored table by popularity; the Python twin of `curate select`.
+
+    `top`, `bottom` and `random` take a share of the pool (0.3 or "30%") or a count (500), `band` a stretch of the
+    order ("30:70"), `budget_tokens` the best known examples that fit; they can be asked for together. The pool is
+    the rows that have a score and meet `where`, `min_score` and `max_score`. `by` names the score, or several to
+    rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md. With `output`, writes one
+    file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
+    (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
+    `messages`, `alpaca`).
+
+    Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
+    no row, a count above the pool.
+
+    Examples:
+        >>> rows = [{"question": q, "answer": "x", "score_views": v} for q, v in [("a", 1.0), ("b", 3.0)]]
+        >>> [row["question"] for row in select(rows, top=0.5).kept]
+        ['b']
+    """
 
 def simulate(
     experiment: str,
@@ -123,7 +184,13 @@ def simulate(
     progress: curate.simulation.simulate.Progress | None = None,
     **settings: Any,
 ) -> Simulation:
-    """Run one of the paper's experiments; the Python twin of `curate simulate`."""
+    """Run one of the paper's experiments; the Python twin of `curate simulate`.
+
+    `experiment` is `facts`, `zipf`, `steps`, `map` or `one-layer`; `settings` replace its defaults (`relations=20`),
+    with `full` those of a larger world. Runs are made by as many `processes` as there are cores, unless told
+    otherwise. Writes the folder `output`; the same call resumes a stopped one. Raises SettingError for an experiment
+    or setting there is none of, OutputError for a folder that is somebody else's.
+    """
 
 def validate(
     splits: Any,
@@ -160,4 +227,18 @@ def validate(
     workers: str | int | None = None,
     cpus: int = 1,
 ) -> Validation:
-    """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`."""
+    """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
+
+    `splits` is a folder of splits, files, a mapping of name to data, or a Selection; `eval` is any QA dataset;
+    popularity for the curves is its score `by` (needed only when there are several). Each arm is finetuned and
+    tested once a seed; how is said by `config`, or by its fields by themselves (`learning_rate=1e-3`). `limit` takes a
+    seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`) each arm gets
+    the setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
+    `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
+    examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
+    every arm are asked besides. `along` test questions are asked after every epoch of a training too.
+    `engine="ray"` makes every arm and seed a task of a Ray cluster (docs/scaling.md). Writes the run folder `output`;
+    the same call resumes a stopped one.
+    Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
+    SettingError for a setting out of range, OutputError for a folder that is somebody else's.
+    """

@@ -40,16 +40,16 @@ def page() -> str:
 
 
 def definition(name: str, function: Any) -> str:
-    """A function, a parameter a line, and the first paragraph of its docstring."""
+    """A function, a parameter a line, and its docstring."""
     signature = inspect.signature(function)
     parameters = [*signature.parameters.values()]
     lines = [parameter_line(parameter, function) for parameter in parameters]
     named = next((n for n, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY), None)
     if named is not None:
         lines.insert(named, "    *,")
-    about = textwrap.fill((inspect.getdoc(function) or "").partition("\n\n")[0], 108, subsequent_indent="    ")
     head = [f"def {name}(", *lines, f") -> {in_full(signature.return_annotation, function)}:"]
-    return "\n".join([*head, f'    """{about}"""'])
+    about = textwrap.indent(f'"""{inspect.getdoc(function)}\n"""', "    ")
+    return "\n".join([*head, about])
 
 
 def parameter_line(parameter: inspect.Parameter, function: Any) -> str:
