@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from curate.errors import CurateError, RecipeError, as_option, settings_in
+from curate.errors import CurateError, RecipeError, as_option, setting, settings_in
 from curate.estimators.loss import LossSettings
 from curate.estimators.registry import check_spec
 from curate.selection.rules import parse_request, training_splits
@@ -123,7 +123,11 @@ KEYS: dict[str, Setting] = {
 }
 """Every key of a recipe, in the order in which a reader meets them: settings of the commands, and a few of its own."""
 
-REQUIRED = {"model.name": "--model MODEL", "dataset.train": "--data DATASET", "estimators.by": "--by column:NAME"}
+REQUIRED = {
+    "model.name": setting("model", "MODEL"),
+    "dataset.train": setting("data", "DATASET"),
+    "estimators.by": setting("by", "column:NAME"),
+}
 """The keys without a default, and the option of `curate run` that says them."""
 
 GROUPS: dict[str, type[Settings]] = {
@@ -135,7 +139,7 @@ GROUPS: dict[str, type[Settings]] = {
 }
 """The group that checks what a section says."""
 
-SECTIONS = {key[: at + 1].rpartition(".")[0] for key in KEYS for at, sign in enumerate(key) if sign == "."} | {""}
+SECTIONS = {key.rpartition(".")[0] for key in KEYS}
 
 
 @dataclass(frozen=True)
@@ -245,11 +249,11 @@ class Reader:
 
     def recipe(self) -> Recipe:
         """All values, those that were not given at their defaults; RecipeError if one has to be given."""
-        for key, flag in REQUIRED.items():
+        for key, option in REQUIRED.items():
             if key not in self.values:
                 section = f"{key.partition('.')[0]}."
                 where = next((place for said, place in self.places.items() if said.startswith(section)), self.name)
-                raise RecipeError(f"{where}: {key} is missing.", KEYS[key].help, flag)
+                raise RecipeError(f"{where}: {key} is missing.", KEYS[key].help, option)
         return Recipe({key: self.values.get(key, item.default) for key, item in KEYS.items()})
 
     def place(self, key: str) -> str:
@@ -278,12 +282,13 @@ class Reader:
         if path in KEYS:
             raise RecipeError(f"{where}: {path} is not a section.", expected=f"a value: {KEYS[path].help}")
         parent, _, name = path.rpartition(".")
-        known = dict.fromkeys(key[len(parent) :].lstrip(".").split(".")[0] for key in KEYS if key.startswith(parent))
+        inside = f"{parent}." if parent else ""
+        known = dict.fromkeys(key.removeprefix(inside).split(".")[0] for key in KEYS if key.startswith(inside))
         close = get_close_matches(name, known, n=1, cutoff=0.6)
         raise RecipeError(
             f"{where}: {path} is not a setting.",
             expected=", ".join(known),
-            try_next=f"{parent}.{close[0]}".lstrip(".") if close else None,
+            try_next=inside + close[0] if close else None,
         )
 
 
