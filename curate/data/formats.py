@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON and JSONL to Arrow, exactly."""
+"""The bytes of a file to Arrow, exactly: Parquet, CSV, TSV, JSON and JSONL, compressed or not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import mmap
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,13 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
+import pyarrow.parquet as pq
 
 from curate.errors import DataError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+LINES = (".jsonl", ".ndjson")
+
+Content = bytes | Path
+"""What a file holds, decompressed, or where it lies: a long JSONL file need not be in memory beside its table."""
 
 
 def data_suffix(path: PurePath) -> str:
@@ -33,6 +38,71 @@ def data_suffix(path: PurePath) -> str:
     while suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
+
+
+def stem(file: str) -> str:
+    """The name without the suffixes of format and compression: `P106.train` for `P106.train.json.gz`."""
+    while (suffix := PurePath(file).suffix.lower()) and (suffix in COMPRESSED or suffix in SUFFIXES):
+        file = file[: -len(suffix)]
+    return file
+
+
+def read_content(path: Path) -> Content:
+    """What a file on this machine holds; DataError if it cannot be read, or is empty."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1)
+            content = path if path.suffix.lower() in LINES else start + file.read()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}",
+            expected="a readable file",
+            try_next="ls -l, to see whether you may read it",
+        ) from error
+    if not start:
+        raise DataError(f"{path} is empty (0 bytes).", expected="a file with at least one example")
+    return content if isinstance(content, Path) else decompressed(path, content)
+
+
+def decompressed(path: PurePath, content: bytes) -> bytes:
+    """The bytes in a compressed file; those of another file as they are."""
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSED:
+        return content
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(content), COMPRESSED[suffix]) as stream:
+            return bytes(stream.read())
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error}",
+            expected=f"a whole {path.suffix} file, as its name says",
+            try_next="rename it after what it holds",
+        ) from error
+
+
+def parse(path: PurePath, content: Content) -> pa.Table:
+    """The table in a file of that name."""
+    reader = READERS.get(data_suffix(path))
+    if reader is None:
+        raise DataError(
+            f"{path} has a name that tells no format.",
+            expected=f"one of {', '.join(SUFFIXES)} (compressed too: {', '.join(COMPRESSED)})",
+            try_next="rename it after what it holds",
+        )
+    return reader(content, path)
+
+
+def read_parquet(content: bytes, where: PurePath) -> pa.Table:
+    """The table in a Parquet file."""
+    try:
+        return pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowException, OSError) as error:
+        what = "cut off or damaged" if content[:4] == b"PAR1" else "not a Parquet file, whatever its name says"
+        raise DataError(
+            f"{where} is {what} ({str(error).splitlines()[0]}).",
+            expected="a whole Parquet file",
+            try_next="make it again, or rename it after what it holds (.csv, .tsv, .jsonl, .json)",
+        ) from error
 
 
 MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -45,6 +115,12 @@ def decode(content: bytes, where: PurePath | str) -> str:
     for a binary file. A zero byte may be in a cell of UTF-8, but not in the first line, where UTF-16 without its mark
     would have one too.
     """
+    if content[:4] == b"PAR1" and isinstance(where, PurePath):
+        raise DataError(
+            f"{where} is a Parquet file, not what its name says.",
+            expected=f"a {data_suffix(where)} file",
+            try_next=f"rename it to {where.with_suffix('.parquet').name}",
+        )
     encoding = MARKS.get(content[:2], "utf-8-sig")
     if encoding == "utf-8-sig" and b"\x00" in content[:4096].partition(b"\n")[0]:
         raise _binary(where)
@@ -80,14 +156,13 @@ MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")
 csv.field_size_limit(2**31 - 1)
 
 
-def read_delimited(content: bytes, delimiter: str, where: PurePath) -> pa.Table:
+def read_delimited(content: bytes, where: PurePath, delimiter: str) -> pa.Table:
     """A table of the rows below the header; DataError names the first line with too many or too few cells.
 
     A column becomes int64 or float64 only if writing the numbers back gives the same text (empty cells are
     null then), so the answers "1984" and "007" both survive. Every other column is text, with nothing made
     null: "None" and "nan" stay as they are.
     """
-
     text = decode(content, where)
     header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
     headerless = is_mmlu_row(header)
@@ -115,7 +190,6 @@ def is_mmlu_row(cells: Sequence[str]) -> bool:
 
 def numbers_or_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The column as int64 or float64 (empty cells null) where that loses no character, else as it is."""
-
     filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     if filled.null_count == len(filled):
         return column
@@ -176,6 +250,7 @@ def _ragged(text: str, delimiter: str, where: PurePath) -> DataError | None:
 
 
 STANDARD_INPUT = "standard input"
+
 BLOCK = 4 << 20
 """Bytes that Arrow parses at once."""
 
@@ -183,28 +258,118 @@ BEGINNING = 1 << 20
 """Bytes that tell what the types of a file are likely to be."""
 
 
-def read_json(content: bytes, where: PurePath | str) -> pa.Table:
+def read_json(content: Content, where: PurePath | str) -> pa.Table:
     """A table from a JSON array of objects, from `{"data": [...]}`, or from one object a line.
 
     Lines are read by Arrow where that gives the same table, and by Python, which bears more and names the line,
     where it does not. Dates stay the text they are.
     """
-    text = decode(content, where)
+    table = lines_by_arrow(content)
+    if table is not None:
+        return table
+    text = decode(content if isinstance(content, bytes) else content.read_bytes(), where)
+    return table_from_rows(_parse_rows(text, where), where)
+
+
+def lines_by_arrow(content: Content) -> pa.Table | None:
+    """The table that Arrow makes of two lines or more, all texts as text; None where that may not be what is there."""
+    source = partial(pa.BufferReader, content) if isinstance(content, bytes) else partial(str, content)
+    try:
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            first = file.readline(BLOCK)
+            if not first.lstrip().startswith(b"{") or not file.read(1):
+                return None
+        json.loads(first)  # fails for an object of several lines
+        table = _as_it_begins(source) or _read_lines(source)
+        plain = _plain_schema(table.schema)
+        if plain != table.schema:
+            table = _read_lines(source, plain)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda column: column.validate(full=True), table.columns))  # texts that are not UTF-8
+    except (pa.ArrowException, ValueError):
+        return None
+    nested = any(field.type.num_fields for field in table.schema)
+    unsure = any(map(_may_differ, table.columns)) or (nested and _null_in_list(content))
+    return None if unsure or table.num_rows < 2 or not table.num_columns else table
+
+
+def _as_it_begins(source: Callable[[], Any]) -> pa.Table | None:
+    """The table if all lines go with the types of the first ones, which saves Arrow time and a third of the memory."""
+    try:
+        with pa_json.open_json(source(), pa_json.ReadOptions(block_size=BEGINNING)) as reader:
+            schema = _plain_schema(reader.schema)
+        return None if "null" in str(schema.types) else _read_lines(source, schema)
+    except pa.ArrowException:
+        return None
+
+
+def _read_lines(source: Callable[[], Any], schema: pa.Schema | None = None) -> pa.Table:
+    parsing = pa_json.ParseOptions(explicit_schema=schema)
+    return pa_json.read_json(source(), pa_json.ReadOptions(block_size=BLOCK), parsing)
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_without_dates(field.type)) for field in schema])
+
+
+def _without_dates(kind: pa.DataType) -> pa.DataType:
+    """The type with text in place of the dates that Arrow sees in text like 2020-01-01."""
+    if pa.types.is_timestamp(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_without_dates(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_dates(field.type)) for field in kind])
+    return kind
+
+
+def _may_differ(column: pa.ChunkedArray) -> bool:
+    """Whether a whole number may have lost digits as float64."""
+    if pa.types.is_nested(column.type):
+        return "double" in str(column.type)
+    if not pa.types.is_floating(column.type):
+        return False
+    largest = pc.max(pc.abs(column)).as_py()
+    return largest is not None and largest >= 2**53
+
+
+def _null_in_list(content: Content) -> bool:
+    """Whether a list may hold a null, which Arrow's JSON reader turns into another value or into damage."""
+    if isinstance(content, bytes):
+        return b"null" in content and re.search(rb"[\[,]\s*null\b", content) is not None
+    with content.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return mapped.find(b"null") >= 0 and re.search(rb"[\[,]\s*null\b", mapped) is not None
+
+
+def _parse_rows(text: str, where: PurePath | str) -> list[dict[str, Any]]:
+    """The objects in a text; DataError that names the line, or the item, where it is not what it should be."""
     start = text.lstrip()[:1]
-    if start == "[":
-        return table_from_rows(_parse_whole(text, where), where)
-    if start == "{":
-        table = _read_with_arrow(text) if _one_object_a_line(text) and not _null_in_list(text) else None
-        return table_from_rows(_parse_objects(text, where), where) if table is None else table
     if not start:
         raise DataError(f"{where} holds nothing but blanks.", expected="an array of objects, or one object a line")
-    raise DataError(
-        f"{where} is not JSON: it begins with {text.lstrip()[:20]!r}.",
-        expected="an array of objects, or one object a line",
-        try_next="rename it after what it holds (.csv, .tsv, .parquet, …)"
-        if where != STANDARD_INPUT
-        else "save it to a file named after what it holds (.csv, .tsv, .parquet, …), and give that name",
-    )
+    if start not in "[{":
+        raise DataError(
+            f"{where} is not JSON: it begins with {text.lstrip()[:20]!r}.",
+            expected="an array of objects, or one object a line",
+            try_next="rename it after what it holds (.csv, .tsv, .parquet, …)"
+            if where != STANDARD_INPUT
+            else "save it to a file named after what it holds (.csv, .tsv, .parquet, …), and give that name",
+        )
+    if start == "{" and _one_object_a_line(text):
+        # Only "\n" ends a line of JSONL; splitlines() would also cut at U+2028 inside a string.
+        lines = enumerate(text.split("\n"), start=1)
+        rows = [_loads(line, where, number) for number, line in lines if line.strip()]
+    else:
+        rows = _loads(text, where)
+        if start == "{":
+            data = rows.get("data", rows.get("Data"))
+            rows = data if isinstance(data, list) else [rows]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{where}, item {number}: found {type(row).__name__}, not an object.",
+                expected='objects such as {"question": "…", "answers": ["…"]}',
+            )
+    return list(rows)
 
 
 def _one_object_a_line(text: str) -> bool:
@@ -214,128 +379,6 @@ def _one_object_a_line(text: str) -> bool:
     except ValueError:
         return False
     return bool(rest)
-
-
-def _null_in_list(text: str) -> bool:
-    """Whether a list may hold a null, which Arrow's JSON reader turns into another value or into damage."""
-    return "null" in text and re.search(r"[\[,]\s*null\b", text) is not None
-
-
-def _read_with_arrow(text: str) -> pa.Table | None:
-    try:
-        buffer = pa.py_buffer(text.encode("utf-8"))
-    except UnicodeError:
-        return None
-    return table_of_lines(lambda: pa.BufferReader(buffer))
-
-
-def table_of_lines(source: Callable[[], Any]) -> pa.Table | None:
-    """The table Arrow makes of JSONL, all texts as text; None where it refuses, or its table may not be true.
-
-    `source` gives a path or an open file, from the start each time it is called. The lists must hold no null.
-    """
-
-    try:
-        table = _as_it_begins(source) or _read_lines(source)
-        plain = _plain_schema(table.schema)
-        if plain != table.schema:
-            table = _read_lines(source, plain)
-        with ThreadPoolExecutor() as threads:
-            list(threads.map(lambda column: column.validate(full=True), table.columns))  # texts that are not UTF-8
-    except pa.ArrowException:
-        return None
-    return None if any(map(_may_differ, table.columns)) else table
-
-
-def _read_lines(source: Callable[[], Any], schema: pa.Schema | None = None) -> pa.Table:
-    parsing = pa_json.ParseOptions(explicit_schema=schema)
-    return pa_json.read_json(source(), pa_json.ReadOptions(block_size=BLOCK), parsing)
-
-
-def _as_it_begins(source: Callable[[], Any]) -> pa.Table | None:
-    """The table if all lines go with the types of the first ones, which saves Arrow time and a third of the memory."""
-
-    try:
-        with pa_json.open_json(source(), pa_json.ReadOptions(block_size=BEGINNING)) as reader:
-            schema = _plain_schema(reader.schema)
-        return None if "null" in str(schema.types) else _read_lines(source, schema)
-    except pa.ArrowException:
-        return None
-
-
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(without_dates(field.type)) for field in schema])
-
-
-def without_dates(kind: pa.DataType) -> pa.DataType:
-    """The type with text in place of the dates that Arrow sees in text like 2020-01-01."""
-
-    if pa.types.is_timestamp(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(without_dates(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(without_dates(field.type)) for field in kind])
-    return kind
-
-
-def _may_differ(column: pa.ChunkedArray) -> bool:
-    """Whether a whole number may have lost digits as float64."""
-
-    if pa.types.is_nested(column.type):
-        return "double" in str(column.type)
-    if not pa.types.is_floating(column.type):
-        return False
-    largest = pc.max(pc.abs(column)).as_py()
-    return largest is not None and largest >= 2**53
-
-
-def table_from_rows(rows: list[dict[str, Any]], where: PurePath | str) -> pa.Table:
-    """A table with every key of any row as a column, in order of first appearance.
-
-    A column whose values have no common Arrow type (some texts, some lists) holds each value as JSON text.
-    """
-
-    arrays = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row.get(name) for row in rows]
-        try:
-            arrays[str(name)] = to_array(values)
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{where}, key {name!r}: {error.object[:40]!r} holds half of a surrogate pair.",
-                expected="text that Unicode allows",
-                try_next="mend or leave out that row",
-            ) from error
-    return pa.table(arrays)
-
-
-def to_array(values: list[Any]) -> pa.Array:
-    """The values in the Arrow type that holds them all; values of no common type each as JSON text."""
-
-    try:
-        return pa.array(values)
-    except UnicodeEncodeError:
-        raise
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
-        texts = (
-            v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False, default=str) for v in values
-        )
-        return pa.array(list(texts), pa.string())
-
-
-def _parse_whole(text: str, where: PurePath | str) -> list[dict[str, Any]]:
-    return _check_rows(_loads(text, where), where)
-
-
-def _parse_objects(text: str, where: PurePath | str) -> list[dict[str, Any]]:
-    if not _one_object_a_line(text):
-        whole = _loads(text, where)
-        data = whole.get("data", whole.get("Data"))
-        return _check_rows(data if isinstance(data, list) else [whole], where)
-    # Only "\n" ends a line of JSONL; splitlines() would also cut at U+2028 inside a string.
-    lines = enumerate(text.split("\n"), start=1)
-    return _check_rows([_loads(line, where, number) for number, line in lines if line.strip()], where)
 
 
 def _loads(text: str, where: PurePath | str, line: int | None = None) -> Any:
@@ -361,40 +404,43 @@ def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_rows(rows: list[Any], where: PurePath | str) -> list[dict[str, Any]]:
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{where}, item {number}: found {type(row).__name__}, not an object.",
-                expected='objects such as {"question": "…", "answers": ["…"]}',
-            )
-    return rows
+def table_from_rows(rows: list[dict[str, Any]], where: PurePath | str) -> pa.Table:
+    """A table with every key of any row as a column, in order of first appearance.
 
-
-LARGE = 8_000_000
-"""Bytes from which it is worth it; the careful reader says better what is wrong with a small file."""
-
-
-def is_large(path: Path) -> bool:
-    """Whether to try `read_large`."""
-    return path.suffix.lower() in (".jsonl", ".ndjson") and path.stat().st_size >= LARGE
-
-
-def read_large(path: Path) -> pa.Table | None:
-    """The rows of a JSONL file, one object a line; None where only the careful reader gives what is there."""
-    with path.open("rb") as file:
+    A column whose values have no common Arrow type (some texts, some lists) holds each value as JSON text.
+    """
+    arrays = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
         try:
-            json.loads(file.readline(LARGE))
-        except ValueError:
-            return None
-    table = table_of_lines(lambda: path)
-    if table is None or table.num_rows < 2 or not table.num_columns:
-        return None
-    nested = any(field.type.num_fields for field in table.schema)
-    return None if nested and _null_in_file(path) else table
+            arrays[str(name)] = to_array([row.get(name) for row in rows])
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{where}, key {name!r}: {error.object[:40]!r} holds half of a surrogate pair.",
+                expected="text that Unicode allows",
+                try_next="mend or leave out that row",
+            ) from error
+    return pa.table(arrays)
 
 
-def _null_in_file(path: Path) -> bool:
-    """Whether a list may hold a null, which Arrow's JSON reader turns into another value or into damage."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"null") >= 0 and re.search(rb"[\[,]\s*null\b", content) is not None
+def to_array(values: list[Any]) -> pa.Array:
+    """The values in the Arrow type that holds them all; values of no common type each as JSON text."""
+    try:
+        return pa.array(values)
+    except UnicodeEncodeError:
+        raise
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
+        texts = (
+            v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False, default=str) for v in values
+        )
+        return pa.array(list(texts), pa.string())
+
+
+READERS: dict[str, Callable[[Any, PurePath], pa.Table]] = {
+    ".parquet": read_parquet,
+    ".csv": partial(read_delimited, delimiter=","),
+    ".tsv": partial(read_delimited, delimiter="\t"),
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".json": read_json,
+}
+SUFFIXES = tuple(READERS)

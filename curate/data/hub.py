@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from curate.data.formats import SUFFIXES, data_suffix
 from curate.errors import DataError, OutputError, SettingError, setting
 
 if TYPE_CHECKING:
-    from datasets import IterableDataset
+    from datasets import Dataset, DatasetDict, IterableDataset
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, twice; a Hub that answers is then given all the retries of its client."""
@@ -70,9 +68,7 @@ def commit_of(name: str, kind: str = "model", asked: str | None = None) -> str |
 
 
 _HUB_ID = re.compile(r"^(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?$")
-
-_CACHE_LOCK = threading.Lock()
-
+_FILE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\.\w+)?$")
 _BEGINNING = re.compile(r"^([\w.-]+)\[:(\d+)\]$")
 
 MESSAGE = 300
@@ -81,7 +77,7 @@ MESSAGE = 300
 
 def is_hub_id(name: str) -> bool:
     """Whether a name has the shape of a Hub id and not that of a file."""
-    return bool(_HUB_ID.match(name)) and not re.search(r"\.(parquet|csv|tsv|jsonl?|ndjson)(\.\w+)?$", name)
+    return bool(_HUB_ID.match(name)) and not _FILE.search(name)
 
 
 def read_hub(name: str, split: str | None = None) -> tuple[pa.Table, str]:
@@ -95,69 +91,54 @@ def read_hub(name: str, split: str | None = None) -> tuple[pa.Table, str]:
 
     match = _HUB_ID.match(name)
     assert match is not None
+    path, config, revision = match["path"], match["config"], match["revision"]
     problem = hub_problem()
     logging.set_verbosity_error()  # what its retries have to say, our message says at the end
     try:
-        return (_downloaded if problem else _asked)(match["path"], match["config"], match["revision"], split)
+        return (_downloaded if problem else _asked)(path, config, revision, split)
     except Exception as error:  # the Hub client raises many kinds; each of them is something the user can fix
-        raise _cannot_load(name, problem, error) from error
+        if problem and downloaded(path, "dataset") is None:
+            raise DataError(
+                f"There is no local file {name!r}, no such dataset was downloaded before, and {problem.rstrip('.')}.",
+                expected="a file or folder on this machine; with a network, a Hub id too",
+                try_next="ls, to see what is in this folder",
+            ) from error
+        raise DataError(
+            f"There is no local file {name!r}, and the Hub dataset cannot be loaded"
+            + (f" from what was downloaded before ({problem})" if problem else "")
+            + f": {' '.join(str(error).split())[:MESSAGE]}",
+            expected="an existing path, or owner/name, owner/name:config, owner/name@revision, and a split it has",
+            try_next="check the name" + ("" if problem else "; for a gated or private dataset, `hf auth login` first"),
+        ) from error
 
 
 def _asked(path: str, config: str | None, revision: str | None, split: str | None) -> tuple[pa.Table, str]:
+    from datasets import load_dataset
     from huggingface_hub import HfApi
 
-    table = _load(path, config, revision, split)
+    if beginning := _BEGINNING.match(split or ""):
+        rows = load_dataset(path, config, revision=revision, split=beginning[1], streaming=True)
+        table = stream_table(rows.take(int(beginning[2])))
+    else:
+        table = _as_table(load_dataset(path, config, revision=revision, split=split))
     return table, str(HfApi().dataset_info(path, revision=revision).sha)
 
 
 def _downloaded(path: str, config: str | None, revision: str | None, split: str | None) -> tuple[pa.Table, str]:
     """What was downloaded last; nobody here knows what a branch or tag stands for, so only its commit may be named."""
-    from datasets import load_dataset_builder
+    # `load_dataset` would come to this too, after half a minute of trying without a network.
+    from datasets.packaged_modules.cache.cache import Cache
 
-    with _only_from_cache():
-        commit = str(load_dataset_builder(path, config).hash)
-        if revision not in (None, commit):
-            raise LookupError(f"without the Hub only {path}@{commit} is known, which was downloaded last")
-        return _load(path, config, None, split), commit
-
-
-def _cannot_load(name: str, problem: str | None, error: Exception) -> DataError:
-    if problem and isinstance(error, ConnectionError):
-        return DataError(
-            f"There is no local file {name!r}, no such dataset was downloaded before, and {problem.rstrip('.')}.",
-            expected="a file or folder on this machine; with a network, a Hub id too",
-            try_next="ls, to see what is in this folder",
-        )
-    return DataError(
-        f"There is no local file {name!r}, and the Hub dataset cannot be loaded"
-        + (f" from what was downloaded before ({problem})" if problem else "")
-        + f": {' '.join(str(error).split())[:MESSAGE]}",
-        expected="an existing path, or owner/name, owner/name:config, owner/name@revision, and a split it has",
-        try_next="check the name" + ("" if problem else "; for a gated or private dataset, `hf auth login` first"),
-    )
+    name = path.rpartition("/")[2]
+    found = Cache(repo_id=path, dataset_name=name, config_name=config, version="auto", hash="auto")
+    if revision not in (None, found.hash):
+        raise LookupError(f"without the Hub only {path}@{found.hash} is known, which was downloaded last")
+    return _as_table(found.as_dataset(split)), str(found.hash)
 
 
-@contextmanager
-def _only_from_cache() -> Iterator[None]:
-    """Let `datasets` take what it downloaded before, at once: without a network it would try for half a minute."""
-    from datasets import config
-
-    with _CACHE_LOCK:
-        before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
-        try:
-            yield
-        finally:
-            config.HF_HUB_OFFLINE = before
-
-
-def _load(path: str, config: str | None, revision: str | None, split: str | None) -> pa.Table:
-    from datasets import load_dataset
-
-    if beginning := _BEGINNING.match(split or ""):
-        rows = load_dataset(path, config, revision=revision, split=beginning[1], streaming=True)
-        return stream_table(rows.take(int(beginning[2])))
-    loaded = load_dataset(path, config, revision=revision, split=split)
-    if split is not None:
+def _as_table(loaded: Dataset | DatasetDict) -> pa.Table:
+    """One split; of several all rows, and a column `split`."""
+    if not isinstance(loaded, dict):
         return loaded.with_format("arrow")[:]
     tables = {name: dataset.with_format("arrow")[:] for name, dataset in loaded.items()}
     if len(tables) == 1:
@@ -168,7 +149,6 @@ def _load(path: str, config: str | None, revision: str | None, split: str | None
 
 def stream_table(rows: IterableDataset) -> pa.Table:
     """All rows of a stream as a table."""
-
     return pa.concat_tables(rows.with_format("arrow").iter(batch_size=10_000), promote_options="permissive")
 
 

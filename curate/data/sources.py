@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.data.formats import (
-    COMPRESSED,
     STANDARD_INPUT,
     SUFFIXES,
+    Content,
     data_suffix,
-    is_large,
-    read_delimited,
+    decompressed,
+    parse,
+    read_content,
     read_json,
-    read_large,
     table_from_rows,
 )
 from curate.data.hub import is_hub_id, read_hub, stream_table
@@ -40,128 +40,6 @@ _URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
 def is_url(name: str) -> bool:
     """Whether a name is a URL and not that of a file."""
     return bool(_URL.match(name))
-
-
-def _open_url(url: str) -> Rows:
-    """The file that a URL names, or all in its folder or glob, sorted.
-
-    Parquet is left where it is, but not on the web: few servers there give parts of a file. Raises DataError when
-    nothing is there, or when it cannot be reached.
-    """
-    with _reached(url):
-        files = _find(url)
-        if not _is_web(url) and all(file.path.suffix.lower() == ".parquet" for file in files):
-            sources = {file.path: file.open() for file in files}
-            # Threads take turns: neither a pre-buffered Parquet file nor a file of fsspec bears two of them.
-            if opened := open_alike(sources, pre_buffer=True):
-                return ParquetRows(Path(url).name, opened, lambda _: _versions(files), lock=threading.Lock())
-        contents = [(file.path, file.read()) for file in files]
-    return _from_contents(contents, PurePath(url).name)
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file in some storage: what it is called there, and by its name as a path."""
-
-    filesystem: Any
-    name: str
-    path: PurePosixPath
-
-    def open(self) -> Any:
-        """For reading parts of it, each of them asked for alone."""
-        return self.filesystem.open(self.name, "rb", cache_type="none")
-
-    def read(self) -> bytes:
-        """All of it."""
-        return bytes(self.filesystem.cat_file(self.name))
-
-
-def _versions(files: Sequence[RemoteFile]) -> str:
-    """SHA-256 of what the storage says of the files (size, time, ETag): hashing their bytes would be reading them."""
-    told = "\n".join(f"{file.name} {file.filesystem.ukey(file.name)}" for file in files)
-    return f"storage:{hashlib.sha256(told.encode()).hexdigest()}"
-
-
-def _find(url: str) -> list[RemoteFile]:
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(url)
-    if _is_web(url):  # ? and * are no signs of a glob there
-        return [RemoteFile(filesystem, path, PurePosixPath(re.split(r"[?#]", path)[0]))]
-    if any(sign in path for sign in "*?["):
-        found = filesystem.glob(path)
-    elif filesystem.isdir(path):
-        found = [file for file in filesystem.find(path) if not file.endswith(".manifest.json")]
-    else:
-        found = [path]
-    if not found:
-        raise DataError(f"No file matches {url}.", expected="a URL, or a folder or glob of files in that storage")
-    return [RemoteFile(filesystem, name, PurePosixPath(name)) for name in sorted(found)]
-
-
-@contextmanager
-def _reached(url: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except ImportError as error:
-        raise DataError(
-            f"{url} needs a package that is not installed: {error}",
-            expected="the fsspec driver of that kind of storage",
-            try_next="pip install s3fs, for s3://; gcsfs for gs://; adlfs for az://",
-        ) from error
-    except Exception as error:  # each kind of storage raises its own
-        raise DataError(
-            f"{url} cannot be read: {type(error).__name__} {error}".rstrip(),
-            expected="the URL of a data file that can be reached from here",
-            try_next="open it in a browser, or check the credentials for that storage",
-        ) from error
-
-
-def _is_web(url: str) -> bool:
-    return url.startswith("http")
-
-
-def is_ray_dataset(data: Any) -> bool:
-    """Whether it is one; Ray is not imported to find out."""
-    kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(data).__mro__}
-    return "ray.Dataset" in kinds
-
-
-def read_ray_dataset(data: Any) -> pa.Table:
-    """All rows in the dataset's order, in this process."""
-    import ray
-
-    context = ray.data.DataContext.get_current()
-    before = context.execution_options.preserve_order
-    context.execution_options.preserve_order = True
-    try:
-        tables = [ray.get(block) for block in data.to_arrow_refs()]
-    finally:
-        context.execution_options.preserve_order = before
-    return pa.concat_tables([pa.table({}), *(t for t in tables if t.num_columns)], promote_options="permissive")
-
-
-def to_ray_dataset(table: pa.Table) -> Any:
-    """A dataset of these rows."""
-    import ray
-
-    return ray.data.from_arrow(table)
-
-
-def keep_range_index(restored: Any, schema: pa.Schema, rows: NDArray[np.int64]) -> Any:
-    """A DataFrame of some rows with the labels they had, if these were a range: Arrow would count from 0 again.
-
-    `schema` is that of the whole DataFrame's table, `rows` (k,) are row numbers; anything else is given back as it is.
-    """
-    described = (schema.pandas_metadata or {}).get("index_columns", [])
-    if not type(restored).__module__.startswith("pandas") or not described or not isinstance(described[0], dict):
-        return restored
-    import pandas as pd
-
-    whole = pd.RangeIndex(*(described[0][bound] for bound in ("start", "stop", "step")), name=described[0]["name"])
-    return restored.set_axis(whole.take(rows))
 
 
 def open_data(data: Any, split: str | None = None) -> Rows:
@@ -184,33 +62,6 @@ def open_data(data: Any, split: str | None = None) -> Rows:
     return MemoryRows(table, kind, table_fingerprint(table), restore)
 
 
-def table_fingerprint(table: pa.Table) -> str:
-    """SHA-256 of the table's values and types (not of how it happens to be chunked)."""
-
-    digest = hashlib.sha256()
-    with pa.ipc.new_stream(pa.PythonFile(_HashSink(digest), mode="w"), table.schema) as writer:
-        for batch in table.combine_chunks().to_batches():
-            writer.write_batch(batch)
-    return digest.hexdigest()
-
-
-class _HashSink:
-    """A file that only remembers the hash of what is written to it."""
-
-    closed = False
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-
-    def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return len(data)
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def _open_named(name: str, split: str | None) -> Rows:
     if name == "-":
         _no_split(split, STANDARD_INPUT)
@@ -218,13 +69,14 @@ def _open_named(name: str, split: str | None) -> Rows:
         if not content.strip():
             raise DataError("Standard input is empty.", expected="one JSON object a line")
         table = read_json(content, STANDARD_INPUT)
-        return MemoryRows(_not_empty(table, name), STANDARD_INPUT, _sha256([content]))
+        return MemoryRows(_not_empty(table, name), STANDARD_INPUT, file_fingerprint([content]))
     if is_url(name):
         _no_split(split, name)
         return _open_url(name)
     if paths := find_files(name):
         _no_split(split, name)
-        return open_parquet(Path(name).name, paths) or _open_large(paths) or _read_files(name, paths)
+        name = Path(name).name
+        return open_parquet(name, paths) or _parse_all(name, [(path, read_content(path)) for path in paths])
     if is_hub_id(name):
         table, revision = read_hub(name, split)
         return MemoryRows(_not_empty(table, name), name, f"{name}@{revision}")
@@ -237,53 +89,12 @@ def _open_named(name: str, split: str | None) -> Rows:
     )
 
 
-def _open_large(paths: Sequence[Path]) -> MemoryRows | None:
-    """One large JSONL file, read without its bytes in memory; None for anything else."""
-    if len(paths) != 1 or not is_large(paths[0]):
-        return None
-    with ThreadPoolExecutor(1) as beside:
-        fingerprint = beside.submit(file_fingerprint, paths)
-        table = read_large(paths[0])
-    if table is None:
-        return None
-    name = paths[0].name
-    return MemoryRows(table, name, fingerprint.result(), files=((name, table.num_rows),))
-
-
-def _read_files(name: str, paths: Sequence[Path]) -> MemoryRows:
-    return _from_contents([(path, _read_bytes(path)) for path in paths], PurePath(name).name)
-
-
-def _from_contents(files: Sequence[tuple[PurePath, bytes]], name: str) -> MemoryRows:
-    contents = [(path, _decompressed(path, content)) for path, content in files]
-    parsed = [(path, _parse(path, content)) for path, content in contents]
-    # Of a dataset in several files some may be empty.
-    parts = [(path, table) for path, table in parsed if table.num_rows] or [(p, _not_empty(t, p)) for p, t in parsed]
-    for path, table in parts:
-        check_names(table, path)
-    tables = [table for _, table in parts]
-    table = tables[0] if len(tables) == 1 else _concatenate([path for path, _ in parts], tables)
-    rows = tuple((path.name, table.num_rows) for path, table in parts)
-    return MemoryRows(table, name, _sha256([content for _, content in contents]), files=rows)
-
-
 def _no_split(split: str | None, name: str) -> None:
     if split is not None:
         raise DataError(
             f"{name} has no split {split!r} to choose: it is not a dataset on the Hub.",
             expected=f"{setting('split')} with a Hub id",
             try_next=f"leave out {setting('split')}, or name the file of that split",
-        )
-
-
-def check_names(table: pa.Table, where: object) -> None:
-    """Raise ColumnError when two columns have one name, since a role could then mean either."""
-    repeated = [name for name, n in Counter(table.column_names).items() if n > 1]
-    if repeated:
-        raise ColumnError(
-            f"{where} has more than one column named {repeated[0]!r}.",
-            expected="a different name for every column",
-            try_next="rename one of them",
         )
 
 
@@ -330,88 +141,94 @@ def find_files(name: str) -> list[Path]:
     return []
 
 
-def stem(file: str) -> str:
-    """The name without the suffixes of format and compression: `P106.train` for `P106.train.json.gz`."""
-    while (suffix := PurePath(file).suffix.lower()) and (suffix in COMPRESSED or suffix in SUFFIXES):
-        file = file[: -len(suffix)]
-    return file
+def _open_url(url: str) -> Rows:
+    """The file that a URL names, or all in its folder or glob, sorted; DataError if there are none, or out of reach.
+
+    Parquet is left where it is, but not on the web: few servers there give parts of a file.
+    """
+    web = url.startswith("http")
+    with _reached(url):
+        filesystem, names = _find(url, web)
+        paths = {name: PurePosixPath(re.split(r"[?#]", name)[0] if web else name) for name in names}
+        if not web and all(path.suffix.lower() == ".parquet" for path in paths.values()):
+            files = {path: filesystem.open(name, "rb", cache_type="none") for name, path in paths.items()}
+            # Threads take turns: neither a pre-buffered Parquet file nor a file of fsspec bears two of them.
+            if opened := open_alike(files, pre_buffer=True):
+                fingerprint = partial(_versions, filesystem, names)
+                return ParquetRows(Path(url).name, opened, fingerprint, lock=threading.Lock())
+        contents = [(path, filesystem.cat_file(name)) for name, path in paths.items()]
+    return _parse_all(Path(url).name, [(path, decompressed(path, content)) for path, content in contents])
 
 
-def _read_bytes(path: Path) -> bytes:
+def _find(url: str, web: bool) -> tuple[Any, list[str]]:
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if web:  # ? and * are no signs of a glob there
+        return filesystem, [path]
+    if any(sign in path for sign in "*?["):
+        found = filesystem.glob(path)
+    elif filesystem.isdir(path):
+        found = [file for file in filesystem.find(path) if not file.endswith(".manifest.json")]
+    else:
+        found = [path]
+    if not found:
+        raise DataError(f"No file matches {url}.", expected="a URL, or a folder or glob of files in that storage")
+    return filesystem, sorted(found)
+
+
+def _versions(filesystem: Any, names: Sequence[str], given_up: threading.Event) -> str:
+    """SHA-256 of what the storage says of the files (size, time, ETag): hashing their bytes would be reading them."""
+    told = "\n".join(f"{name} {filesystem.ukey(name)}" for name in names)
+    return f"storage:{hashlib.sha256(told.encode()).hexdigest()}"
+
+
+@contextmanager
+def _reached(url: str) -> Iterator[None]:
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        yield
+    except DataError:
+        raise
+    except ImportError as error:
         raise DataError(
-            f"{path} cannot be read: {error.strerror}",
-            expected="a readable file",
-            try_next="ls -l, to see whether you may read it",
+            f"{url} needs a package that is not installed: {error}",
+            expected="the fsspec driver of that kind of storage",
+            try_next="pip install s3fs, for s3://; gcsfs for gs://; adlfs for az://",
         ) from error
-    if not content:
-        raise DataError(f"{path} is empty (0 bytes).", expected="a file with at least one example")
-    return content
-
-
-def _decompressed(path: PurePath, content: bytes) -> bytes:
-    suffix = path.suffix.lower()
-    if suffix not in COMPRESSED:
-        return content
-    try:
-        with pa.CompressedInputStream(pa.BufferReader(content), COMPRESSED[suffix]) as stream:
-            return bytes(stream.read())
-    except OSError as error:
+    except Exception as error:  # each kind of storage raises its own
         raise DataError(
-            f"{path} cannot be read: {error}",
-            expected=f"a whole {path.suffix} file, as its name says",
-            try_next="rename it after what it holds",
-        ) from error
-
-
-def _parse(path: PurePath, content: bytes) -> pa.Table:
-    suffix = data_suffix(path)
-    if suffix == ".parquet":
-        return _read_parquet(path, content)
-    if content[:4] == b"PAR1":
-        raise DataError(
-            f"{path} is a Parquet file, not what its name says.",
-            expected=f"a {suffix} file",
-            try_next=f"rename it to {path.with_suffix('.parquet').name}",
-        )
-    if suffix in (".csv", ".tsv"):
-        return read_delimited(content, "," if suffix == ".csv" else "\t", path)
-    if suffix in (".json", ".jsonl", ".ndjson"):
-        return read_json(content, path)
-    raise DataError(
-        f"{path} has a name that tells no format.",
-        expected=f"one of {', '.join(SUFFIXES)} (compressed too: {', '.join(COMPRESSED)})",
-        try_next="rename it after what it holds",
-    )
-
-
-def _read_parquet(path: PurePath, content: bytes) -> pa.Table:
-    try:
-        return pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
-        what = "cut off or damaged" if content[:4] == b"PAR1" else "not a Parquet file, whatever its name says"
-        raise DataError(
-            f"{path} is {what} ({str(error).splitlines()[0]}).",
-            expected="a whole Parquet file",
-            try_next="make it again, or rename it after what it holds (.csv, .tsv, .jsonl, .json)",
+            f"{url} cannot be read: {type(error).__name__} {error}".rstrip(),
+            expected="the URL of a data file that can be reached from here",
+            try_next="open it in a browser, or check the credentials for that storage",
         ) from error
 
 
-def _concatenate(paths: Sequence[PurePath], tables: list[pa.Table]) -> pa.Table:
-    for path, table in zip(paths, tables, strict=True):
-        if set(table.column_names) != set(tables[0].column_names):
+def _parse_all(name: str, files: Sequence[tuple[PurePath, Content]]) -> MemoryRows:
+    """One table of all files; of a dataset in several some may have no rows."""
+    with ThreadPoolExecutor(1, "curate-hash") as beside:
+        fingerprint = beside.submit(file_fingerprint, [content for _, content in files])
+        parsed = [(path, parse(path, content)) for path, content in files]
+    parts = [(path, table) for path, table in parsed if table.num_rows] or [(p, _not_empty(t, p)) for p, t in parsed]
+    for path, table in parts:
+        check_names(table, path)
+    rows = tuple((path.name, table.num_rows) for path, table in parts)
+    return MemoryRows(_concatenated(parts), name, fingerprint.result(), files=rows)
+
+
+def _concatenated(parts: Sequence[tuple[PurePath, pa.Table]]) -> pa.Table:
+    (first, whole), *others = parts
+    for path, table in others:
+        if set(table.column_names) != set(whole.column_names):
             raise DataError(
-                f"{path} has other columns than {paths[0]}: {', '.join(table.column_names)}.",
-                expected=f"the same columns in every file: {', '.join(tables[0].column_names)}",
+                f"{path} has other columns than {first}: {', '.join(table.column_names)}.",
+                expected=f"the same columns in every file: {', '.join(whole.column_names)}",
                 try_next="one dataset at a time",
             )
     try:
-        return pa.concat_tables(tables, promote_options="permissive")
+        return pa.concat_tables([table for _, table in parts], promote_options="permissive") if others else whole
     except pa.ArrowException as error:
         raise DataError(
-            f"The {len(paths)} files do not fit one table: {error}", expected="files with the same columns"
+            f"The {len(parts)} files do not fit one table: {error}", expected="files with the same columns"
         ) from error
 
 
@@ -420,6 +237,17 @@ def _not_empty(table: pa.Table, name: object) -> pa.Table:
         why = "it has columns but no rows" if table.column_names else "there is nothing in it"
         raise DataError(f"{name} holds no examples: {why}.", expected="at least one row")
     return table
+
+
+def check_names(table: pa.Table, where: object) -> None:
+    """Raise ColumnError when two columns have one name, since a role could then mean either."""
+    repeated = [name for name, n in Counter(table.column_names).items() if n > 1]
+    if repeated:
+        raise ColumnError(
+            f"{where} has more than one column named {repeated[0]!r}.",
+            expected="a different name for every column",
+            try_next="rename one of them",
+        )
 
 
 def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
@@ -433,7 +261,7 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     if kind == "datasets.Dataset":
         return data.with_format("arrow")[:], lambda table: _to_dataset(table, data)
     if kind == "datasets.IterableDataset":
-        return stream_table(data), lambda table: _to_stream(table, data)
+        return stream_table(data), lambda table: _to_dataset(table, data).to_iterable_dataset()
     if is_ray_dataset(data):
         return read_ray_dataset(data), to_ray_dataset
     if isinstance(data, list) and all(isinstance(row, dict) for row in data):
@@ -447,7 +275,6 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
 
 def _from_pandas(frame: Any) -> pa.Table:
     """The frame with its index (a plain range index costs no column), so that what comes back has it too."""
-
     try:
         return pa.Table.from_pandas(frame)
     except (pa.ArrowException, ValueError) as error:
@@ -470,12 +297,65 @@ def _to_dataset(table: pa.Table, like: Any) -> Any:
     return Dataset(cast, info=DatasetInfo(features=features))
 
 
-def _to_stream(table: pa.Table, like: Any) -> Any:
-    return _to_dataset(table, like).to_iterable_dataset()
+def table_fingerprint(table: pa.Table) -> str:
+    """SHA-256 of the table's values and types (not of how it happens to be chunked)."""
+    sink = _HashSink()
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), table.schema) as writer:
+        for batch in table.combine_chunks().to_batches():
+            writer.write_batch(batch)
+    return sink.digest.hexdigest()
 
 
-def _sha256(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+class _HashSink(io.RawIOBase):
+    """A file that only remembers the hash of what is written to it."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return len(data)
+
+
+def is_ray_dataset(data: Any) -> bool:
+    """Whether it is one; Ray is not imported to find out."""
+    kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(data).__mro__}
+    return "ray.Dataset" in kinds
+
+
+def read_ray_dataset(data: Any) -> pa.Table:
+    """All rows in the dataset's order, in this process."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options.preserve_order
+    context.execution_options.preserve_order = True
+    try:
+        tables = [ray.get(block) for block in data.to_arrow_refs()]
+    finally:
+        context.execution_options.preserve_order = before
+    return pa.concat_tables([pa.table({}), *(t for t in tables if t.num_columns)], promote_options="permissive")
+
+
+def to_ray_dataset(table: pa.Table) -> Any:
+    """A dataset of these rows."""
+    import ray
+
+    return ray.data.from_arrow(table)
+
+
+def keep_range_index(restored: Any, schema: pa.Schema, rows: NDArray[np.int64]) -> Any:
+    """A DataFrame of some rows with the labels they had, if these were a range: Arrow would count from 0 again.
+
+    `schema` is that of the whole DataFrame's table, `rows` (k,) are row numbers; anything else is given back as it is.
+    """
+    described = (schema.pandas_metadata or {}).get("index_columns", [])
+    if not type(restored).__module__.startswith("pandas") or not described or not isinstance(described[0], dict):
+        return restored
+    import pandas as pd
+
+    whole = pd.RangeIndex(*(described[0][bound] for bound in ("start", "stop", "step")), name=described[0]["name"])
+    return restored.set_axis(whole.take(rows))

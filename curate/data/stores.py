@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from collections import deque
@@ -312,14 +313,14 @@ def valid_rows(array: pa.Array) -> NDArray[np.bool_]:
     return np.unpackbits(own, bitorder="little")[skipped : skipped + len(array)].astype(bool)
 
 
-def file_fingerprint(paths: Sequence[Path], given_up: threading.Event | None = None) -> str:
-    """SHA-256 of the files' bytes, one after the other; InterruptedError once `given_up` is set."""
+def file_fingerprint(parts: Iterable[Path | bytes], given_up: threading.Event | None = None) -> str:
+    """SHA-256 of files, or their bytes, one after the other; InterruptedError once `given_up` is set."""
     digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
+    for part in parts:
+        with io.BytesIO(part) if isinstance(part, bytes) else part.open("rb") as file:
             while block := file.read(1 << 20):
                 if given_up is not None and given_up.is_set():
-                    raise InterruptedError(f"{path} was not hashed to its end")
+                    raise InterruptedError("not hashed to the end")
                 digest.update(block)
     return digest.hexdigest()
 

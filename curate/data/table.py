@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from curate.data.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
 from curate.data.columns import Columns, cells_of, column_list, columns_of, columns_read, values_of
 from curate.data.files import manifest_in, versions
+from curate.data.formats import stem
 from curate.data.ids import (
     ID_COLUMN,
     Repeats,
@@ -30,7 +31,7 @@ from curate.data.ids import (
     number_ids,
 )
 from curate.data.layouts import FIRST_ROWS, PRESETS, recognise
-from curate.data.sources import open_data, stem
+from curate.data.sources import open_data
 from curate.data.stores import MemoryRows, Rows, as_arrow, encode, in_order
 from curate.errors import ColumnError, DataError, setting
 from curate.records import Example

@@ -1,7 +1,9 @@
-"""The fast reader of large JSONL files gives what the careful one gives, or leaves the file to it."""
+"""Lines of JSON that Arrow reads give the table that Python makes of them; others are left to Python."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.data.formats import is_large, read_json, read_large
+import curate
+from curate.data.formats import lines_by_arrow, table_from_rows
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4) | st.just("2020-01-01")
@@ -25,14 +28,14 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(["a", "b", "A"]), VALUES, max_si
 
 
 def read_both(content: bytes, path: Path) -> tuple[pa.Table | None, pa.Table]:
+    """What Arrow reads of a file, and what Python makes of its lines."""
     path.write_bytes(content)
-    return read_large(path), read_json(content, path)
+    rows = [json.loads(line) for line in content.decode().split("\n") if line.strip()]
+    return lines_by_arrow(path), table_from_rows(rows, path)
 
 
 @given(ROWS)
-def test_what_it_reads_is_what_the_careful_reader_reads(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Any]
-) -> None:
+def test_what_arrow_reads_is_what_python_reads(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     content = "\n".join(map(json.dumps, rows)).encode()
     for beginning in (40, 1 << 20):  # the types of the first lines, or of all, are what is tried first
         with pytest.MonkeyPatch.context() as patch:
@@ -65,23 +68,30 @@ def test_lines_unlike_the_first_ones_are_read_fast_too(
         b'{"a": 1}\n{"a": "1"}\n',
         b'{"a": 9007199254740993}\n{"a": 0.5}\n',
         b'{"a": [9007199254740993, 0.5]}\n{"a": [1]}\n',
+        b'{"a": ["x", null]}\n{"a": ["y"]}\n',
+        b'{"a": [\n null]}\n{"a": ["y"]}\n',
         b'{"a": "\xff"}\n{"a": "x"}\n',
         b'{"data": [{"a": 1}, {"a": 2}]}\n',
         b'[{"a": 1}, {"a": 2}]\n',
         b'{"a": 1}\n{"a": \n',
         b'{"a": 1, "a": 2}\n{"a": 1}\n',
+        b"{}\n{}\n",
+        b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n',
     ],
 )
-def test_the_rest_is_left_to_the_careful_reader(tmp_path: Path, content: bytes) -> None:
+def test_the_rest_is_left_to_python(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    assert read_large(path) is None
+    assert lines_by_arrow(path) is None
+    assert lines_by_arrow(content) is None
 
 
-def test_small_files_and_other_formats_are_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.jsonl").write_text("{}")
-    assert not is_large(tmp_path / "a.jsonl")
-    monkeypatch.setattr("curate.data.formats.LARGE", 1)
-    assert is_large(tmp_path / "a.jsonl")
-    (tmp_path / "a.csv").write_text("a,b")
-    assert not is_large(tmp_path / "a.csv")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_the_same_lines_are_the_same_table_from_a_file_from_bytes_and_compressed(tmp_path: Path, mark: bytes) -> None:
+    content = mark + b'{"question": "Who?", "answer": ["Ann"]}\n{"question": "Where?", "answer": ["here", null]}\n'
+    (tmp_path / "a.jsonl").write_bytes(content)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(content))
+    plain, packed = (curate.read(tmp_path / name) for name in ("a.jsonl", "b.jsonl.gz"))
+    assert plain.table == packed.table
+    assert plain.fingerprint == packed.fingerprint == hashlib.sha256(content).hexdigest()
+    assert plain.table["answer"].to_pylist() == [["Ann"], ["here", None]]

@@ -120,7 +120,7 @@ def test_only_plain_numbers_become_numbers() -> None:
     from curate.data.formats import read_delimited
 
     content = b"n,x,code,word,gap\n1,0.5,007,nan,3\n20,3.0,08,None,\n"
-    table = read_delimited(content, ",", Path("a.csv"))
+    table = read_delimited(content, Path("a.csv"), ",")
     assert table.to_pylist() == [
         {"n": 1, "x": 0.5, "code": "007", "word": "nan", "gap": 3},
         {"n": 20, "x": 3.0, "code": "08", "word": "None", "gap": None},
