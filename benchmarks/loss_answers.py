@@ -18,7 +18,7 @@ from typing import Any
 from loss_vs_lm_eval import make_model
 
 from curate.data.table import read
-from curate.estimators.loss import LossEstimator
+from curate.estimators.loss import LossEstimator, LossSettings
 from curate.lm.model import LoadedModel
 from curate.prompts import DEFAULT
 from curate.records import Example
@@ -31,7 +31,7 @@ class Timed:
     """Seconds and tokens of one way to take answers."""
 
     def __init__(self, model: LoadedModel, answers: str) -> None:
-        self.estimator = LossEstimator(model, answers=answers)
+        self.estimator = LossEstimator(LossSettings(answers=answers), model)
         self.seconds = float("inf")
         self.tokens = 0
 

@@ -41,11 +41,9 @@ class Checkpoint:
         """The finished piece, or None where it is not there yet."""
         return json.loads(self.path(key).read_text(encoding="utf-8")) if key in self else None
 
-    def put(self, key: str, value: Any) -> Any:
-        """Keep a piece, and give it as `get` will give it: tuples are lists then, and the keys of mappings texts."""
-        text = json.dumps(value)
-        write_text(text, self.path(key))
-        return json.loads(text)
+    def put(self, key: str, value: Any) -> None:
+        """Keep a piece. As JSON: `get` gives tuples as lists, and the keys of mappings as texts."""
+        write_text(json.dumps(value), self.path(key))
 
     def clear(self) -> None:
         """Remove all pieces: the work is done as a whole."""

@@ -1,49 +1,490 @@
-"""Where work runs: here, in worker processes, or on a Ray cluster."""
+"""Where work runs: in this process, in several of this machine, or on the workers of a Ray cluster.
+
+Work comes as lists of rows (whatever a row is), and gives one result a row. The caller passes a function that makes the
+worker where the work is to run; what it returns is called with one list after the other:
+
+    def make(device: str) -> tuple[Any, Work]:         # of a module, or a `partial` of one: it is pickled
+        model = load(device)
+        return model.fingerprint(), model.score         # what all workers must have alike; the work
+
+    with in_processes(make, ["cuda:0", "cuda:1"]) as pool:      # or: with on_ray(make, settings, "auto") as pool
+        futures = [pool.submit(rows) for rows in lists]
+        for future in futures:                          # or as_completed(futures)
+            future.result()                             # what work(rows) gave, or the error it ended with
+
+A worker that dies (killed, out of memory, its node lost) is replaced, and what it had in hand is done by others; only a
+list over which several workers died ends with `WorkerDiedError`. `begin` goes on from there: it cuts the list in halves
+until the rows at fault stand alone. Leaving the `with` ends all workers, whatever they are doing.
+"""
 
 from __future__ import annotations
 
+import concurrent.futures
+import itertools
 import logging
 import os
-import queue
+import pickle
+import signal
+import subprocess
+import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from curate.errors import EngineError, SettingError
-from curate.estimators.base import FAILED, Estimator, may_fail, scores_apart
-from curate.estimators.registry import EstimatorOptions, build, check_spec
-from curate.prompts import TEMPLATES
-from curate.records import Example, Score
+from curate.errors import CurateError, EngineError, SettingError, setting
 from curate.settings import EngineSettings
 
+Work = Callable[[Sequence[Any]], Iterable[Any]]
+Make = Callable[[str], tuple[Any, Work]]
 
-def resources_of(device: str, cpus: int, there: Mapping[str, float]) -> tuple[str, dict[str, float]]:
-    """The device of a worker, and what of a node it takes, given the resources of the cluster."""
-    if device not in ("auto", "cpu", "cuda"):
+
+@dataclass(frozen=True)
+class Kind:
+    """What is expected of a kind of workers.
+
+    `deaths`: workers that may die over a list before the list is taken for the cause. `false_starts`: those in a row
+    that may die before they are made, for want of memory mostly. `in_hand`: lists that a worker is sent at a time;
+    where the way to it is long, the next should be there when the first is done.
+    """
+
+    deaths: int
+    false_starts: int
+    in_hand: int
+    try_next: str
+
+
+PROCESSES = Kind(2, 2, 1, f"{setting('processes', 1)}, or fewer than now")
+RAY = Kind(  # on a cluster, nodes come and go
+    5, 10, 2, f"fewer {setting('workers')}, more memory for each, or {setting('dtype', 'bfloat16')}"
+)
+IDLE = 5.0
+"""Seconds without work after which a worker is let go, down to the fewest."""
+PATIENCE = 1800.0
+"""Seconds to wait for the first worker: a cluster may have to start a machine for it."""
+
+
+class WorkerDiedError(Exception):
+    """A worker is gone; the text says how it ended."""
+
+
+def in_halves(work: Work, rows: Sequence[Any], allowed: int, failed: Any) -> list[Any]:
+    """One result a row; the result of a row that cannot be done even alone is `failed`.
+
+    Rows that fail together are done in halves, and these again, until the ones at fault stand alone. Their error is
+    raised after all if they are more than `allowed`: it is not the rows. So is a CurateError, which the user can fix.
+    """
+    try:
+        return list(work(rows))
+    except CurateError:
+        raise
+    except Exception:
+        if allowed < 1:
+            raise
+        if len(rows) == 1:
+            return [failed]
+        middle = len(rows) // 2
+        first = in_halves(work, rows[:middle], allowed, failed)
+        allowed -= sum(result is failed for result in first)
+        return first + in_halves(work, rows[middle:], allowed, failed)
+
+
+class Here:
+    """This process. Work is done when its results are asked for."""
+
+    ahead = 0
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def begin(self, rows: Sequence[Any], allowed: int, failed: Any) -> Callable[[], list[Any]]:
+        """What gives one result a row, as `in_halves` does."""
+        return partial(in_halves, self._work, rows, allowed, failed)
+
+
+class Handle(Protocol):
+    """A worker elsewhere, as it is reached from here. Each method raises WorkerDiedError when it is gone."""
+
+    def load(self) -> Any:
+        """Make it; what it has in common with all others."""
+
+    def send(self, rows: Sequence[Any]) -> Any:
+        """Have it work on some rows; what `receive` wants to know of them."""
+
+    def receive(self, sent: Any) -> list[Any]:
+        """Wait for the results of what was sent first."""
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+
+
+@dataclass(eq=False)
+class Task:
+    """Rows that a worker works on at once, and how many may die of them."""
+
+    rows: Sequence[Any]
+    lives: int
+    future: Future[list[Any]] = field(default_factory=Future)
+    sent: Any = None
+
+
+class Pool:
+    """Between `low` and `high` workers, more while there is work for them, each looked after by a thread."""
+
+    def __init__(self, start: Callable[[int], Handle], low: int, high: int, kind: Kind) -> None:
+        """`start` makes the worker of a number below `high`, which need not have a place yet."""
+        self.ahead = 2 * high
+        self.about: Future[Any] = Future()
+        self._start, self._low, self._high, self._kind = start, low, high, kind
+        self._waiting: deque[Task] = deque()
+        self._unfinished: list[Future[list[Any]]] = []
+        self._workers: dict[int, Handle | None] = {}
+        self._threads: list[threading.Thread] = []
+        self._false_starts = 0
+        self._error: BaseException | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        with self._changed:
+            self._employ(low)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._close()
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, rows: Sequence[Any]) -> Future[list[Any]]:
+        """Have a worker work on some rows; CurateError if no worker can be had."""
+        return self._submit(Task(rows, self._kind.deaths), first=False)
+
+    def begin(self, rows: Sequence[Any], allowed: int, failed: Any) -> Callable[[], list[Any]]:
+        """Have a worker work on some rows; what is given waits for one result a row, as `in_halves` makes them."""
+        begun = [self.submit(rows)]
+
+        def work(some: Sequence[Any]) -> list[Any]:
+            future = begun.pop() if begun else self._submit(Task(some, lives=1), first=True)
+            return future.result()
+
+        def results() -> list[Any]:
+            try:
+                return in_halves(work, rows, allowed, failed)
+            except WorkerDiedError as died:
+                raise EngineError(
+                    f"Workers die over {allowed + 1} rows of one chunk, the last with {died}: it is not the rows.",
+                    expected="workers that stay alive",
+                    try_next=self._kind.try_next,
+                ) from died
+
+        return results
+
+    def _submit(self, task: Task, first: bool) -> Future[list[Any]]:
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            self._waiting.insert(0 if first else len(self._waiting), task)
+            self._unfinished = [*(future for future in self._unfinished if not future.done()), task.future]
+            self._employ(len(self._unfinished))
+            self._changed.notify()
+        return task.future
+
+    def _employ(self, wanted: int) -> None:
+        while len(self._workers) < min(wanted, self._high):
+            number = next(n for n in itertools.count() if n not in self._workers)
+            self._workers[number] = None
+            self._threads.append(threading.Thread(target=self._look_after, args=[number], daemon=True))
+            self._threads[-1].start()
+
+    def _look_after(self, number: int) -> None:
+        """A worker, and those that follow when it dies, until there is no more for them to do."""
+        tasks: deque[Task] = deque()
+        try:
+            worker = self._loaded(number)
+            while True:
+                try:
+                    while len(tasks) < self._kind.in_hand and (task := self._take(number, wait=not tasks)):
+                        tasks.append(task)
+                        task.sent = worker.send(task.rows)
+                    if not tasks:
+                        return
+                    results = worker.receive(tasks[0].sent)
+                except WorkerDiedError as died:
+                    self._give_back(tasks, died)
+                    worker = self._loaded(number)
+                except Exception as error:
+                    self._finish(tasks.popleft(), error=error)
+                else:
+                    self._finish(tasks.popleft(), results)
+        except BaseException as error:
+            self._fail(error)
+
+    def _loaded(self, number: int) -> Handle:
+        """A new worker, made, in the place of the one before; after some that died meanwhile, if they must."""
+        while True:
+            with self._changed:
+                self._let_go(number)
+                if self._closed:
+                    raise EngineError("The workers were let go.")
+                worker = self._workers[number] = self._start(number)
+            try:
+                about = worker.load()
+            except WorkerDiedError as died:
+                self._count_false_start(died)
+                continue
+            with self._changed:
+                self._false_starts = 0
+                if not self.about.done():
+                    self.about.set_result(about)
+            _check_alike(self.about.result(), about)
+            return worker
+
+    def _let_go(self, number: int) -> None:
+        worker = self._workers.pop(number, None)
+        if worker is not None:
+            worker.stop()
+
+    def _count_false_start(self, died: WorkerDiedError) -> None:
+        with self._changed:
+            self._false_starts += 1
+        if self._false_starts >= self._kind.false_starts:
+            raise EngineError(
+                f"{self._false_starts} workers in a row died while they loaded the model: {died}",
+                expected="room for the model on every worker",
+                try_next=self._kind.try_next,
+            ) from died
+
+    def _take(self, number: int, wait: bool) -> Task | None:
+        """The next task; one more, without waiting, while there are more than enough for all; None when let go."""
+        with self._changed:
+            if not wait:
+                return self._waiting.popleft() if len(self._waiting) > len(self._workers) else None
+            while not self._waiting and not self._closed:
+                if not self._changed.wait(IDLE) and not self._waiting and len(self._workers) > self._low:
+                    self._let_go(number)
+                    return None
+            return None if self._closed else self._waiting.popleft()
+
+    def _finish(self, task: Task, results: list[Any] | None = None, error: Exception | None = None) -> None:
+        with self._changed:
+            if task.future.done():
+                return
+            if error is not None:
+                task.future.set_exception(error)
+            else:
+                task.future.set_result(results or [])
+
+    def _give_back(self, tasks: deque[Task], died: WorkerDiedError) -> None:
+        """Let others do what a worker had in hand; the first of it may be what it died of."""
+        if tasks:
+            tasks[0].lives -= 1
+            if not tasks[0].lives:
+                self._finish(tasks.popleft(), error=died)
+        with self._changed:
+            self._waiting.extendleft(reversed(tasks))
+            self._changed.notify_all()
+        tasks.clear()
+
+    def _fail(self, error: BaseException) -> None:
+        """Whoever waits for something gets the error."""
+        with self._changed:
+            if self._closed:
+                return
+            self._error = error
+            self._close()
+            futures: list[Future[Any]] = [self.about, *self._unfinished]
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+
+    def _close(self) -> None:
+        self._closed = True
+        for worker in self._workers.values():
+            if worker is not None:
+                worker.stop()
+        self._changed.notify_all()
+
+
+def _check_alike(first: Any, other: Any) -> None:
+    """EngineError if what two workers say of themselves differs."""
+    if first == other:
+        return
+    differing = sorted(name for name in first if first[name] != other.get(name))
+    raise EngineError(
+        f"Two workers would not give the same numbers: they differ in {', '.join(differing)}.",
+        expected="the same model and the same versions of torch and transformers on every node",
+    )
+
+
+class Worker:
+    """The worker, where it works."""
+
+    def load(self, make: Callable[[], tuple[Any, Work]]) -> Any:
+        """Not in __init__: what is wrong with it is an error that can be told here."""
+        about, self.work = make()
+        return about
+
+    def call(self, rows: Sequence[Any]) -> list[Any]:
+        """The results of some rows."""
+        return list(self.work(rows))
+
+
+# Processes of this machine. Not those of multiprocessing: they would run the caller's script anew.
+
+
+def in_processes(make: Make, devices: Sequence[str]) -> Pool:
+    """Workers in processes of this machine, one for each device: `make` is called with it there."""
+    return Pool(lambda n: ProcessHandle(partial(make, devices[n])), len(devices), len(devices), PROCESSES)
+
+
+def choose_devices(device: str, processes: int | None) -> list[str]:
+    """The device of each process: every visible GPU unless told otherwise. SettingError if there are too few."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    on_gpus = device == "cuda" or (device == "auto" and gpus > 0)
+    if processes is None:
+        processes = max(1, gpus) if on_gpus else 1
+    if processes == 1:
+        return [device]
+    if processes < 1 or (on_gpus and processes > gpus) or device not in ("auto", "cpu", "cuda"):
         raise SettingError(
-            f"With --engine ray a worker has one device, and --device is {device}.",
-            expected="--device auto, cuda or cpu",
-            try_next="--workers, for how many",
+            f"{setting('processes')} is {processes} on the device {device!r}, and this machine has {gpus} GPUs.",
+            expected="at least one process, and one GPU for each; several processes on auto, cuda or cpu only",
+            try_next=f"leave {setting('processes')} out: every visible GPU then has one",
         )
-    on_gpus = device == "cuda" or (device == "auto" and there.get("GPU", 0) > 0)
-    return ("cuda" if on_gpus else "cpu"), {"num_cpus": float(cpus)} | ({"num_gpus": 1.0} if on_gpus else {})
+    return [f"cuda:{n}" for n in range(processes)] if on_gpus else ["cpu"] * processes
 
 
-def room_for(resources: Mapping[str, float], there: Mapping[str, float]) -> int:
-    """How many such workers the cluster has room for; at least one, which may have to wait for a node."""
-    unit = "GPU" if "num_gpus" in resources else "CPU"
-    return max(1, int(there.get(unit, 0) // resources[f"num_{unit.lower()}s"]))
+class ProcessHandle:
+    """A process that is asked through its standard input and answers through its standard output, in pickles."""
+
+    def __init__(self, make: Callable[[], tuple[Any, Work]]) -> None:
+        self._make = make
+        program = [sys.executable, "-c", "from curate.engines import serve; serve()"]
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def load(self) -> Any:
+        """Have it make its worker."""
+        self._ask("load", self._make)
+        return self.receive()
+
+    def send(self, rows: Sequence[Any]) -> None:
+        """Have it work on some rows."""
+        self._ask("call", rows)
+
+    def receive(self, sent: None = None) -> Any:
+        """Wait for its answer; the error that it met is raised here."""
+        try:
+            answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            raise self._died() from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _ask(self, method: str, argument: Any) -> None:
+        question = pickle.dumps((method, argument))
+        try:
+            pickle.dump(question, self._process.stdin)  # type: ignore[arg-type]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        except (OSError, ValueError) as error:  # ValueError: closed by `stop`
+            raise self._died() from error
+
+    def _died(self) -> WorkerDiedError:
+        return WorkerDiedError(f"exit code {self._process.wait()}")
+
+    def stop(self) -> None:
+        """Kill it; a thread that waits for its answer finds that it is gone."""
+        self._process.kill()
+        self._process.wait()
+        with suppress(OSError):  # what could not be sent any more
+            self._process.stdin.close()  # type: ignore[union-attr]
 
 
-def absolute(data: Any) -> Any:
-    """A path that means the same in any folder, which a worker may run in; anything else as it is."""
-    return str(Path(data).resolve()) if isinstance(data, (str, Path)) and Path(data).exists() else data
+def serve() -> None:
+    """What such a process does: it answers until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get among the answers
+    worker = Worker()
+    while True:
+        try:
+            question = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            method, argument = pickle.loads(question)
+            answer = pickle.dumps(getattr(worker, method)(argument))
+        except CurateError as error:
+            answer = pickle.dumps(error)
+        except Exception as error:  # of any class, which may not be one that can be sent
+            answer = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+        try:
+            answers.write(answer)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(0)  # nobody waits; an ordinary exit would complain of what it cannot write
+
+
+# Workers on a Ray cluster.
+
+
+@contextmanager
+def on_ray(make: Make, settings: EngineSettings, device: str, most: int | None = None) -> Iterator[Pool]:
+    """Workers on the cluster that the settings name, as many as they say; without a number, `most` or as fit.
+
+    `make` is called with "cuda", where `device` and the cluster have it so, or "cpu". Waits for the first worker;
+    EngineError where there is no cluster or no place for it.
+    """
+    with ray_session(settings.ray_address) as ray:
+        there = ray.cluster_resources()
+        device, resources = resources_of(device, settings.cpus, there)
+        low, high = settings.bounds() or (1, most or room_for(resources, there))
+        actor = ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **resources)
+        with Pool(lambda n: RayHandle(ray, actor, partial(make, device)), low, high, RAY) as pool:
+            try:
+                pool.about.result(PATIENCE)
+            except concurrent.futures.TimeoutError:
+                raise _no_worker(there) from None
+            yield pool
+
+
+class RayHandle:
+    """An actor of a Ray cluster."""
+
+    def __init__(self, ray: Any, actor: Any, make: Callable[[], tuple[Any, Work]]) -> None:
+        self._ray = ray
+        self._make = make
+        self._actor = actor.remote()
+
+    def load(self) -> Any:
+        """Have it make its worker, once it has found a place."""
+        return self.receive(self._actor.load.remote(self._make))
+
+    def send(self, rows: Sequence[Any]) -> Any:
+        """Have it work on some rows, after what it was sent before."""
+        return self._actor.call.remote(rows)
+
+    def receive(self, sent: Any) -> Any:
+        """Wait for its answer; the error that it met is raised here."""
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(sent)
+        except exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None
+        except exceptions.RayError as error:
+            raise WorkerDiedError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._ray.kill(self._actor)
 
 
 @contextmanager
@@ -78,341 +519,32 @@ def import_ray() -> Any:
     return ray
 
 
-MOST_DEATHS = 5
-"""Workers that may die over a chunk before it is taken for the cause and cut in halves."""
-
-
-@dataclass(eq=False)
-class Chunk:
-    """A chunk, how many of its rows may fail, and its scores, which may come in parts."""
-
-    examples: Sequence[Example]
-    allowed: int
-    future: Future[list[Score]] = field(default_factory=Future)
-    failed: int = 0
-
-    def __post_init__(self) -> None:
-        self._scores: list[Score | None] = [None] * len(self.examples)
-        self._left = len(self.examples)
-
-    def put(self, start: int, scores: Sequence[Score]) -> None:
-        """Take the scores of some rows; the last ones complete the chunk."""
-        self._scores[start : start + len(scores)] = scores
-        self._left -= len(scores)
-        if not self._left:
-            self.future.set_result([score for score in self._scores if score is not None])
-
-
-@dataclass(eq=False)
-class Task:
-    """Rows of a chunk that a worker is given at once: all of them, unless workers died over them."""
-
-    chunk: Chunk
-    start: int
-    stop: int
-    deaths: int = 0
-
-    @property
-    def examples(self) -> Sequence[Example]:
-        """The rows."""
-        return self.chunk.examples[self.start : self.stop]
-
-    def done(self, scores: Sequence[Score]) -> None:
-        """Hand in the scores of all rows."""
-        self.chunk.put(self.start, scores)
-
-    def after_death(self) -> list[Task]:
-        """What is to be tried now that a worker died over these rows: the same, halves, or nothing for a single row.
-
-        A single row gets the status `failed`. Raises EngineError when that happens to too many rows of a chunk.
-        """
-        self.deaths += 1
-        if self.deaths < MOST_DEATHS:
-            return [self]
-        if self.stop - self.start > 1:
-            middle = (self.start + self.stop) // 2
-            return [Task(self.chunk, *part, MOST_DEATHS - 1) for part in ((self.start, middle), (middle, self.stop))]
-        self.chunk.failed += 1
-        if self.chunk.failed > self.chunk.allowed:
-            raise EngineError(
-                f"Workers die over {self.chunk.failed} rows of one chunk: it is not the rows.",
-                expected="workers that stay alive",
-                try_next="look into the logs of Ray; with more memory a worker, or --dtype bfloat16, it may fit",
-            )
-        self.done([Score(None, FAILED)])
-        return []
-
-
-@dataclass(frozen=True)
-class Description:
-    """What there is to know about an estimator without having it."""
-
-    name: str
-    columns: Sequence[str]
-    evidence: Mapping[str, str]
-    fingerprint: Mapping[str, Any]
-
-
-class Worker:
-    """An estimator in a process of its own."""
-
-    def __init__(self, spec: str, options: EstimatorOptions, cpus: int) -> None:
-        """Quick, so that whatever is wrong with the estimator is an error of `load`, which can be told."""
-        self.spec = spec
-        self.options = replace(options, processes=1)
-        self.cpus = cpus
-
-    def load(self) -> Description:
-        """Build the estimator, and load its model."""
-        import torch
-
-        torch.set_num_threads(self.cpus)
-        self.estimator = build(self.spec, self.options)
-        e = self.estimator
-        return Description(e.name, tuple(e.columns), dict(e.evidence), e.fingerprint())
-
-    def score(self, examples: Sequence[Example], allowed: int) -> list[Score]:
-        """One score an example; rows that fail even alone have the status `failed`, `allowed` of them at most."""
-        return scores_apart(self._scores, examples, allowed)
-
-    def _scores(self, examples: Sequence[Example]) -> Iterator[Score]:
-        try:
-            yield from self.estimator.score(examples)
-        except RuntimeError as error:
-            if "CUDA error" in str(error):
-                os._exit(1)  # no kernel runs in this process any more; another one finds the rows at fault
-            raise
-
-
-IN_HAND = 2
-"""Tasks a worker may have: one in work, and one at hand for when it is done."""
-PATIENCE = 1800.0
-"""Seconds to wait for the first worker: a cluster may have to start a machine for it."""
-MOST_FALSE_STARTS = 10
-"""Workers in a row that may die before they have loaded the model."""
-
-
-@dataclass(eq=False)
-class Hand:
-    """A worker, and what it has in hand, in the order it does it: results to come, each with its task."""
-
-    actor: Any
-    loading: Any
-    tasks: deque[tuple[Any, Task]] = field(default_factory=deque)
-
-    @property
-    def ready(self) -> bool:
-        """Whether its model is loaded."""
-        return self.loading is None
-
-
-class Pool:
-    """Workers between `low` and `high`, driven by a thread of its own. Any error ends the pool and all it was asked."""
-
-    def __init__(self, ray: Any, start: Callable[[], Any], low: int, high: int) -> None:
-        """`start` makes an actor, which need not have a place yet."""
-        self.ray, self.start, self.low, self.high = ray, start, low, high
-        self.description: Future[Description] = Future()
-        self._inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
-        self._asked: list[Future[list[Score]]] = []
-        self._waiting: deque[Task] = deque()
-        self._hands: list[Hand] = []
-        self._false_starts = 0
-        self._error: BaseException | None = None
-        self._closed = threading.Event()
-        self._deadline = time.monotonic() + PATIENCE
-        self._thread = threading.Thread(target=self._run, name="curate-ray-pool", daemon=True)
-        self._thread.start()
-
-    def submit(self, examples: Sequence[Example], allowed: int) -> Future[list[Score]]:
-        """Have a chunk scored of which so many rows may fail."""
-        chunk = Chunk(examples, allowed)
-        self._asked = [*(future for future in self._asked if not future.done()), chunk.future]
-        if self._error is not None:  # looked at after the future can be found by whoever sets it
-            raise self._error
-        self._inbox.put(Task(chunk, 0, len(examples)))
-        return chunk.future
-
-    def close(self) -> None:
-        """Let go of all workers."""
-        self._closed.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            while not self._closed.is_set():
-                self._step()
-        except BaseException as error:
-            self._fail(error)
-        finally:
-            for hand in self._hands:
-                self.ray.kill(hand.actor)
-
-    def _step(self) -> None:
-        """Fit the number of workers to the work, hand tasks out, and take what is done."""
-        while not self._inbox.empty():
-            self._waiting.append(self._inbox.get())
-        self._scale()
-        self._hand_out()
-        results = [r for hand in self._hands for r in ([hand.loading] if hand.loading else [r for r, _ in hand.tasks])]
-        if not results:
-            self._closed.wait(0.02)
-            return
-        done, _ = self.ray.wait(results, num_returns=len(results), timeout=0.02)
-        if not done:
-            done, _ = self.ray.wait(results, num_returns=1, timeout=0.1)
-        for hand in list(self._hands):
-            self._take(hand, set(done))
-        if not self.description.done() and time.monotonic() > self._deadline:
-            raise self._no_worker()
-
-    def _scale(self) -> None:
-        work = len(self._waiting) + sum(len(hand.tasks) for hand in self._hands)
-        wanted = min(self.high, max(self.low, work))
-        while len(self._hands) < wanted:
-            actor = self.start()
-            self._hands.append(Hand(actor, actor.load.remote()))
-        idle = [hand for hand in self._hands if not hand.tasks and self.description.done()]
-        for hand in idle[: max(0, len(self._hands) - wanted)]:
-            self.ray.kill(hand.actor)
-            self._hands.remove(hand)
-
-    def _hand_out(self) -> None:
-        """One task each first; a second one only while there are more than enough for all."""
-        ready = [hand for hand in self._hands if hand.ready]
-        for full in range(IN_HAND):
-            for hand in ready:
-                plenty = full == 0 or len(self._waiting) > len(self._hands)
-                if len(hand.tasks) == full and self._waiting and plenty:
-                    task = self._waiting.popleft()
-                    hand.tasks.append((hand.actor.score.remote(task.examples, task.chunk.allowed), task))
-
-    def _take(self, hand: Hand, done: set[Any]) -> None:
-        """What a worker has finished, in the order it did it; or that it is lost."""
-        try:
-            if hand.loading in done:
-                self._ready(hand, self.ray.get(hand.loading))
-            while hand.tasks and hand.tasks[0][0] in done:
-                scores = self.ray.get(hand.tasks[0][0])
-                hand.tasks.popleft()[1].done(scores)
-        except self.ray.exceptions.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, Exception) else error from None
-        except self.ray.exceptions.RayError as error:
-            self._lost(hand, error)
-
-    def _ready(self, hand: Hand, description: Description) -> None:
-        hand.loading = None
-        self._false_starts = 0
-        if not self.description.done():
-            self.description.set_result(description)
-        elif (first := self.description.result().fingerprint) != description.fingerprint:
-            differing = sorted(name for name in first if first[name] != description.fingerprint.get(name))
-            raise EngineError(
-                f"Two workers would not give the same numbers: they differ in {', '.join(differing)}.",
-                expected="the same model and the same versions of torch and transformers on every node",
-            )
-
-    def _lost(self, hand: Hand, error: BaseException) -> None:
-        """Give what a worker had in hand to others; the first of it may be what it died of."""
-        self._hands.remove(hand)
-        self.ray.kill(hand.actor)
-        if not hand.ready:
-            self._false_starts += 1
-            if self._false_starts >= MOST_FALSE_STARTS:
-                raise EngineError(
-                    f"{self._false_starts} workers in a row died while they loaded the model: {_first_line(error)}",
-                    expected="room for the model on every worker",
-                    try_next="fewer --workers, more memory for each, or --dtype bfloat16",
-                ) from error
-        tasks = [task for _, task in hand.tasks]
-        self._waiting.extendleft(reversed([*(tasks[0].after_death() if tasks else ()), *tasks[1:]]))
-
-    def _no_worker(self) -> EngineError:
-        there = {name: n for name, n in self.ray.cluster_resources().items() if name in ("CPU", "GPU")}
-        return EngineError(
-            f"No worker found a place on the cluster, which has {there}.",
-            expected="a free GPU for every worker, or --cpus free processors with --device cpu",
-            try_next="ray status, to see who has them",
-        )
-
-    def _fail(self, error: BaseException) -> None:
-        """Whoever waits for something gets the error."""
-        self._error = error
-        futures: list[Future[Any]] = [self.description, *self._asked]
-        for future in futures:
-            if not future.done():
-                future.set_exception(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-ON_WORKERS = frozenset({"loss"})
-"""Estimators with a model. The others are done here: a column costs nothing, and Wikimedia is asked by one client."""
-
-
-@contextmanager
-def estimators_of(specs: Sequence[str], options: EstimatorOptions, engine: EngineSettings) -> Iterator[list[Estimator]]:
-    """The estimators that some specs name, at work where the engine says; their workers end with the `with`."""
-    if engine.engine == "local" or not any(check_spec(spec)[0] in ON_WORKERS for spec in specs):
-        yield [build(spec, options) for spec in specs]
-        return
-    with ExitStack() as stack:
-        ray = stack.enter_context(ray_session(engine.ray_address))
-        yield [
-            stack.enter_context(_remote(ray, spec, options, engine))
-            if check_spec(spec)[0] in ON_WORKERS
-            else build(spec, options)
-            for spec in specs
-        ]
-
-
-class RemoteEstimator:
-    """An estimator whose chunks are scored by a pool of workers."""
-
-    def __init__(self, pool: Pool) -> None:
-        """Waits until one worker has loaded the model."""
-        description = pool.description.result()
-        self.name = description.name
-        self.columns = description.columns
-        self.evidence = description.evidence
-        self.ahead = IN_HAND * pool.high
-        self._fingerprint = description.fingerprint
-        self._pool = pool
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """That of the estimator on the workers."""
-        return self._fingerprint
-
-    def begin(self, examples: Sequence[Example], allowed: int) -> Callable[[], list[Score]]:
-        """Hand a chunk to the pool."""
-        return self._pool.submit(examples, allowed).result
-
-    def score(self, examples: Sequence[Example]) -> Iterator[Score]:
-        """One Score an example, in order."""
-        yield from self.begin(examples, may_fail(len(examples), first=True))()
-
-
-@contextmanager
-def _remote(ray: Any, spec: str, options: EstimatorOptions, engine: EngineSettings) -> Iterator[RemoteEstimator]:
-    if options.processes not in (None, 1):
+def resources_of(device: str, cpus: int, there: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+    """The device of a worker, and what of a node it takes, given the resources of the cluster."""
+    if device not in ("auto", "cpu", "cuda"):
         raise SettingError(
-            f"--processes {options.processes} is for one machine.", expected="--workers, with --engine ray"
+            f"With {setting('engine', 'ray')} a worker has one device, and {setting('device')} is {device}.",
+            expected=f"{setting('device', 'auto')}, cuda or cpu",
+            try_next=f"{setting('workers')}, for how many",
         )
-    there = ray.cluster_resources()
-    device, resources = resources_of(options.device, engine.cpus, there)
-    settings = replace(_absolute(options), device=device)
-    actor = ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **resources)
-    low, high = engine.bounds() or (1, room_for(resources, there))
-    pool = Pool(ray, lambda: actor.remote(spec, settings, engine.cpus), low, high)
-    try:
-        yield RemoteEstimator(pool)
-    finally:
-        pool.close()
+    on_gpus = device == "cuda" or (device == "auto" and there.get("GPU", 0) > 0)
+    return ("cuda" if on_gpus else "cpu"), {"num_cpus": float(cpus)} | ({"num_gpus": 1.0} if on_gpus else {})
 
 
-def _absolute(options: EstimatorOptions) -> EstimatorOptions:
-    """Paths that mean the same whatever folder a worker runs in."""
-    template = options.template if options.template in TEMPLATES else absolute(options.template)
-    return replace(options, model=absolute(options.model), template=template, shots_from=absolute(options.shots_from))
+def room_for(resources: Mapping[str, float], there: Mapping[str, float]) -> int:
+    """How many such workers the cluster has room for; at least one, which may have to wait for a node."""
+    unit = "GPU" if "num_gpus" in resources else "CPU"
+    return max(1, int(there.get(unit, 0) // resources[f"num_{unit.lower()}s"]))
+
+
+def absolute(data: Any) -> Any:
+    """A path that means the same in any folder, which a worker may run in; anything else as it is."""
+    return str(Path(data).resolve()) if isinstance(data, (str, Path)) and Path(data).exists() else data
+
+
+def _no_worker(there: Mapping[str, float]) -> EngineError:
+    return EngineError(
+        f"No worker found a place on the cluster, which has { {n: there[n] for n in ('CPU', 'GPU') if n in there} }.",
+        expected=f"a free GPU for every worker, or {setting('cpus')} free processors with {setting('device', 'cpu')}",
+        try_next="ray status, to see who has them",
+    )

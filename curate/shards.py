@@ -27,7 +27,8 @@ from curate.data.ids import ID_COLUMN, Repeats, hash_texts
 from curate.data.sources import check_named, find_files
 from curate.data.stores import ParquetRows, as_arrow, file_fingerprint, read_ahead, valid_rows
 from curate.errors import DataError
-from curate.scoring import fingerprint_of, measured_nothing, shared_part
+from curate.estimators.base import measured_nothing
+from curate.scoring import fingerprint_of, shared_part
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 import curate
 from curate.data.files import ParquetStream, write_json
 from curate.errors import DataError, EstimatorError, SettingError
-from curate.scoring import CHUNK, Shard, find_shard
+from curate.scoring import CHUNK, Shard
 
 Tiny = Callable[[str], Path]
 ROWS = 3 * CHUNK + 40
@@ -165,4 +165,4 @@ def test_shards_are_whole_chunks_in_order_and_none_is_much_larger() -> None:
 @pytest.mark.parametrize("wrong", ["0/8", "9/8", "1/0", "3", "a/b", (0, 1)])
 def test_a_shard_that_cannot_be_is_refused(wrong: Any) -> None:
     with pytest.raises(SettingError, match="shard"):
-        find_shard(wrong)
+        Shard.of(wrong)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from curate import __version__
 from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command
 from curate.cli.tables import as_typed, make_table
 from curate.errors import DataError, SettingError
-from curate.estimators.loss import LossSettings
+from curate.estimators import ESTIMATORS
 from curate.settings import (
     EngineSettings,
     LayoutSettings,
@@ -24,7 +23,6 @@ from curate.settings import (
     ValidateSettings,
 )
 from curate.simulation.settings import ExperimentOptions
-from curate.wikipedia.options import PageviewSettings
 
 app = typer.Typer(
     name="curate",
@@ -110,7 +108,7 @@ def demo(
         out.note(f"Warning: {warning}")
 
 
-@command(app, estimators=[LossSettings, PageviewSettings])
+@command(app, estimators=[estimator.Settings for estimator in ESTIMATORS.values()])
 def score(
     dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
     by: Annotated[list[str], Option(help="An estimator: column:NAME, loss or pageviews. May be given several times.")],
@@ -134,46 +132,44 @@ def score(
 
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
-    from curate.cli.plan import score_plan
-    from curate.scoring import find_shard, prepare, score_file
+    from curate.scoring import Shard, plan, run
 
     out = Output(json, quiet)
-    part = find_shard(shard)
+    part = Shard.of(shard)
     if part is not None and (output.suffix != ".parquet" or output.is_dir()):
         output /= part.file_name
-    job = prepare(dataset, by, output, part, {**estimators, **reading.as_dict(), **engine.as_dict()})
+    options = {**estimators, **reading.as_dict(), **engine.as_dict()}
     if dry_run:
-        plan, lines = score_plan(job, output)
-        out.result(plan, *lines)
+        content, lines = plan(dataset, by, output, part, options)
+        out.result(content, *lines)
         return
-    with job.estimators() as asked:
-        started = time.perf_counter()
-        with out.progress() as progress:
-            scored = score_file(job.rows, asked, output, progress, max_missing is None, part)
-    _report_scored(out, scored, asked, output, time.perf_counter() - started)
+    with out.progress() as progress:
+        scored = run(dataset, by, output, part, options, progress, max_missing is None)
+    _report_scored(out, scored, output)
     _note_missing(out, scored.unmeasured, output, max_missing)
 
 
-def _report_scored(out: Output, scored: Any, estimators: Any, output: Path, seconds: float) -> None:
-    from curate.cli.plan import roles_line
+def _report_scored(out: Output, scored: Any, output: Path) -> None:
     from curate.cli.tables import lookup_lines, score_table
     from curate.show import read_scores, score_summaries
 
-    for stats in (getattr(estimator, "stats", None) for estimator in estimators):
+    for stats in (getattr(estimator, "stats", None) for estimator in scored.estimators):
         for line in lookup_lines(stats) if stats is not None and stats.subjects else ():
             out.note(line)
-    rows, summaries = scored.rows, score_summaries(read_scores(output))
+    rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
+    summaries = score_summaries(read_scores(output))
     content = {
         "output": str(output),
         "rows": rows,
-        "columns": scored.data.roles.as_dict(),
+        "columns": roles,
         "statuses": scored.statuses,
         "scores": summaries,
         "seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 1),
     }
     out.result(content, score_table(summaries, scored.statuses), str(output))
-    out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {roles_line(scored.data)}")
+    named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
+    out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {named}")
 
 
 def _note_missing(out: Output, unmeasured: int, output: Path, at_most: int | None) -> None:

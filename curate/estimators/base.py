@@ -1,109 +1,99 @@
-"""What an estimator is; a chunk that makes one fail is scored in halves until the rows at fault stand alone."""
+"""What an estimator is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curate.errors import CurateError
+import curate.settings
+from curate.errors import EstimatorError, setting
 from curate.records import Example, Score
 
-
-class Estimator(Protocol):
-    """Something that tells how well known each example is.
-
-    The direction is settled here and nowhere else: a higher value always means better known.
-    """
-
-    name: str
-    """Becomes the column `score_<name>` and the prefix of the evidence columns."""
-
-    columns: Sequence[str]
-    """Input columns whose values the estimator wants to find in `Example.extra`."""
-
-    evidence: Mapping[str, str]
-    """Evidence fields and their Arrow types (`float64`, `int64`, `string`); each is a column `<name>_<field>`."""
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """All that could change the numbers; goes into the manifest and keys resumable work."""
-
-    def score(self, examples: Sequence[Example]) -> Iterator[Score]:
-        """One Score an example, in the same order."""
-
-
-@runtime_checkable
-class PreparedEstimator(Protocol):
-    """An estimator that keeps what it learned by itself, so that finished chunks need not be kept for it."""
-
-    def prepare(self, examples: Iterable[Example]) -> None:
-        """Told of all examples before the first chunk is scored; they pass by once."""
-
-
-@runtime_checkable
-class ColumnwiseEstimator(Protocol):
-    """An estimator that can score a whole column of numbers at once."""
-
-    def score_column(self, column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array] | None:
-        """Values (float64) and statuses, the ones that `score` gives; None where only `score` can tell."""
-
-
-@runtime_checkable
-class EagerEstimator(Protocol):
-    """An estimator that works elsewhere, on several chunks at a time."""
-
-    ahead: int
-    """Chunks to begin before the first one's scores are asked for."""
-
-    def begin(self, examples: Sequence[Example], allowed: int) -> Callable[[], list[Score]]:
-        """Begin on a chunk of which so many rows may fail; what is given waits for its scores, one an example."""
-
+FAILED = "failed"
+"""The status of a row that an estimator fails on."""
 
 Report = Callable[[float, int], None]
 """Called with the share of the work that is done, from 0 to 1, and the tokens read since the last call."""
 
 
-@runtime_checkable
-class ReportingEstimator(Protocol):
-    """An estimator that tells how far it is while it scores; whoever wants to know sets `report`."""
+class Estimator(ABC):
+    """Something that tells how well known each example is: a higher score always means better known.
 
-    report: Report
-
-
-FAILED = "failed"
-"""The status of a row that an estimator fails on."""
-MOST_FAILED = 16
-"""More such rows in one chunk are not a matter of rows: something is wrong with the run."""
-
-ScoreThem = Callable[[Sequence[Example]], Iterable[Score]]
-
-
-def may_fail(rows: int, first: bool) -> int:
-    """How many rows of a chunk may fail: MOST_FAILED, but not all of the first chunk of a run."""
-    return min(MOST_FAILED, rows - 1 if first else rows)
-
-
-def scores_apart(score: ScoreThem, examples: Sequence[Example], allowed: int) -> list[Score]:
-    """One score an example; what cannot be scored even alone has the status `failed`.
-
-    A CurateError is something that the user can fix, and goes through. So does any other error if more than
-    `allowed` rows fail.
+    A new one is a class in a file of its own and a line in `ESTIMATORS`; its options come with its `Settings`. It must
+    have a `name`, `fingerprint` and `score`; everything else is there if it needs it.
     """
-    try:
-        return list(score(examples))
-    except CurateError:
-        raise
-    except Exception:
-        if allowed < 1:
-            raise
-        if len(examples) == 1:
-            return [Score(None, FAILED)]
-        middle = len(examples) // 2
-        scores = scores_apart(score, examples[:middle], allowed)
-        return scores + scores_apart(score, examples[middle:], allowed - count_failed(scores))
+
+    usage: ClassVar[str]
+    """What is typed after --by: `loss`, `column:NAME`."""
+
+    Settings: ClassVar[type[curate.settings.Settings]] = curate.settings.Settings
+    """Its own options, with their help."""
+
+    name: str
+    """Becomes the column `score_<name>` and the prefix of the evidence columns."""
+
+    columns: Sequence[str] = ()
+    """Input columns whose values it wants to find in `Example.extra`."""
+
+    evidence: Mapping[str, str] = {}
+    """Evidence fields and their Arrow types (`float64`, `int64`, `string`); each is a column `<name>_<field>`."""
+
+    resumable = True
+    """Whether finished chunks are kept for a run that is started again: not where they cost nothing."""
+
+    report: Report = staticmethod(lambda share, tokens: None)
+    """To be called while `score` works, where that takes long."""
+
+    @classmethod
+    @abstractmethod
+    def make(cls, argument: str, settings: Any, columns: Sequence[str]) -> Estimator:
+        """From what stands behind the colon of `usage`, its Settings, and the names of the input columns.
+
+        Quick: no model is loaded, nobody asked. EstimatorError where something is missing.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All that could change the numbers; goes into the manifest, and into the key of every chunk that is kept."""
+
+    @abstractmethod
+    def score(self, examples: Sequence[Example]) -> Iterable[Score]:
+        """One Score an example, in the same order."""
+
+    def prepare(self, examples: Iterable[Example]) -> None:  # noqa: B027 most need none
+        """Told of all examples before the first chunk is scored; they pass by once."""
+
+    def score_table(self, table: pa.Table) -> list[pa.Array] | None:
+        """The scores of a batch as Arrow arrays (value, evidence, status), where its `columns` alone tell them so."""
+        return None
+
+    def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str] | None:
+        """What scoring so many examples would cost, for a dry run: as values and as a line; None if nothing."""
+        return None
 
 
-def count_failed(scores: Iterable[Score]) -> int:
-    """How many rows an estimator failed on."""
-    return sum(score.status == FAILED for score in scores)
+class ModelEstimator(Estimator):
+    """An estimator with a model, which may be at work in several processes, a device each.
+
+    Its `settings` have a `device` and a number of `processes`. It can be pickled before its model is loaded, which is
+    when `fingerprint` or `score` first wants it.
+    """
+
+    settings: Any
+
+    @abstractmethod
+    def on(self, device: str) -> ModelEstimator:
+        """The same on another device, and in any folder, its model not loaded."""
+
+
+def measured_nothing(statuses: Mapping[str, Mapping[str, int]]) -> EstimatorError:
+    """The error for a run in which no estimator could score any row."""
+    counts = [f"{status} {n} ({name})" for name, found in statuses.items() for status, n in found.items() if n]
+    return EstimatorError(
+        f"No example could be scored: {', '.join(counts)}. Nothing is written.",
+        expected="at least one example that can be scored",
+        try_next=f"{setting('max_missing', 0)}, to write the file with the reasons all the same",
+    )

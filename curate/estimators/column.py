@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from curate.errors import EstimatorError
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import EstimatorError, setting
+from curate.estimators.base import Estimator
 from curate.records import OK, Example, Score
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MISSING = "missing"
 
 
-class ColumnEstimator:
+class ColumnEstimator(Estimator):
     """Takes the score from an input column of numbers, where higher means better known."""
 
-    evidence: Mapping[str, str] = {}
+    usage = "column:NAME"
+    resumable = False
 
     def __init__(self, column: str) -> None:
         self.name = column
-        self.columns: Sequence[str] = (column,)
+        self.columns = (column,)
+
+    @classmethod
+    def make(cls, argument: str, settings: Any, columns: Sequence[str]) -> Estimator:
+        return cls(argument)
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"estimator": "column", "column": self.name}
@@ -31,16 +37,14 @@ class ColumnEstimator:
         for example in examples:
             yield score_of_number(example.extra[self.name], self.name)
 
-    def score_column(self, column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array] | None:
-        """The same for a column of Arrow numbers; None for one of any other type."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
+    def score_table(self, table: pa.Table) -> list[pa.Array] | None:
+        """The same for a column of Arrow numbers, without a Python object a row."""
+        column = table[self.name]
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             return None
         numbers = pc.cast(column.combine_chunks(), pa.float64(), safe=False)
         measured = pc.fill_null(pc.invert(pc.is_nan(numbers)), False)
-        return pc.if_else(measured, numbers, None), pc.if_else(measured, OK, MISSING)
+        return [pc.if_else(measured, numbers, None), pc.if_else(measured, OK, MISSING)]
 
 
 def score_of_number(value: Any, column: str) -> Score:
@@ -56,6 +60,6 @@ def score_of_number(value: Any, column: str) -> Score:
         raise EstimatorError(
             f"The column {column!r} is not all numbers: it holds {value!r}.",
             expected="a number, or an empty cell, in every row",
-            try_next="--by column:NAME, with a column of numbers; higher must mean better known",
+            try_next=f"{setting('by', 'column:NAME')}, with a column of numbers; higher must mean better known",
         ) from None
     return Score(None, MISSING) if math.isnan(number) else Score(number, OK)

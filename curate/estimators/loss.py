@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from curate.estimators.base import Report
-from curate.prompts import DEFAULT, LETTERS, Shots, Template
+from curate.data.table import read
+from curate.engines import absolute
+from curate.errors import EstimatorError, setting
+from curate.estimators.base import Estimator, ModelEstimator
+from curate.prompts import DEFAULT, LETTERS, Shots, Template, find_template
 from curate.records import Example, Score
 from curate.settings import Settings, option
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch
     from curate.lm.loss import AnswerLoss
     from curate.lm.model import LoadedModel
-    from curate.lm.processes import Helper
 
 REDUCTIONS = ("token-mean", "sum", "byte-mean")
 ANSWERS: dict[str, dict[str, str]] = {"first": {}, "best": {"answer": "string"}, "all-mean": {"answers": "int64"}}
@@ -26,7 +29,7 @@ CHOICE_EVIDENCE = {"nats": "float64", "choice": "string", "margin": "float64", "
 
 @dataclass(frozen=True)
 class LossSettings(Settings):
-    """What `loss` asks the model, and how."""
+    """Which model is asked, and how its losses become one score."""
 
     model: Any = option(None, "For loss: folder or Hub id of the pretrained base model.")
     reduction: str = option("token-mean", "For loss: token-mean, sum or byte-mean.")
@@ -41,6 +44,15 @@ class LossSettings(Settings):
     device: str = option("auto", "For loss: auto, cpu, cuda, cuda:1, mps.")
     processes: int | None = option(None, "For loss: how many, each with the model on a device of its own. One a GPU.")
     revision: str | None = option(None, "For loss: branch, tag or commit of a Hub model.")
+
+    def check(self) -> None:
+        """EstimatorError for a reduction or a way to take answers that is none."""
+        for name, value, known in (
+            ("reduction", self.reduction, REDUCTIONS),
+            ("way to take answers", self.answers, ANSWERS),
+        ):
+            if value not in known:
+                raise EstimatorError(f"There is no {name} {value!r}.", expected=f"one of {', '.join(known)}")
 
 
 def reduced(loss: AnswerLoss, reduction: str) -> float | None:
@@ -106,8 +118,11 @@ def choice_score(losses: Sequence[AnswerLoss], correct: int) -> Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """The (prompt, completion) pairs of one example; `correct` is the right one's index in multiple choice."""
+class LossRequest:
+    """The (prompt, completion) pairs of one example; `correct` is the right one's index in multiple choice.
+
+    Without pairs, `reason` is the status that says why.
+    """
 
     pairs: tuple[tuple[str, str], ...] = ()
     answers: tuple[str, ...] = ()
@@ -115,20 +130,20 @@ class Ask:
     reason: str | None = None
 
 
-def ask(example: Example, template: Template, shots: Shots, answers: str) -> Ask:
+def loss_request(example: Example, template: Template, shots: Shots, answers: str) -> LossRequest:
     """The pairs whose losses the example's score is made from: a letter each, or accepted answers."""
     if not example.question:
-        return Ask(reason="no_question")
+        return LossRequest(reason="no_question")
     if not example.answers:
-        return Ask(reason="no_answer")
+        return LossRequest(reason="no_answer")
     reason = _no_choice(example) if template.multiple_choice else None
     if reason is not None:
-        return Ask(reason=reason)
+        return LossRequest(reason=reason)
     prompt = shots.prefix(example) + template.ask(example)
     accepted, correct = example.answers if answers != "first" else example.answers[:1], None
     if template.multiple_choice:
         accepted, correct = tuple(LETTERS[: len(example.choices)]), example.choices.index(example.answers[0])
-    return Ask(tuple((prompt, template.render_completion(answer)) for answer in accepted), accepted, correct)
+    return LossRequest(tuple((prompt, template.render_completion(answer)) for answer in accepted), accepted, correct)
 
 
 def _no_choice(example: Example) -> str | None:
@@ -139,7 +154,7 @@ def _no_choice(example: Example) -> str | None:
     return None if example.answers[0] in example.choices else "answer_not_in_choices"
 
 
-class LossEstimator:
+class LossEstimator(ModelEstimator):
     """Scores an example by the negative log-likelihood of its answer given its question.
 
     The value is −loss, so higher means better known. The loss is summed over the answer's tokens and then
@@ -148,38 +163,58 @@ class LossEstimator:
 
     With a template that shows choices the loss is that of Kang et al. (2024): −log p of the right letter, p the
     softmax over the letters alone. For free-form answers ours is a generalisation of theirs.
+
+    The model is loaded when it is first needed, unless it is given `loaded`.
     """
 
+    usage = "loss"
+    Settings = LossSettings
     name = "loss"
-    columns: Sequence[str] = ()
-    evidence: Mapping[str, str]
+    token_budget: int | None = None
+    """Tokens a batch, which change no number; by default as fits the device."""
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        reduction: str = "token-mean",
-        template: Template = DEFAULT,
-        answers: str = "first",
-        shots: Shots | None = None,
-        token_budget: int | None = None,
-        helpers: Sequence[Helper] = (),
-    ) -> None:
-        self.model = model
-        self.reduction = reduction
-        self.template = template
-        self.answers = answers
-        self.shots = shots or Shots(template)
-        self.token_budget = token_budget
-        self.helpers = helpers
-        self.report: Report = lambda share, tokens: None
-        self.evidence = dict(CHOICE_EVIDENCE if template.multiple_choice else EVIDENCE | ANSWERS[answers])
+    def __init__(self, settings: LossSettings, loaded: LoadedModel | None = None) -> None:
+        self.settings = settings
+        self.template = find_template(settings.template or DEFAULT.name)
+        self.shots = read_shots(self.template, settings.shots, settings.shots_from)
+        self.evidence = dict(CHOICE_EVIDENCE if self.template.multiple_choice else EVIDENCE | ANSWERS[settings.answers])
+        self._loaded = loaded
+
+    @classmethod
+    def make(cls, argument: str, settings: LossSettings, columns: Sequence[str]) -> Estimator:
+        if settings.model is None:
+            raise EstimatorError(
+                f"{setting('by', 'loss')} needs a model.",
+                expected=f"{setting('model')} with a local folder or a Hub id of a pretrained base model",
+                try_next=f"{setting('by', 'loss')} {setting('model', 'meta-llama/Llama-2-7b-hf')}",
+            )
+        return cls(settings)
+
+    def on(self, device: str) -> LossEstimator:
+        """The same on another device, and in any folder; its model is not loaded."""
+        other = copy.copy(self)
+        other.settings = self.settings.changed(model=absolute(self.settings.model), device=device, processes=1)
+        other._loaded = None
+        return other
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model, loaded now if it is not yet."""
+        if self._loaded is None:
+            from curate.lm.model import load_model
+
+            given = self.settings
+            self._loaded = load_model(
+                given.model, given.dtype, given.device, revision=given.revision, allow_pickle=given.allow_pickle
+            )
+        return self._loaded
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that could change the numbers: model, texts, solved examples, how losses become one score."""
         return {
             "estimator": "loss",
-            "reduction": self.reduction,
-            "answers": self.answers,
+            "reduction": self.settings.reduction,
+            "answers": self.settings.answers,
             "template": asdict(self.template),
             "shots": self.shots.fingerprint(),
             "model": self.model.fingerprint(),
@@ -187,17 +222,47 @@ class LossEstimator:
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
         """One Score an example, in order; all losses are computed before the first is given."""
-        from curate.lm.processes import spread_losses
+        from curate.lm.loss import answer_losses
 
-        asks = [ask(example, self.template, self.shots, self.answers) for example in examples]
-        pairs = [pair for asked in asks for pair in asked.pairs]
-        losses = iter(spread_losses(self.model, self.helpers, pairs, self.token_budget, self.report))
-        for asked in asks:
-            yield self._score(asked, [next(losses) for _ in asked.pairs])
+        requests = [self._request(example) for example in examples]
+        pairs = [pair for request in requests for pair in request.pairs]
+        losses = iter(answer_losses(self.model, pairs, self.token_budget, self.report))
+        for request in requests:
+            yield self._score(request, [next(losses) for _ in request.pairs])
 
-    def _score(self, asked: Ask, losses: Sequence[Any]) -> Score:
-        if asked.reason is not None:
-            return Score(None, asked.reason)
-        if asked.correct is not None:
-            return choice_score(losses, asked.correct)
-        return merged_score(losses, asked.answers, self.reduction, self.answers)
+    def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str]:
+        """How much text the model would read: what is there twice in a chunk is read once."""
+        from curate.lm.model import load_tokenizer
+
+        tokenizer = load_tokenizer(self.settings.model, self.settings.revision)
+        sequences = tokens = 0
+        for chunk in chunks:
+            requests = map(self._request, chunk)
+            texts = {prompt + completion for request in requests for prompt, completion in request.pairs}
+            sequences += len(texts)
+            tokens += sum(map(len, tokenizer(list(texts))["input_ids"])) if texts else 0
+        line = f"loss: {sequences} sequences, {tokens} tokens through {self.settings.model}"
+        return {"sequences": sequences, "tokens": tokens}, line
+
+    def _request(self, example: Example) -> LossRequest:
+        return loss_request(example, self.template, self.shots, self.settings.answers)
+
+    def _score(self, request: LossRequest, losses: Sequence[AnswerLoss]) -> Score:
+        if request.reason is not None:
+            return Score(None, request.reason)
+        if request.correct is not None:
+            return choice_score(losses, request.correct)
+        return merged_score(losses, request.answers, self.settings.reduction, self.settings.answers)
+
+
+def read_shots(template: Template, count: int, source: Any) -> Shots:
+    """So many solved examples from a dataset; EstimatorError for one without the other."""
+    if count < 0 or (count > 0) != (source is not None):
+        raise EstimatorError(
+            f"{setting('shots')} is {count} and {setting('shots_from')} is {source or 'not given'}.",
+            expected="both, or neither: how many solved examples, and the dataset to take them from",
+            try_next=f"{setting('shots', 5)} {setting('shots_from', 'dev.csv')}",
+        )
+    if count == 0:
+        return Shots(template)
+    return Shots(template, read(list(source) if isinstance(source, tuple) else source).examples(), count)

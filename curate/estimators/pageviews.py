@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from curate.errors import EstimatorError
+from curate.errors import EstimatorError, setting
+from curate.estimators.base import Estimator
 from curate.estimators.column import score_of_number
 from curate.records import OK, Example, Score
+from curate.wikipedia.client import BATCH
+from curate.wikipedia.options import PageviewSettings
 from curate.wikipedia.titles import Reference, SubjectFinder
-from curate.wikipedia.views import ZERO_VIEWS, LookupStats, Views, ViewSource
+from curate.wikipedia.views import ZERO_VIEWS, LookupStats, Views, ViewSource, make_finder, open_source
 
 NO_SUBJECT = "no_subject"
 EVIDENCE = {"views": "float64", "title": "string", "subject": "string"}
 
 
-class PageViewsEstimator:
+class PageViewsEstimator(Estimator):
     """Scores an example by the views of its subject's article.
 
     The value is log10(1 + views), views being the monthly mean over the window, so higher means better known.
@@ -24,13 +28,24 @@ class PageViewsEstimator:
     A status other than `ok` and `zero_views` comes without a value.
     """
 
+    usage = "pageviews"
+    Settings = PageviewSettings
     name = "pageviews"
-    evidence: Mapping[str, str] = EVIDENCE
+    evidence = EVIDENCE
+    resumable = False  # the cache is
 
     def __init__(self, source: ViewSource, finder: SubjectFinder) -> None:
         self.source = source
         self.finder = finder
-        self.columns: Sequence[str] = finder.columns
+        self.columns = finder.columns
+
+    @classmethod
+    def make(cls, argument: str, settings: PageviewSettings, columns: Sequence[str]) -> Estimator:
+        kind, _, column = settings.views_from.partition(":")
+        if kind == "column" and column:
+            return ViewsColumnEstimator(column)
+        finder = make_finder(settings, columns)
+        return cls(open_source(settings), finder)
 
     def fingerprint(self) -> Mapping[str, Any]:
         subjects = {
@@ -45,7 +60,7 @@ class PageViewsEstimator:
         """What the lookups came to, for the user to read."""
         return self.source.stats
 
-    def prepare(self, examples: Sequence[Example]) -> None:
+    def prepare(self, examples: Iterable[Example]) -> None:
         """Look all subjects up at once where that is cheaper than chunk by chunk."""
         if self.source.in_bulk:
             self.source.look_up(reference for reference in map(self.finder.find, examples) if reference)
@@ -56,15 +71,34 @@ class PageViewsEstimator:
         for reference in references:
             yield Score(None, NO_SUBJECT) if reference is None else score_of_views(found[reference], reference)
 
+    def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str]:
+        """The subjects, and the requests at most."""
+        found = Counter(self.finder.find(example) for chunk in chunks for example in chunk)
+        without = found.pop(None, 0)
+        subjects = len(found)
+        content = {"subjects": subjects, "without_subject": without}
+        line = f"pageviews: {subjects} subjects, {without} examples without one"
+        if not self.source.in_bulk:
+            content["requests_at_most"] = requests = subjects + -(-subjects // BATCH)
+            line += f"; at most about {requests} requests, fewer by what is in the cache"
+        return content, line
 
-class ViewsColumnEstimator:
+
+class ViewsColumnEstimator(Estimator):
     """Scores an example by the views that a column of the data already holds: log10(1 + views)."""
 
+    usage = "pageviews"
+    Settings = PageviewSettings
     name = "pageviews"
-    evidence: Mapping[str, str] = EVIDENCE
+    evidence = EVIDENCE
+    resumable = False
 
     def __init__(self, column: str) -> None:
-        self.columns: Sequence[str] = (column,)
+        self.columns = (column,)
+
+    @classmethod
+    def make(cls, argument: str, settings: PageviewSettings, columns: Sequence[str]) -> Estimator:
+        return cls(argument)
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"estimator": "pageviews", "views_from": f"column:{self.columns[0]}"}
@@ -79,7 +113,7 @@ class ViewsColumnEstimator:
                 raise EstimatorError(
                     f"The column {column!r} does not hold views: one of them is {number.value:g}.",
                     expected="counts of 0 and above, or empty cells",
-                    try_next="--by column:NAME, for a number that is already a score",
+                    try_next=f"{setting('by', 'column:NAME')}, for a number that is already a score",
                 )
             else:
                 status = OK if number.value > 0 else ZERO_VIEWS

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.errors import CurateError, RecipeError, as_option, setting, settings_in
+from curate.estimators import find_estimator
 from curate.estimators.loss import LossSettings
-from curate.estimators.registry import check_spec
 from curate.selection.rules import parse_request, training_splits
 from curate.settings import (
     FinetuneConfig,
@@ -399,7 +399,7 @@ def _check_scores(recipe: Recipe, place: Callable[[str], str]) -> None:
         )
     with said_in("estimators.by", place):
         for spec in recipe["estimators.by"]:
-            check_spec(spec)
+            find_estimator(spec)
     for name in by:
         if name not in names:
             raise RecipeError(f"{place('selection.by')}: there will be no score {name!r}.", ", ".join(names))

@@ -6,20 +6,19 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from queue import Queue
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.data.files import versions, write_text
-from curate.errors import SettingError
-from curate.piping import PipedProcess, ProcessEndedError
+from curate.engines import Work, WorkerDiedError, in_processes
+from curate.errors import SettingError, setting
 from curate.report.figures import Drawing
 from curate.simulation.settings import ExperimentSettings, SyntheticSettings
 from curate.simulation.world import (
@@ -141,42 +140,21 @@ def _cores() -> int:
 
 def make_in_processes(parts: Sequence[Part], processes: int) -> Iterator[Part]:
     """Every part as it is done."""
-    idle: Queue[PipedProcess] = Queue()
-    workers = [PipedProcess("curate.simulation.worker") for _ in range(processes)]
-    for worker in workers:
-        idle.put(worker)
-
-    def make(part: Part) -> Part:
-        worker = idle.get()
-        try:
-            return _make_in(worker, part)
-        finally:
-            idle.put(worker)  # for those who wait for one, whatever happened
-
-    threads = ThreadPoolExecutor(processes)
-    try:
-        for future in as_completed([threads.submit(make, part) for part in parts]):
-            yield future.result()
-    finally:
-        for worker in workers:
-            worker.stop()
-        threads.shutdown(cancel_futures=True)
+    with in_processes(_part_maker, ["cpu"] * processes) as pool:
+        for future in as_completed([pool.submit([part]) for part in parts]):
+            try:
+                yield from future.result()
+            except WorkerDiedError as died:
+                raise SettingError(
+                    f"A process of the simulation ended with {died}.",
+                    expected="memory for as many processes as there are cores",
+                    try_next=f"{setting('processes', 1)}; what is done is kept",
+                ) from died
 
 
-def _make_in(worker: PipedProcess, part: Part) -> Part:
-    """Have a process make a part, and wait for it; what goes wrong there is raised here."""
-    try:
-        worker.ask(part)
-        made: Part | Exception = worker.answer()
-    except ProcessEndedError as ended:
-        raise SettingError(
-            f"A process of the simulation ended with exit code {ended.exit_code}.",
-            expected="memory for as many processes as there are cores",
-            try_next="--processes 1; what is done is kept",
-        ) from ended
-    if isinstance(made, Exception):
-        raise made
-    return made
+def _part_maker(device: str) -> tuple[None, Work]:
+    """In a process: what makes parts."""
+    return None, lambda parts: map(make_part, parts)
 
 
 TOP_PERCENTS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)

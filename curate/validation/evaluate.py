@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import SettingError, setting
-from curate.estimators.loss import Ask, ask
+from curate.estimators.loss import LossRequest, loss_request
 from curate.lm.forward import adapters_merged
 from curate.lm.generate import greedy_answers
 from curate.lm.loss import answer_losses
@@ -89,7 +89,7 @@ def evaluate(
     shots = shots or Shots(template)
     with adapters_merged(loaded):
         if template.multiple_choice:
-            return _choose(loaded, examples, [ask(example, template, shots, "first") for example in examples])
+            return _choose(loaded, examples, [loss_request(example, template, shots, "first") for example in examples])
         answers = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
     return [
         Prediction(e.id, answer, **{name: measure(answer, e.answers) for name, measure in MEASURES.items()})
@@ -97,18 +97,18 @@ def evaluate(
     ]
 
 
-def _choose(loaded: LoadedModel, examples: Sequence[Example], asks: Sequence[Ask]) -> list[Prediction]:
+def _choose(loaded: LoadedModel, examples: Sequence[Example], requests: Sequence[LossRequest]) -> list[Prediction]:
     """The letter with the lowest loss of each question: for letters of one token, the argmax of next-token scores.
 
     A question that does not fit into the model's context has no answer and counts as wrong.
     """
-    losses = iter(answer_losses(loaded, [pair for asked in asks for pair in asked.pairs]))
+    losses = iter(answer_losses(loaded, [pair for request in requests for pair in request.pairs]))
     predictions = []
-    for example, asked in zip(examples, asks, strict=True):
-        nats = [next(losses).nats for _ in asked.pairs]
-        measured = [(value, letter) for value, letter in zip(nats, asked.answers, strict=True) if value is not None]
+    for example, request in zip(examples, requests, strict=True):
+        nats = [next(losses).nats for _ in request.pairs]
+        measured = [(value, letter) for value, letter in zip(nats, request.answers, strict=True) if value is not None]
         letter = min(measured)[1] if measured else ""
-        right = asked.correct is not None and letter == asked.answers[asked.correct]
+        right = request.correct is not None and letter == request.answers[request.correct]
         predictions.append(Prediction(example.id, letter, right, right, float(right)))
     return predictions
 

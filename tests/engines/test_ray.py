@@ -4,70 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import curate
-from curate.engines import Description, Pool, RemoteEstimator
+from curate.engines import RAY, Pool, on_ray
 from curate.errors import EngineError, ModelError
-from curate.records import Example, Score
-from curate.scoring import Chunks
+from curate.settings import EngineSettings
 from curate.validation.on_ray import Part, _do
+from tests.engines.workers import slow, tells
 
 ray = pytest.importorskip("ray")
 
 Tiny = Callable[[str], Path]
-EXAMPLES = [Example(str(n), f"Who is {n}?", (f"no. {n}",)) for n in range(40)]
-
-
-class Slow:
-    """A worker without a model: the score of an example is its number; some questions kill it or make it fail."""
-
-    def __init__(self, trouble: Sequence[str] = (), seconds: float = 0.0) -> None:
-        self.trouble, self.seconds = trouble, seconds
-
-    def load(self) -> Description:
-        if "no model" in self.trouble:
-            raise ModelError("There is no model.", expected="a model")
-        if "never" in self.trouble:
-            os._exit(1)
-        return Description("slow", (), {}, {"estimator": "slow"})
-
-    def score(self, examples: Sequence[Example], allowed: int) -> list[Score]:
-        time.sleep(self.seconds)
-        if any(example.id in self.trouble for example in examples):
-            os._exit(1)
-        return [Score(float(example.id)) for example in examples]
 
 
 @pytest.fixture
 def pool_of(cluster: Any) -> Iterator[Callable[..., Pool]]:
-    pools: list[Pool] = []
-
-    def make(*arguments: Any, low: int = 1, high: int = 2) -> Pool:
-        actors: list[Any] = []
-        kind = ray.remote(Slow).options(num_cpus=1, max_restarts=0)
-
-        def start() -> Any:
-            actors.append(kind.remote(*arguments))
-            return actors[-1]
-
-        pools.append(Pool(ray, start, low, high))
-        pools[-1].actors = actors  # type: ignore[attr-defined]
-        return pools[-1]
-
-    yield make
-    for pool in pools:
-        pool.close()
+    with ExitStack() as stack:
+        yield lambda make, workers=2: stack.enter_context(on_ray(make, EngineSettings("ray", workers=workers), "cpu"))
 
 
-@pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.scoring.CHUNK", 8)
+def in_lists(pool: Pool, rows: int, size: int) -> list[float | None]:
+    """The results of the rows 0, 1, 2, …, worked on a list of some at a time."""
+    lists = [pool.begin(range(start, start + size), size, None) for start in range(0, rows, size)]
+    return [result for results in lists for result in results()]
 
 
 def test_losses_columns_and_manifest_are_those_of_one_process(cluster: Any, tiny_model: Tiny, tmp_path: Path) -> None:
@@ -133,54 +102,63 @@ def test_a_ray_dataset_comes_back_as_one(cluster: Any) -> None:
 
 
 def test_killed_workers_and_a_lost_node_lose_and_double_no_row(
-    cluster: Any, pool_of: Callable[..., Pool], small_chunks: None
+    cluster: Any, pool_of: Callable[..., Pool], tmp_path: Path
 ) -> None:
-    pool = pool_of((), 0.4, high=2)
-    estimator = RemoteEstimator(pool)
-    chunks = Chunks(estimator, EXAMPLES)
-    time.sleep(0.2)
-    ray.kill(pool.actors[0])  # type: ignore[attr-defined]
+    pool = pool_of(partial(tells, tmp_path, 0.4))
+    lists = [pool.submit(range(start, start + 8)) for start in range(0, 40, 8)]
+    while not (working := list(tmp_path.iterdir())):
+        time.sleep(0.02)
+    os.kill(int(working[0].name), signal.SIGKILL)
     extra = cluster.add_node(num_cpus=1)
     time.sleep(0.3)
     cluster.remove_node(extra)
-    assert [score.value for score in chunks.scores()] == [float(n) for n in range(40)]
+    assert [result for results in lists for result in results.result()] == [float(n) for n in range(40)]
 
 
 def test_a_row_that_kills_every_worker_stands_alone_in_the_end(
-    pool_of: Callable[..., Pool], small_chunks: None, monkeypatch: pytest.MonkeyPatch
+    pool_of: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.engines.MOST_DEATHS", 2)
-    scores = Chunks(RemoteEstimator(pool_of(["21"])), EXAMPLES).scores()
-    assert [score.value for score in scores] == [None if n == 21 else float(n) for n in range(40)]
-    assert scores[21].status == "failed"
+    monkeypatch.setattr("curate.engines.RAY", replace(RAY, deaths=2))
+    assert in_lists(pool_of(partial(slow, [21], 0)), 40, 8) == [None if n == 21 else float(n) for n in range(40)]
 
 
 def test_workers_that_always_die_end_the_run(pool_of: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.engines.MOST_DEATHS", 1)
-    monkeypatch.setattr("curate.engines.MOST_FALSE_STARTS", 2)
+    monkeypatch.setattr("curate.engines.RAY", replace(RAY, deaths=1, false_starts=2))
     with pytest.raises(EngineError, match="it is not the rows"):
-        pool_of([str(n) for n in range(40)], high=1).submit(EXAMPLES[:2], 1).result()
+        pool_of(partial(slow, range(40), 0), workers=1).begin([0, 1], 1, None)()
     with pytest.raises(EngineError, match="2 workers in a row died while they loaded the model"):
-        pool_of(["never"]).submit(EXAMPLES, 1).result()
+        pool_of(partial(slow, ["never"], 0))
 
 
-def test_an_error_of_a_worker_reaches_whoever_waits(pool_of: Callable[..., Pool]) -> None:
-    pool = pool_of(["no model"])
+def test_an_error_of_a_worker_is_raised_here(pool_of: Callable[..., Pool]) -> None:
     with pytest.raises(ModelError, match="There is no model") as error:
-        pool.submit(EXAMPLES, 1).result()
+        pool_of(partial(slow, ["no model"], 0))
     assert error.value.expected == "a model"
-    with pytest.raises(ModelError):
-        pool.submit(EXAMPLES, 1)
+    with pytest.raises(TypeError, match="NoneType"):
+        pool_of(partial(slow, [], 0)).submit([None]).result()
 
 
-def test_workers_come_with_the_work_and_go_with_it(pool_of: Callable[..., Pool]) -> None:
-    pool = pool_of((), 0.1, low=1, high=2)
-    assert pool.description.result().name == "slow"
-    assert len(pool._hands) == 1
-    futures = [pool.submit([example], 0) for example in EXAMPLES[:8]]
-    assert [future.result()[0].value for future in futures] == [float(n) for n in range(8)]
-    assert len(pool.actors) == 2  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 20
-    while len(pool._hands) > 1 and time.monotonic() < deadline:
+def test_workers_that_would_give_other_numbers_end_the_run(pool_of: Callable[..., Pool]) -> None:
+    pool = pool_of(partial(slow, ["other"], 0.5))
+    with pytest.raises(EngineError, match="they differ in number"):
+        in_lists(pool, 40, 4)
+
+
+def test_workers_come_with_the_work_and_go_with_it(
+    pool_of: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.engines.IDLE", 0.5)
+    pool = pool_of(partial(slow, [], 0.2), workers="1:2")
+    wait_for_free(1)
+    futures = [pool.submit([n]) for n in range(12)]
+    wait_for_free(0)
+    assert [future.result() for future in futures] == [[float(n)] for n in range(12)]
+    wait_for_free(1)
+
+
+def wait_for_free(processors: int) -> None:
+    """Wait until so many of the two processors of the cluster are free."""
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) != processors and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert len(pool._hands) == 1
+    assert ray.available_resources().get("CPU", 0) == processors

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.estimators.loss import LossEstimator, choice_score
+from curate.estimators.loss import LossEstimator, LossSettings, choice_score
 from curate.lm.loss import AnswerLoss
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import LETTERS, TEMPLATES, Shots
@@ -71,7 +71,7 @@ def test_agrees_with_the_letters_by_hand(tiny_model: Callable[[str], Path], kind
     if kind == "gpt2" and count == 26:
         pytest.skip("learned positions end at 128")
     example = replace(COLOURS, choices=tuple(f"c{n}" for n in range(count)), answers=("c1",), subject=None)
-    (score,) = LossEstimator(loaded, template=MMLU).score([example])
+    (score,) = LossEstimator(LossSettings(template="mmlu"), loaded).score([example])
     prompt = Shots(MMLU).prefix(example) + MMLU.ask(example)
     assert score.value == pytest.approx(letters_by_hand(loaded, prompt, count)[1], abs=1e-5)
 
@@ -87,7 +87,7 @@ def test_agrees_with_the_letters_by_hand(tiny_model: Callable[[str], Path], kind
     ],
 )
 def test_what_cannot_be_asked_has_a_reason(tiny_model: Callable[[str], Path], change: dict, status: str) -> None:
-    estimator = LossEstimator(load_model(tiny_model("llama"), device="cpu"), template=MMLU)
+    estimator = LossEstimator(LossSettings(model=tiny_model("llama"), device="cpu", template="mmlu"))
     (score,) = estimator.score([replace(COLOURS, **change)])
     assert (score.value, score.status) == (None, status)
 
@@ -108,7 +108,9 @@ def test_real_questions_five_shots(shared: Path, stories: Path) -> None:
     dev = read_mmlu(shared / "data" / "mmlu" / "dev" / "prehistory_dev.csv")
     asked = read_mmlu(shared / "data" / "mmlu" / "test" / "prehistory_test.csv")[:6]
     shots = Shots(MMLU, dev, 5)
-    scores = list(LossEstimator(loaded, template=MMLU, shots=shots).score(asked))
+    estimator = LossEstimator(LossSettings(template="mmlu"), loaded)
+    estimator.shots = shots
+    scores = list(estimator.score(asked))
     for example, score in zip(asked, scores, strict=True):
         right = example.choices.index(example.answers[0])
         by_hand = letters_by_hand(loaded, shots.prefix(example) + MMLU.ask(example), 4)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from curate.errors import EstimatorError
+from curate.estimators import find_estimator
 from curate.estimators.column import score_of_number
-from curate.estimators.registry import check_spec
 from curate.records import Score
 
 
@@ -26,5 +26,5 @@ def test_a_text_is_refused_with_the_text() -> None:
 @pytest.mark.parametrize("spec", ["perplexity", "column", "column:", "loss:x", ""])
 def test_an_unknown_estimator_is_refused_with_those_there_are(spec: str) -> None:
     with pytest.raises(EstimatorError) as caught:
-        check_spec(spec)
+        find_estimator(spec)
     assert "column:NAME" in str(caught.value.expected)

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import curate
-from curate.estimators.base import Estimator
-from curate.estimators.registry import ESTIMATORS, EstimatorOptions, build
+from curate.estimators import ESTIMATORS, make_estimator
+from curate.estimators.base import Estimator, ModelEstimator
 from curate.records import Example
-from curate.wikipedia.options import PageviewSettings
 from curate.wikipedia.views import MEASURED
 
-Make = Callable[[Callable[[str], Path]], Estimator]
+Tiny = Callable[[str], Path]
 
-MAKERS: dict[str, Make] = {
-    "column": lambda tiny_model: build("column:views", EstimatorOptions()),
-    "loss": lambda tiny_model: build("loss", EstimatorOptions(model=tiny_model("llama"), device="cpu")),
-    "pageviews": lambda tiny_model: build(
-        "pageviews", EstimatorOptions(pageviews=PageviewSettings(views_from="column:views"))
-    ),
+MADE: dict[str, Callable[[Tiny], Estimator]] = {
+    "column": lambda tiny_model: make_estimator("column:views", {}),
+    "loss": lambda tiny_model: make_estimator("loss", {"model": tiny_model("llama"), "device": "cpu"}),
+    "pageviews": lambda tiny_model: make_estimator("pageviews", {"views_from": "column:views"}),
 }
 
 
 def test_every_registered_estimator_is_under_contract() -> None:
-    assert set(MAKERS) == set(ESTIMATORS)
+    assert set(MADE) == set(ESTIMATORS)
 
 
-@pytest.fixture(params=sorted(MAKERS))
-def estimator(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> Estimator:
-    return MAKERS[request.param](tiny_model)
+@pytest.fixture(params=sorted(MADE))
+def estimator(request: pytest.FixtureRequest, tiny_model: Tiny) -> Estimator:
+    return MADE[request.param](tiny_model)
 
 
 @pytest.fixture
@@ -65,3 +63,16 @@ def test_the_fingerprint_is_stable_and_plain(estimator: Estimator) -> None:
     import json
 
     assert json.dumps(estimator.fingerprint(), sort_keys=True) == json.dumps(estimator.fingerprint(), sort_keys=True)
+
+
+def test_the_same_numbers_come_of_a_copy_in_another_process(estimator: Estimator, examples: list[Example]) -> None:
+    import pickle
+
+    copy = pickle.loads(pickle.dumps(estimator.on("cpu") if isinstance(estimator, ModelEstimator) else estimator))
+    assert list(copy.score(examples)) == list(estimator.score(examples))
+    assert copy.fingerprint() == estimator.fingerprint()
+
+
+def test_every_option_has_its_help(estimator: Estimator) -> None:
+    for item in fields(estimator.Settings):
+        assert item.metadata["help"]

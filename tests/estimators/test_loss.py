@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -226,3 +227,9 @@ def test_a_slow_tokenizer_is_refused_with_what_to_type(tiny_model: Callable[[str
     (tmp_path / "slow" / "vocab.json").write_text("{}")  # bytes need none, but a tokenizer has some such file
     with pytest.raises(ModelError, match="which characters a token covers"):
         load_model(tmp_path / "slow", device="cpu")
+
+
+def test_solved_examples_may_be_a_list_of_rows(tiny_model: Callable[[str], Path], films: list[dict[str, Any]]) -> None:
+    model: dict[str, Any] = {"by": "loss", "model": tiny_model("llama"), "device": "cpu"}
+    alone, solved = (curate.score(films, **model, **more) for more in ({}, {"shots": 2, "shots_from": films}))
+    assert all(a["score_loss"] != b["score_loss"] for a, b in zip(alone, solved, strict=True))

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.estimators.loss import LossEstimator
+from curate.estimators.loss import LossEstimator, LossSettings
 from curate.lm.loss import answer_losses
 from curate.lm.model import load_model
-from curate.prompts import TEMPLATES
 from curate.records import Example
 from tests.estimators.test_loss import PAIRS
 
@@ -48,11 +47,11 @@ def test_golden_losses_of_every_architecture_class(tiny_model: Callable[[str], P
 
 @pytest.mark.parametrize("kind", SCORES)
 def test_golden_multiple_choice_of_every_architecture_class(tiny_model: Callable[[str], Path], kind: str) -> None:
-    estimator = LossEstimator(load_model(tiny_model(kind), device="cpu"), template=TEMPLATES["mmlu"])
+    estimator = LossEstimator(LossSettings(model=tiny_model(kind), device="cpu", template="mmlu"))
     assert [score.value for score in estimator.score(CHOICES)] == pytest.approx(SCORES[kind], abs=1e-4)
 
 
 def test_golden_multiple_choice_of_a_real_model(stories: Path) -> None:
-    estimator = LossEstimator(load_model(stories, device="cpu"), template=TEMPLATES["mmlu"])
+    estimator = LossEstimator(LossSettings(model=stories, device="cpu", template="mmlu"))
     scores = [score.value for score in estimator.score(CHOICES)]
     assert scores == pytest.approx([-1.30567, -0.9344, -1.47646], abs=1e-4)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import curate
-from curate import scoring
-from curate import scoring as chunks
 from curate.estimators.loss import LossEstimator
-from curate.lm.model import load_model
 
 ROWS = [{"question": "What is " + "so very " * (n % 7) + f"{n}?", "answer": f"it is {n}"} for n in range(60)]
 
 
 class Told:
-    """Keeps what it is told."""
+    """Keeps what it is told; `stop` ends the run, as Ctrl-C does, when so many examples are done."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: float = float("inf")) -> None:
+        self.stop = stop
         self.done: list[float] = []
         self.tokens: list[int] = []
 
@@ -27,16 +26,21 @@ class Told:
         assert (name, total) == ("loss", len(ROWS))
         self.done.append(done)
         self.tokens.append(tokens)
+        if done >= self.stop:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture
-def estimator(tiny_model: Callable[[str], Path]) -> LossEstimator:
-    return LossEstimator(load_model(tiny_model("llama"), device="cpu"), token_budget=64)
+def score(tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`curate.score` by the loss of a tiny model, in small batches."""
+    monkeypatch.setattr(LossEstimator, "token_budget", 64)
+    model = tiny_model("llama")
+    return lambda **options: curate.score(ROWS, by="loss", model=model, device="cpu", **options)
 
 
-def test_work_done_grows_with_the_tokens_read_from_nothing_to_all(estimator: LossEstimator) -> None:
+def test_work_done_grows_with_the_tokens_read_from_nothing_to_all(score: Callable[..., Any]) -> None:
     told = Told()
-    scoring.score_table(curate.read(ROWS), [estimator], progress=told)
+    score(progress=told)
     assert (told.done[0], told.done[-1]) == (0, len(ROWS))
     assert told.done == sorted(told.done)
     assert len(told.done) > 5
@@ -46,12 +50,12 @@ def test_work_done_grows_with_the_tokens_read_from_nothing_to_all(estimator: Los
 
 
 def test_what_an_earlier_run_did_is_where_this_one_begins(
-    estimator: LossEstimator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "CHUNK", 20)
-    scoring.score_table(curate.read(ROWS), [estimator], tmp_path)
-    sorted(tmp_path.glob("*.json"))[0].unlink()
+    monkeypatch.setattr("curate.scoring.CHUNK", 20)
+    with pytest.raises(KeyboardInterrupt):
+        score(output=tmp_path / "scored.parquet", progress=Told(stop=45))
     told = Told()
-    scoring.score_table(curate.read(ROWS), [estimator], tmp_path, told)
-    assert told.done[0] in (0, 20, 40)
-    assert told.done[0] + 20 == pytest.approx(told.done[-2])
+    score(output=tmp_path / "scored.parquet", progress=told)
+    assert told.done[0] == 40
+    assert told.done[-1] == 60

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from curate.estimators.loss import LossEstimator
-from curate.lm import processes
+from curate.estimators.loss import LossEstimator, LossSettings
+from curate.lm import loss
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import TEMPLATES, Shots
 from curate.records import Example
@@ -48,8 +48,8 @@ def test_kill_9_and_the_same_command_end_in_the_identical_file(
     assert not (tmp_path / "scored.parquet").exists()
 
     computed = []
-    original = processes.answer_losses
-    monkeypatch.setattr(processes, "answer_losses", lambda *a: computed.extend(a[1]) or original(*a))
+    original = loss.answer_losses
+    monkeypatch.setattr(loss, "answer_losses", lambda *a: computed.extend(a[1]) or original(*a))
     assert curate(*command, "scored.parquet").exit_code == 0
     assert 0 < len(computed) < ROWS
     assert (tmp_path / "scored.parquet").read_bytes() == (tmp_path / "whole" / "scored.parquet").read_bytes()
@@ -66,21 +66,24 @@ def test_kept_results_are_used_only_for_the_same_model_prompt_and_reduction(load
 
     qa = TEMPLATES["qa"]
     half = replace(loaded, model=type(loaded.model)(loaded.model.config).to(torch.bfloat16))
+    usual = LossSettings()
     estimators = [
-        LossEstimator(loaded),
-        LossEstimator(replace(loaded, revision="another")),
-        LossEstimator(replace(loaded, name="another")),
-        LossEstimator(half),
-        LossEstimator(loaded, reduction="sum"),
-        LossEstimator(loaded, answers="best"),
-        LossEstimator(loaded, template=TEMPLATES["plain"]),
-        LossEstimator(loaded, template=replace(qa, separator="\n")),
-        LossEstimator(loaded, shots=Shots(qa, POOL, 1)),
-        LossEstimator(loaded, shots=Shots(qa, [replace(POOL[0], answers=("Michael Mann",))], 1)),
+        LossEstimator(usual, loaded),
+        LossEstimator(usual, replace(loaded, revision="another")),
+        LossEstimator(usual, replace(loaded, name="another")),
+        LossEstimator(usual, half),
+        LossEstimator(LossSettings(reduction="sum"), loaded),
+        LossEstimator(LossSettings(answers="best"), loaded),
+        LossEstimator(LossSettings(template="plain"), loaded),
+        *(LossEstimator(usual, loaded) for _ in range(3)),
     ]
-    keys = [chunk_key(estimator, POOL) for estimator in estimators]
+    estimators[-3].template = replace(qa, separator="\n")
+    estimators[-2].shots = Shots(qa, POOL, 1)
+    estimators[-1].shots = Shots(qa, [replace(POOL[0], answers=("Michael Mann",))], 1)
+    keys = [chunk_key(estimator.fingerprint(), POOL) for estimator in estimators]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == chunk_key(LossEstimator(loaded, token_budget=7), POOL), "it changes no number"
+    estimators[0].token_budget = 7
+    assert keys[0] == chunk_key(estimators[0].fingerprint(), POOL), "it changes no number"
 
 
 @pytest.mark.parametrize(
@@ -91,9 +94,9 @@ def test_kept_results_are_used_only_for_the_same_model_prompt_and_reduction(load
         {"choices": ("a", "b")},
         {"subject": "Heat"},
         {"relation": "director"},
+        {"extra": {"views": 1}},
     ],
 )
-def test_kept_results_are_used_only_for_the_same_data(loaded: LoadedModel, change: dict[str, Any]) -> None:
-    estimator = LossEstimator(loaded)
+def test_kept_results_are_used_only_for_the_same_data(change: dict[str, Any]) -> None:
     changed = [replace(POOL[0], **change)]
-    assert chunk_key(estimator, POOL) != chunk_key(estimator, changed)
+    assert chunk_key({}, POOL) != chunk_key({}, changed)

@@ -191,6 +191,18 @@ def test_a_table_is_joined_once_and_asks_nobody(tmp_path: Path, monkeypatch: pyt
     assert scored[2]["pageviews_status"] == "not_in_table"
 
 
+def test_subject_templates_may_be_a_list_of_texts(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"title": ["Heat", "Alien"], "views": [999, 9]}), tmp_path / "v.parquet")
+    rows = [{"question": "Who directed Heat?", "answer": "x"}, {"question": "Did you see Alien?", "answer": "x"}]
+    scored = library.score(
+        rows,
+        by="pageviews",
+        views_from=str(tmp_path / "v.parquet"),
+        subject_template=["Who directed [X]?", "Did you see [X]?"],
+    )
+    assert [row["pageviews_subject"] for row in scored] == ["Heat", "Alien"]
+
+
 def test_a_table_can_follow_redirects_and_items(serve: Serve, world: World, tmp_path: Path) -> None:
     server = serve(world)
     pq.write_table(pa.table({"title": ["Ridley Scott"], "views": [999]}), tmp_path / "v.parquet")

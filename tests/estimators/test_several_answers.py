@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.estimators.loss import LossEstimator, merged_score
+from curate.estimators.loss import LossEstimator, LossSettings, merged_score
 from curate.lm.loss import AnswerLoss
 from curate.lm.model import load_model
 from curate.records import Example
@@ -46,9 +46,12 @@ def test_best_of_several_is_what_the_best_alone_would_score(tiny_model: Callable
     loaded = load_model(tiny_model("llama"), device="cpu")
     answers = ("Paris", "Zürich", "Ridley Scott")
     example = Example("1", "What is the capital of France?", answers)
-    alone = [next(LossEstimator(loaded).score([Example("1", example.question, (a,))])).value for a in answers]
-    (best,) = LossEstimator(loaded, answers="best").score([example])
-    (mean,) = LossEstimator(loaded, answers="all-mean").score([example])
+    first, best_of, mean_of = (
+        LossEstimator(LossSettings(answers=how), loaded) for how in ("first", "best", "all-mean")
+    )
+    alone = [next(first.score([Example("1", example.question, (a,))])).value for a in answers]
+    (best,) = best_of.score([example])
+    (mean,) = mean_of.score([example])
     assert best.value == pytest.approx(max(v for v in alone if v is not None), abs=1e-5)
     assert best.evidence["answer"] == answers[alone.index(max(alone, key=lambda v: v or 0.0))]
     assert mean.value == pytest.approx(sum(v for v in alone if v is not None) / 3, abs=1e-5)
