@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ class Checkpoint:
     def put(self, key: str, value: Any) -> None:
         """Keep a piece. As JSON: `get` gives tuples as lists, and the keys of mappings as texts."""
         write_text(json.dumps(value), self.path(key))
+
+    def make(self, key: str, work: Callable[[], Any]) -> Any:
+        """The piece as `get` gives it, made and kept now if it is not there yet."""
+        if key not in self:
+            self.put(key, work())
+        return self.get(key)
 
     def clear(self) -> None:
         """Remove all pieces: the work is done as a whole."""

@@ -18,6 +18,17 @@ def test_what_was_put_is_there_for_the_next_run(tmp_path: Path) -> None:
     assert "a" in Checkpoint(tmp_path / "parts") and "b" not in Checkpoint(tmp_path / "parts")
 
 
+def test_a_piece_is_made_once_and_is_the_same_whether_it_was_made_or_kept(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def work() -> dict[str, tuple[int, ...]]:
+        made.append(1)
+        return {"rows": (1, 2)}
+
+    assert [Checkpoint(tmp_path).make("a", work) for _ in range(2)] == [{"rows": [1, 2]}] * 2
+    assert made == [1]
+
+
 def test_a_piece_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     kept = Checkpoint(tmp_path)
     with pytest.raises(TypeError):

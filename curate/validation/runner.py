@@ -301,7 +301,7 @@ class Runner:
 
     def _put(self, key: str, make: Callable[[], Any]) -> Any:
         """Made and kept by the first process."""
-        return by_first(lambda: self.kept.put(key, make()))
+        return by_first(lambda: self.kept.make(key, make))
 
     def _read(self, kept: Mapping[str, Any], key: str) -> Run:
         """A kept run with the metrics of its tasks, which are kept apart."""
