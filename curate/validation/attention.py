@@ -7,18 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from curate.lm.model import LoadedModel
 from curate.prompts import Template
 from curate.records import Example, contrast
 from curate.selection.ranking import random_rows
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +121,6 @@ def _by_layer(
 
     Prompts of one length go together, so nothing is padded.
     """
-    import torch
-
     by_length: dict[int, list[int]] = defaultdict(list)
     for number, prompt in enumerate(prompts):
         by_length[len(prompt.ids)].append(number)
@@ -146,7 +142,6 @@ def _final_weights(loaded: LoadedModel, ids: Sequence[tuple[int, ...]]) -> list[
     All tokens but the final one go through first; then that one alone gives its weights, so that no layer's
     (T, T) weights are kept.
     """
-    import torch
     from transformers import DynamicCache
 
     model: Any = loaded.model

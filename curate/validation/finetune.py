@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from curate.data.files import whole_folder, write_json
 from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, OutputError, setting
@@ -120,8 +122,6 @@ def split_held_out(examples: Sequence[Example], k: int, seed: int) -> tuple[list
 
 def _halved(batches: MicroBatches, error: RuntimeError, remembered: Path, say: Callable[[str], None]) -> MicroBatches:
     """What to try next now that memory ran out; where the next training begins, also that of another command."""
-    import torch
-
     smaller = batches.halved()
     write_json(asdict(smaller), remembered)
     if processes() > 1:
@@ -137,8 +137,6 @@ def _halved(batches: MicroBatches, error: RuntimeError, remembered: Path, say: C
 
 
 def _first_logits(loaded: LoadedModel, example: Example, template: Template) -> Any:
-    import torch
-
     ids = torch.tensor([loaded.tokenizer(template.zero_shot(example))["input_ids"][-loaded.context :]])
     with torch.inference_mode():
         return loaded.model(input_ids=ids.to(loaded.device)).logits[:, -1].cpu()
@@ -206,8 +204,6 @@ def _adapters(loaded: LoadedModel, config: FinetuneConfig) -> Iterator[Any]:
 @contextmanager
 def _all_weights(loaded: LoadedModel) -> Iterator[Any]:
     """Every weight; a copy in main memory brings them back."""
-    import torch
-
     before = {name: weight.detach().to("cpu", copy=True) for name, weight in loaded.model.state_dict().items()}
     learned = {name: weight.requires_grad for name, weight in loaded.model.named_parameters()}
     loaded.model.requires_grad_(True)
@@ -224,8 +220,6 @@ def _all_weights(loaded: LoadedModel) -> Iterator[Any]:
 @contextmanager
 def _copy_of_all_weights(loaded: LoadedModel) -> Iterator[Any]:
     """A copy to be shared out among the GPUs; meanwhile the model waits in main memory."""
-    import torch
-
     model: Any = loaded.model  # transformers' types take `to` for a function without `self`
     device = loaded.device
     model.to("cpu")

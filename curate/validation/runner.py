@@ -11,6 +11,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import torch
+
 from curate import __version__
 from curate.checkpoint import Checkpoint, key_of
 from curate.data.files import check_own_folder
@@ -124,8 +126,6 @@ def best_dtype(dtype: str, device: str, method: str) -> str:
     """What `auto` stands for: bfloat16 on a GPU that computes in it, else float32; all weights train in float32."""
     if dtype != "auto":
         return dtype
-    import torch
-
     on_gpu = device == "auto" or device.startswith("cuda")
     return "bfloat16" if on_gpu and method != "full" and torch.cuda.is_available() else "float32"
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from curate.errors import ModelError, SettingError, setting
 from curate.lm.forward import head_at
@@ -19,9 +21,6 @@ from curate.lm.packing import Encoded, encode, fit
 from curate.prompts import Template, solution
 from curate.records import Example
 from curate.settings import FinetuneConfig
-
-if TYPE_CHECKING:
-    import torch
 
 T = TypeVar("T")
 
@@ -53,8 +52,6 @@ def join(device: str) -> None:
         )
     if processes() == 1:
         return
-    import torch
-
     on_gpus = device != "cpu" and torch.cuda.is_available()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
     if on_gpus and here > torch.cuda.device_count():
@@ -71,11 +68,8 @@ def join(device: str) -> None:
 
 def leave() -> None:
     """Part from the other processes, all of them being done."""
-    if processes() > 1:
-        import torch
-
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    if processes() > 1 and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def by_first(work: Callable[[], T]) -> T:
@@ -86,8 +80,6 @@ def by_first(work: Callable[[], T]) -> T:
     """
     if processes() == 1:
         return work()
-    import torch
-
     outcome: list[Any] = [None]
     try:
         if is_first():
@@ -218,8 +210,6 @@ def training_items(loaded: LoadedModel, examples: Sequence[Example], template: T
 
 def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
     """Right-padded (B, T) tensors of ids, mask and labels."""
-    import torch
-
     width = max(len(item["input_ids"]) for item in items)
 
     def padded(rows: Sequence[list[int]], filler: int) -> torch.Tensor:
@@ -277,8 +267,6 @@ def answer_nats(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tu
     The output head sees the positions before answer tokens only; it is most of a small model's work, and its
     logits most of the memory that training takes.
     """
-    import torch
-
     following = torch.nn.functional.pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED)  # (B, T)
     places = (following.flatten() != IGNORED).nonzero()[:, 0]  # (P,)
     with head_at(head_of, places) as selected:
@@ -324,8 +312,6 @@ def completion_trainer() -> Any:
         def prediction_step(
             self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
         ) -> tuple[Any, Any, Any]:
-            import torch
-
             inputs = self._prepare_inputs(inputs)
             with torch.inference_mode():
                 nats, chosen, rows = answer_nats(model, self.head_of, inputs)
@@ -448,7 +434,6 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def training_arguments(loaded: LoadedModel, how: Training, held_out: bool) -> Any:
     """Trainer's settings; a part that is `held_out` decides what is kept, and when to stop."""
-    import torch
     from transformers import TrainingArguments
 
     config, batches = how.config, how.batches
