@@ -57,13 +57,13 @@ def measure(url: str, subjects: int, rate: float | None) -> dict[str, float | No
     """Look up as many subjects as take about five seconds at the rate."""
     from curate.wikipedia.options import PageviewSettings, Window
     from curate.wikipedia.titles import Reference
-    from curate.wikipedia.views import ApiViews, open_cache, open_client
+    from curate.wikipedia.views import ApiViews, open_cache, open_wikimedia
 
     count = min(subjects, int(5 * rate)) if rate else subjects
     settings = PageviewSettings(pageviews_url=url, mediawiki_url=url, rate=rate or 0).resolved()
     with tempfile.TemporaryDirectory() as folder:
         cache = open_cache(settings, Path(folder) / "cache.sqlite")
-        views = ApiViews(settings, Window((2021, 10), (2021, 10)), cache, open_client(settings))
+        views = ApiViews(settings, Window((2021, 10), (2021, 10)), cache, open_wikimedia(settings))
         started = time.perf_counter()
         found = views.look_up([Reference("title", f"Subject {n}") for n in range(count)])
         seconds = time.perf_counter() - started

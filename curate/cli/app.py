@@ -23,6 +23,7 @@ from curate.settings import (
     ValidateSettings,
 )
 from curate.simulation.settings import ExperimentOptions
+from curate.wikipedia.options import BuildSettings, FetchSettings
 
 app = typer.Typer(
     name="curate",
@@ -475,9 +476,7 @@ def simulate(
 def fetch(
     month: Annotated[list[str], Option(help="The month to load, such as 2021-10. May be given several times.")],
     output: Annotated[Path, Option("--output", "-o", help="The folder to load into.")],
-    agent: Annotated[str, Option(help="user, spider or automated; all-agents for the three of them.")] = "user",
-    contact: Annotated[str | None, Option(help="Your e-mail address or page, which Wikimedia asks for.")] = None,
-    dumps_url: Annotated[str | None, Option(help="Another server, laid out like Wikimedia's.")] = None,
+    settings: FetchSettings,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -485,13 +484,11 @@ def fetch(
 
     Example: curate views fetch --month 2021-10 -o dumps/ --contact you@example.org
     """
-    from curate.wikipedia.dumps import dump_url, fetch
-    from curate.wikipedia.views import open_download
+    from curate.wikipedia.dumps import fetch_months
 
     out = Output(json, quiet)
-    base, http, agents = open_download(month, agent, contact, dumps_url)
-    with http, out.progress("bytes") as progress:
-        done = [fetch(http, dump_url(base, m, a), output, progress) for m in month for a in agents]
+    with out.progress("bytes") as progress:
+        done = fetch_months(month, output, settings, progress)
     files = [{"file": str(f.path), "bytes": f.size, "loaded": f.loaded, "checksum": f.checksum} for f in done]
     out.result({"files": files}, *(str(f.path) for f in done))
     for item in done:
@@ -503,8 +500,7 @@ def fetch(
 def build(
     dumps: Annotated[list[Path], Argument(help="Dumps: monthly pageview_complete or hourly pageviews files.")],
     output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
-    project: Annotated[str, Option(help="The wiki whose lines count.")] = "en.wikipedia",
-    access: Annotated[str, Option(help="all-access, desktop, mobile-web or mobile-app.")] = "all-access",
+    settings: BuildSettings,
     titles: Annotated[
         Path | None, Option(help="Keep these articles only: a file with a title a line, or Parquet with title.")
     ] = None,
@@ -516,15 +512,13 @@ def build(
     Example: curate views build dumps/*.bz2 -o views.parquet
     """
     from curate.data.files import check_writable
-    from curate.wikipedia.dumps import Wanted, build_table, read_titles
-    from curate.wikipedia.options import ACCESS, check_choice
+    from curate.wikipedia.dumps import build_table, read_titles
 
     out = Output(json, quiet)
     check_writable(output, frozenset({".parquet"}))
-    check_choice("access", access, ACCESS)
-    subset = read_titles(titles) if titles else None
+    wanted = settings.changed(titles=read_titles(titles)) if titles else settings
     with out.progress("bytes") as progress:
-        made = build_table(dumps, output, Wanted(project.removesuffix(".org"), access, subset), progress)
+        made = build_table(dumps, output, wanted, progress)
     rows = [[dump["name"], f"{dump['lines']:,}", f"{dump['malformed']:,}"] for dump in made["dumps"]]
     out.result({"output": str(output), **made}, make_table(None, ["dump", "lines", "malformed"], rows), str(output))
     months = f", sums over {len(made['months'])} months" if len(made["months"]) > 1 else ""

@@ -1,32 +1,43 @@
-"""A polite HTTP client, and what it asks: MediaWiki's API and the page-view API."""
+"""A polite HTTP client, and what it asks of Wikimedia's servers: titles, items, views."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
 from random import random
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from curate.errors import PageViewsError
+from curate import __version__
+from curate.errors import PageViewsError, setting
 from curate.records import OK
 from curate.wikipedia.cache import Page
-from curate.wikipedia.options import Window
+from curate.wikipedia.options import ResolvedSettings, Window
 from curate.wikipedia.titles import encode, site_id
 
 if TYPE_CHECKING:
     import httpx
 
+CONNECTIONS = 32
+"""Connections that are kept open."""
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a request is given up and tried again."""
+
 LONGEST_WAIT = 600.0
 """Seconds: a server that asks for more patience than this ends the run; what it answered is kept."""
 
-
 HOPELESS = 20
 """Requests in a row that were given up, after which the run ends: more of them would not go better."""
+
+T = TypeVar("T")
 
 
 class GaveUpError(Exception):
@@ -37,8 +48,22 @@ class StoppedError(Exception):
     """The run was interrupted; whoever waits stops waiting."""
 
 
+@dataclass(eq=False)
+class TroubleError(Exception):
+    """An attempt that failed, and may go better the next time.
+
+    `after`: the seconds that the server asks to wait, `for_everyone` if no other request may begin before either.
+    `unreachable`: there was no connection at all.
+    """
+
+    reason: str
+    after: float | None = None
+    for_everyone: bool = False
+    unreachable: bool = False
+
+
 @dataclass(frozen=True)
-class Patience:
+class Retry:
     """How often to try, and how long to wait in between: up to `base` x 2^n seconds, never above `longest`."""
 
     attempts: int = 12
@@ -52,17 +77,7 @@ class Patience:
         return min(self.longest, self.base * 2.0**failures) * chance
 
 
-@dataclass(frozen=True)
-class _Retry:
-    """Why an attempt has to be repeated, and after how many seconds if the server said."""
-
-    reason: str
-    after: float | None = None
-    for_everyone: bool = False
-    unreachable: bool = False
-
-
-class Pace:
+class RateLimiter:
     """Lets at most `rate` requests a second begin, over all threads; None is no limit."""
 
     def __init__(
@@ -96,29 +111,46 @@ class Pace:
 
 
 class PoliteClient:
-    """Gets JSON over `http`, however often the server stumbles; safe to use from several threads.
+    """Asks over `http`, however often the server stumbles; safe to use from several threads.
 
-    Retried with growing, random delays: 429 and 5xx, time-outs, dropped connections, broken JSON. Retry-After is
-    obeyed, and after a 429 by every thread. `sleep` waits so many seconds; `random` gives a number in [0, 1);
+    Tried again after growing, random delays: 429 and 5xx, time-outs, dropped connections, broken answers. Retry-After
+    is obeyed, and after a 429 by every thread. `sleep` waits so many seconds; `random` gives a number in [0, 1);
     `stopped`, once set, ends every wait.
     """
 
     def __init__(
         self,
         http: httpx.Client,
-        pace: Pace,
-        patience: Patience | None = None,
+        limiter: RateLimiter,
+        retry: Retry | None = None,
         sleep: Callable[[float], Any] | None = None,
         random: Callable[[], float] = random,
         stopped: threading.Event | None = None,
     ) -> None:
-        self._http, self._pace, self._patience, self._random = http, pace, patience or Patience(), random
+        self._http, self._limiter, self._retry, self._random = http, limiter, retry or Retry(), random
         self._stopped = stopped or threading.Event()
         self._sleep = sleep or self._stopped.wait
         self._answered = False
         self._given_up = 0
         self.requests = 0
         self.retries = 0
+
+    @classmethod
+    def opened(
+        cls, contact: str | None, rate: float | None, retry: Retry | None = None, timeout: float = TIMEOUT
+    ) -> PoliteClient:
+        """A client that says who asks (curate, its version, and the operator) and keeps to the rate."""
+        import httpx
+
+        operator = " ".join((contact or "").split())
+        http = httpx.Client(
+            headers={"User-Agent": f"curate/{__version__}" + (f" ({operator})" if operator else "")},
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            timeout=timeout,
+            follow_redirects=True,
+        )
+        stopped = threading.Event()
+        return cls(http, RateLimiter(rate, sleep=stopped.wait), retry, stopped=stopped)
 
     def stop(self) -> None:
         """Make every thread that waits or would ask again raise StoppedError."""
@@ -131,85 +163,118 @@ class PoliteClient:
 
         Raises GaveUpError when patience ends, and PageViewsError when no request can succeed.
         """
+        return self.retried(url, partial(self._json, url, params, trouble))
+
+    def retried(self, url: str, attempt: Callable[[], T]) -> T:
+        """What `attempt`, which asks for `url`, returns in the end; it is begun anew after each TroubleError.
+
+        Raises GaveUpError when patience ends, and PageViewsError when no request can succeed.
+        """
         failures = 0
         while True:
-            self._pace.wait()
+            self._limiter.wait()
             if self._stopped.is_set():
                 raise StoppedError
-            outcome = self._attempt(url, params, trouble)
-            if not isinstance(outcome, _Retry):
+            try:
+                found = attempt()
+            except TroubleError as trouble:
+                failures += 1
+                self._give_up_or_wait(trouble, failures, url)
+            else:
                 self._given_up = 0
-                return outcome
-            failures += 1
-            self._give_up_or_wait(outcome, failures, url)
+                return found
 
-    def _attempt(
-        self, url: str, params: Mapping[str, str] | None, trouble: Callable[[Any], str | None] | None
-    ) -> Any | _Retry:
+    @contextmanager
+    def stream(
+        self, url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[httpx.Response]:
+        """One request, its answer open to be read by `body_of`; TroubleError when the connection fails meanwhile."""
         import httpx
 
         self.requests += 1
         try:
-            response = self._http.get(url, params=params)
-        except httpx.TransportError as error:
+            with self._http.stream("GET", url, params=params, headers=headers) as response:
+                self._answered = True
+                yield response
+        except httpx.RequestError as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return _Retry(reason, unreachable=isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)))
-        except httpx.DecodingError as error:
-            return _Retry(f"a broken answer ({error})")
-        status = response.status_code
-        after = retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
-        self._answered = True
-        if status == 404:
+            unreachable = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            raise TroubleError(reason, unreachable=unreachable) from error
+
+    def _json(
+        self, url: str, params: Mapping[str, str] | None, trouble: Callable[[Any], str | None] | None
+    ) -> Any | None:
+        with self.stream(url, params) as response:
+            content = b"".join(body_of(response))
+        check_busy(response)
+        if response.status_code == 404:
             return None
-        if status == 429 or status >= 500:
-            return _Retry(f"HTTP {status}", after, for_everyone=status == 429)
-        _check_allowed(response)
-        if status != 200:
-            raise GaveUpError(f"HTTP {status}")
+        if response.status_code in (401, 403):
+            raise PageViewsError(
+                f"{_base(str(response.url))} refuses to answer (HTTP {response.status_code}).",
+                expected="a User-Agent with an address at which the operator can be reached",
+                try_next=f"{setting('contact', 'you@example.org')}; and fewer requests a second with {setting('rate')}",
+            )
+        if response.status_code != 200:
+            raise GaveUpError(f"HTTP {response.status_code}")
         try:
-            answer = response.json()
+            answer = json.loads(content)
         except ValueError:
-            return _Retry("an answer that is not JSON")
-        found = trouble(answer) if trouble else None
-        return answer if found is None else _Retry(found, after)
+            raise TroubleError("an answer that is not JSON") from None
+        if found := trouble and trouble(answer):
+            raise _trouble(found, response)
+        return answer
 
-    def _give_up_or_wait(self, retry: _Retry, failures: int, url: str) -> None:
-        if retry.unreachable and not self._answered and failures >= self._patience.unreachable:
+    def _give_up_or_wait(self, trouble: TroubleError, failures: int, url: str) -> None:
+        if failures >= self._retry.attempts:
+            self._given_up += 1
+            if self._given_up < HOPELESS:
+                raise GaveUpError(f"{trouble.reason}, {failures} times")
             raise PageViewsError(
-                f"{_base(url)} does not answer ({retry.reason}).",
-                expected="a server that can be reached from here",
-                try_next="check the network, --pageviews-url and --mediawiki-url; --offline uses kept answers only",
-            )
-        if retry.after is not None and retry.after > LONGEST_WAIT:
-            raise PageViewsError(
-                f"{_base(url)} asks to wait {retry.after:.0f} seconds ({retry.reason}).",
-                expected=f"to wait {LONGEST_WAIT:.0f} seconds at most",
-                try_next="the same command again after that time; answers so far are kept",
-            )
-        if failures >= self._patience.attempts:
-            self._give_up(retry, url)
-        self.retries += 1
-        if retry.after is not None and retry.for_everyone:
-            self._pace.pause(retry.after)
-        elif retry.after is not None:
-            self._sleep(retry.after)
-        self._sleep(self._patience.delay(failures - 1, self._random()))
-
-    def _give_up(self, retry: _Retry, url: str) -> NoReturn:
-        self._given_up += 1
-        if self._given_up >= HOPELESS:
-            raise PageViewsError(
-                f"{_base(url)} fails every request ({retry.reason}; {HOPELESS} in a row were given up).",
+                f"{_base(url)} fails every request ({trouble.reason}; {HOPELESS} in a row were given up).",
                 expected="a server that answers now and then",
                 try_next="the same command again later; answers so far are kept",
             )
-        raise GaveUpError(f"{retry.reason}, {self._patience.attempts} times")
+        if trouble.unreachable and not self._answered and failures >= self._retry.unreachable:
+            raise PageViewsError(
+                f"{_base(url)} does not answer ({trouble.reason}).",
+                expected="a server that can be reached from here",
+                try_next=f"check the network, {setting('pageviews_url')} and {setting('mediawiki_url')}; "
+                f"{setting('offline')} uses kept answers only",
+            )
+        if trouble.after is not None and trouble.after > LONGEST_WAIT:
+            raise PageViewsError(
+                f"{_base(url)} asks to wait {trouble.after:.0f} seconds ({trouble.reason}).",
+                expected=f"to wait {LONGEST_WAIT:.0f} seconds at most",
+                try_next="the same command again after that time; answers so far are kept",
+            )
+        self.retries += 1
+        if trouble.after is not None and trouble.for_everyone:
+            self._limiter.pause(trouble.after)
+        elif trouble.after is not None:
+            self._sleep(trouble.after)
+        self._sleep(self._retry.delay(failures - 1, self._random()))
 
 
-def retry_after(header: str | None, now: datetime) -> float | None:
+def body_of(response: httpx.Response, raw: bool = False) -> Iterator[bytes]:
+    """The body of an answer as it comes, unpacked unless `raw`: all that any server sends is read here."""
+    return response.iter_raw() if raw else response.iter_bytes()
+
+
+def check_busy(response: httpx.Response) -> None:
+    """TroubleError for a status that passes: 429, and those of a server in trouble."""
+    if response.status_code == 429 or response.status_code >= 500:
+        raise _trouble(f"HTTP {response.status_code}", response)
+
+
+def _trouble(reason: str, response: httpx.Response) -> TroubleError:
+    """Why to ask again, and not before the server says so; after a 429 that goes for every request."""
+    after = retry_after(response.headers.get("Retry-After", ""), datetime.now(timezone.utc))
+    return TroubleError(reason, after, for_everyone=response.status_code == 429)
+
+
+def retry_after(header: str, now: datetime) -> float | None:
     """Seconds to wait according to a Retry-After header (seconds or a date); None if it says nothing usable."""
-    if header is None:
-        return None
     try:
         return max(0.0, float(header))
     except ValueError:
@@ -220,15 +285,6 @@ def retry_after(header: str | None, now: datetime) -> float | None:
         return None
     until = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
     return max(0.0, (until - now).total_seconds())
-
-
-def _check_allowed(response: httpx.Response) -> None:
-    if response.status_code in (401, 403):
-        raise PageViewsError(
-            f"{_base(str(response.url))} refuses to answer (HTTP {response.status_code}).",
-            expected="a User-Agent with an address at which the operator can be reached",
-            try_next="--contact you@example.org; and fewer requests a second with --rate",
-        )
 
 
 def _base(url: str) -> str:
@@ -247,31 +303,25 @@ _PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error")
 
 
 @dataclass(frozen=True)
-class MediaWiki:
-    """Asks a wiki what titles lead to, and Wikidata which title an item has there.
-
-    `base` and `wikidata` are what `/w/api.php` hangs from. Without `redirects` a redirect page stands for itself.
-    """
+class Wikimedia:
+    """Asks a wiki what titles lead to, Wikidata which title an item has there, and the page-view API for views."""
 
     client: PoliteClient
-    base: str
-    wikidata: str
-    project: str
-    redirects: bool = True
+    settings: ResolvedSettings
 
     def resolve(self, titles: Sequence[str]) -> dict[str, Page]:
         """What each title leads to, those left out that the answer does not mention; at most one batch of titles."""
         params = {"action": "query", "prop": "pageprops", "ppprop": "disambiguation", "titles": "|".join(titles)}
-        if self.redirects:
+        if self.settings.redirects:
             params["redirects"] = "1"
-        return parse_query(titles, list(self._ask(self.base, params)))
+        return parse_query(titles, list(self._answers(self.settings.mediawiki_url, params)))
 
     def sitelinks(self, items: Sequence[str]) -> dict[str, str | None]:
         """The title each item has in the project, None where it has none; at most one batch of items."""
-        site = site_id(self.project)
+        site = site_id(self.settings.project)
         params = {"action": "wbgetentities", "props": "sitelinks", "sitefilter": site, "ids": "|".join(items)}
         try:
-            return parse_entities(items, list(self._ask(self.wikidata, params)), site)
+            return parse_entities(items, list(self._answers(self.settings.wikidata_url, params)), site)
         except _ApiError:
             if len(items) == 1:
                 return {items[0]: None}
@@ -281,9 +331,20 @@ class MediaWiki:
     def created(self, title: str) -> date | None:
         """The day an article was first written; None if the wiki does not say."""
         params = {"action": "query", "prop": "revisions", "rvprop": "timestamp", "rvdir": "newer", "rvlimit": "1"}
-        return parse_created(list(self._ask(self.base, params | {"titles": title}, follow=False)))
+        return parse_created(next(self._answers(self.settings.mediawiki_url, params | {"titles": title})))
 
-    def _ask(self, base: str, params: Mapping[str, str], follow: bool = True) -> Iterator[Any]:
+    def views(self, title: str, window: Window) -> int | None:
+        """The article's views over the window (their sum); None when there is no data (404).
+
+        Raises GaveUpError when the server does not come up with an answer that can be read.
+        """
+        asked = self.settings
+        path = (asked.project, asked.access, asked.agent, encode(title), "monthly", window.start, window.end)
+        answer = self.client.get(f"{asked.pageviews_url}/metrics/pageviews/per-article/{'/'.join(path)}")
+        return None if answer is None else total_views(answer, window)
+
+    def _answers(self, base: str, params: Mapping[str, str]) -> Iterator[Any]:
+        """An answer of MediaWiki's API, and those that continue it."""
         fixed = {"format": "json", "formatversion": "2", "maxlag": "5", **params}
         more: Mapping[str, str] | None = {}
         while more is not None:
@@ -292,12 +353,12 @@ class MediaWiki:
                 raise PageViewsError(
                     f"There is no MediaWiki at {base} (no /w/api.php).",
                     expected="a base that /w/api.php hangs from, such as https://en.wikipedia.org",
-                    try_next="--mediawiki-url URL, or another --project",
+                    try_next=f"{setting('mediawiki_url', 'URL')}, or another {setting('project')}",
                 )
             if "error" in answer:
                 raise _ApiError(str(answer["error"]))
             yield answer
-            more = answer.get("continue") if follow else None
+            more = answer.get("continue")
 
 
 class _ApiError(GaveUpError):
@@ -340,8 +401,7 @@ def parse_query(titles: Sequence[str], answers: Sequence[Any]) -> dict[str, Page
         query = answer.get("query", {})
         for kind in ("normalized", "converted", "redirects"):
             steps |= {step["from"]: step["to"] for step in query.get(kind, [])}
-        found = query.get("pages", [])
-        for page in found.values() if isinstance(found, dict) else found:
+        for page in _pages(answer):
             pages[page["title"]] = {**pages.get(page["title"], {}), **page}
         pages |= {elsewhere["title"]: {"missing": True} for elsewhere in query.get("interwiki", [])}
     ends = {title: _follow(title, steps) for title in titles}
@@ -363,14 +423,18 @@ def parse_entities(items: Sequence[str], answers: Sequence[Any], site: str) -> d
     return {item: link[site]["title"] if site in link else None for item, link in links.items()}
 
 
-def parse_created(answers: Sequence[Any]) -> date | None:
+def parse_created(answer: Any) -> date | None:
     """The day of the first revision that an answer gives."""
-    for answer in answers:
-        found = answer.get("query", {}).get("pages", [])
-        for page in found.values() if isinstance(found, dict) else found:
-            for revision in page.get("revisions", []):
-                return date.fromisoformat(revision["timestamp"][:10])
+    for page in _pages(answer):
+        for revision in page.get("revisions", []):
+            return date.fromisoformat(revision["timestamp"][:10])
     return None
+
+
+def _pages(answer: Any) -> Iterable[Mapping[str, Any]]:
+    """The pages of an answer: format version 1 has them by number, version 2 as a list."""
+    pages = answer.get("query", {}).get("pages", [])
+    return pages.values() if isinstance(pages, dict) else pages
 
 
 def _follow(title: str, steps: Mapping[str, str]) -> str | None:
@@ -394,30 +458,6 @@ def _page(page: Mapping[str, Any]) -> Page:
 def _says(page: Mapping[str, Any], flag: str) -> bool:
     """Format version 1 says `"missing": ""`, version 2 `"missing": true`."""
     return page.get(flag, False) is not False
-
-
-@dataclass(frozen=True)
-class ArticleViews:
-    """Asks how often articles of a project were viewed; `base` is what `/metrics/pageviews/…` hangs from."""
-
-    client: PoliteClient
-    base: str
-    project: str
-    access: str
-    agent: str
-
-    def ask(self, title: str, window: Window) -> int | None:
-        """The article's views over the window (their sum); None when there is no data (404).
-
-        Raises GaveUpError when the server does not come up with an answer that can be read.
-        """
-        answer = self.client.get(self.url(title, window))
-        return None if answer is None else total_views(answer, window)
-
-    def url(self, title: str, window: Window) -> str:
-        """Where the monthly views of an article stand."""
-        path = (self.project, self.access, self.agent, encode(title), "monthly", window.start, window.end)
-        return f"{self.base}/metrics/pageviews/per-article/{'/'.join(path)}"
 
 
 def total_views(answer: Any, window: Window) -> int:

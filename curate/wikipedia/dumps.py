@@ -1,4 +1,4 @@
-"""An offline table of page views, from Wikimedia's dumps."""
+"""An offline table of page views, from Wikimedia's dumps: loading them, and summing them up."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import bz2
 import hashlib
 import os
 import re
-import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from random import random
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -22,12 +20,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from curate.data.files import manifest_path, whole_file, with_manifest, write_json
-from curate.data.table import versions
-from curate.errors import DataError, OutputError, PageViewsError
-from curate.wikipedia.client import LONGEST_WAIT, Patience, retry_after
+from curate.data.files import file_hash, manifest_path, versions, whole_file, with_manifest, write_json
+from curate.errors import DataError, EstimatorError, OutputError, PageViewsError, setting
+from curate.wikipedia.client import GaveUpError, PoliteClient, Retry, TroubleError, body_of, check_busy
+from curate.wikipedia.options import (
+    MONTH,
+    BuildSettings,
+    FetchSettings,
+    check_contact,
+    http_base,
+    parse_window,
+)
 
 if TYPE_CHECKING:
+    import duckdb
     import httpx
 
 ALL_ACCESS = "all-access"
@@ -64,24 +70,15 @@ HOURLY = Layout("hourly", ("project", "title", "views", "bytes"))
 """`pageviews`: en.m Zürich 57 0"""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which lines count: those of a project and an access method; with `titles`, of these articles only."""
-
-    project: str
-    access: str = ALL_ACCESS
-    titles: frozenset[str] | None = None
-
-    def project_codes(self, layout: Layout) -> list[str]:
-        """What the first field of such a line may be."""
-        if layout is COMPLETE:
-            return [self.project]
-        language, _, family = self.project.partition(".")
-        suffix = _HOURLY_FAMILIES.get(family, f".{family}")
-        mobile = [f"{language}.m{suffix}", f"{language}.zero{suffix}"]
-        return {"desktop": [f"{language}{suffix}"], "mobile-web": mobile, "mobile-app": []}.get(
-            self.access, [f"{language}{suffix}", *mobile]
-        )
+def project_codes(wanted: BuildSettings, layout: Layout) -> list[str]:
+    """What the first field of a wanted line may be."""
+    project = wanted.project.removesuffix(".org")
+    if layout is COMPLETE:
+        return [project]
+    language, _, family = project.partition(".")
+    suffix = _HOURLY_FAMILIES.get(family, f".{family}")
+    desktop, mobile = [f"{language}{suffix}"], [f"{language}.m{suffix}", f"{language}.zero{suffix}"]
+    return {"desktop": desktop, "mobile-web": mobile, "mobile-app": []}.get(wanted.access, desktop + mobile)
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def month_in(path: Path) -> str | None:
     return f"{match[1]}-{match[2]}" if match else None
 
 
-def parse_block(block: bytes, layout: Layout, wanted: Wanted) -> Parsed:
+def parse_block(block: bytes, layout: Layout, wanted: BuildSettings) -> Parsed:
     """The wanted lines of a block of whole lines.
 
     A line is malformed if it has another number of fields, or if it is one of the project and its views are not a
@@ -135,7 +132,7 @@ def parse_block(block: bytes, layout: Layout, wanted: Wanted) -> Parsed:
         ),
     )
     lines = rows.num_rows + len(odd)
-    rows = rows.filter(_is_one_of(rows["project"], wanted.project_codes(layout)))
+    rows = rows.filter(_is_one_of(rows["project"], project_codes(wanted, layout)))
     if layout is COMPLETE and wanted.access != ALL_ACCESS:
         rows = rows.filter(pc.equal(rows["access"], wanted.access))
     if wanted.titles is not None:
@@ -146,12 +143,6 @@ def parse_block(block: bytes, layout: Layout, wanted: Wanted) -> Parsed:
     rows = _with_readable_titles(rows.filter(number).select(["title", "views"]))
     table = rows.set_column(1, "views", rows["views"].cast(pa.int64()))
     return Parsed(table, lines, len(odd) + found - table.num_rows)
-
-
-def total_by_title(table: pa.Table) -> pa.Table:
-    """One row a title, its views summed."""
-    totals = table.group_by("title").aggregate([("views", "sum")])
-    return totals.rename_columns(["title", "views"])
 
 
 def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedArray:
@@ -176,61 +167,182 @@ def _is_utf8(title: bytes) -> bool:
 
 
 READ = 1 << 18
-BLOCK = 4 << 20
-RUN_ROWS = 250_000
-MERGE_MEMORY = "160MB"
-"""Compressed bytes read at a time, text parsed at a time, rows summed before they go to disk, memory to merge them."""
+"""Compressed bytes read at a time."""
 
-_MERGE = """
-SELECT replace(title, '_', ' ') AS title, CAST(sum(views) AS BIGINT) AS views
-FROM read_parquet(?) GROUP BY 1 ORDER BY 1
+BLOCK = 4 << 20
+"""Bytes of text parsed at a time."""
+
+MEMORY = "160MB"
+"""What DuckDB may hold of the lines; the others are in temporary files."""
+
+ROW_GROUP = 100_000
+
+_SUM = """
+SELECT replace(title, '_', ' ') AS title, CAST(sum(views) AS BIGINT) AS views FROM lines GROUP BY 1 ORDER BY 1
 """
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
-"""Called with (what, compressed bytes read, compressed bytes in all)."""
-
-
-@dataclass(frozen=True)
-class Dump:
-    """One dump as it was read."""
-
-    name: str
-    sha256: str
-    lines: int
-    malformed: int
+"""Called with (what, bytes done, bytes in all)."""
 
 
 def build_table(
-    dumps: Sequence[Path], output: Path, wanted: Wanted, progress: Progress | None = None
+    paths: Sequence[Path], output: Path, wanted: BuildSettings, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Sum the views of every title over all dumps and write them, sorted by title; returns the manifest.
 
     The files are read side by side, one a core. Raises PageViewsError for a file that is damaged or no dump, and
     for dumps without a single line of the project.
     """
-    dumps = sorted(dict.fromkeys(dumps))
-    reading = _Reading(sum(_size(path) for path in dumps), progress)
-    with TemporaryDirectory(prefix=f".{output.name}.", dir=_made(output.parent)) as folder:
-        with ThreadPoolExecutor(min(len(dumps), os.cpu_count() or 1)) as pool:
-            jobs = [pool.submit(_sum_dump, path, Path(folder), n, wanted, reading) for n, path in enumerate(dumps)]
-            try:
-                read = [job.result() for job in jobs]
-            except BaseException:
-                reading.stopped = True
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        manifest = _manifest(dumps, read, wanted)
-        runs = sorted(Path(folder).glob("*.parquet"))
-        if not runs:
+    import duckdb
+
+    paths = sorted(dict.fromkeys(paths))
+    total = sum(_size(path) for path in paths)
+    dumps = [Dump(path, wanted) for path in paths]
+    with whole_file(output) as temporary:
+        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": f"{temporary}.d"}) as db:
+            db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
+            db.sql("CREATE TABLE lines (title VARCHAR, views BIGINT)")
+            for table in in_turn([ahead(dump.tables()) for dump in dumps], os.cpu_count() or 1):
+                db.from_arrow(table.group_by("title").aggregate([("views", "sum")])).insert_into("lines")
+                if progress:
+                    progress("views build", sum(dump.read for dump in dumps), total)
+            manifest = _manifest(dumps, wanted)
+            manifest["rows"] = _write_sums(db, temporary, manifest)
+        if not manifest["rows"]:
             raise PageViewsError(
                 f"The {len(dumps)} dumps hold no line of {wanted.project}.",
                 expected="a project as the dumps call it, such as en.wikipedia or de.wiktionary",
-                try_next="--project NAME",
+                try_next=setting("project", "NAME"),
             )
-        manifest["rows"] = _merge(runs, output, manifest)
     write_json(manifest, manifest_path(output))
     return manifest
+
+
+def _write_sums(db: duckdb.DuckDBPyConnection, path: Path, manifest: dict[str, Any]) -> int:
+    """Write the sums of all lines; returns how many titles they are."""
+    schema = pa.schema([("title", pa.string()), ("views", pa.int64())])
+    schema = with_manifest(schema.empty_table(), manifest).schema
+    pa.default_memory_pool().release_unused()
+    rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in db.sql(_SUM).to_arrow_reader(ROW_GROUP):
+            writer.write_batch(pa.record_batch(batch.columns, schema), row_group_size=ROW_GROUP)
+            rows += batch.num_rows
+    return rows
+
+
+class Dump:
+    """One dump (.bz2, .gz or plain text) as it is read: so many bytes, lines and malformed lines so far."""
+
+    def __init__(self, path: Path, wanted: BuildSettings) -> None:
+        self.path, self.wanted = path, wanted
+        self.read = self.lines = self.malformed = 0
+        self._digest = hashlib.sha256()
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The wanted lines (title as in the dump, views), a block at a time."""
+        layout = None
+        for block in ahead(self.blocks()):
+            layout = layout or layout_of(block)
+            if layout is None:
+                raise _not_a_dump(self.path, block)
+            parsed = parse_block(block, layout, self.wanted)
+            self.lines += parsed.lines
+            self.malformed += parsed.malformed
+            yield parsed.table
+
+    def blocks(self) -> Iterator[bytes]:
+        """The text in blocks of whole lines."""
+        text: list[bytes] = []
+        size = 0
+        for piece in self._unpacked():
+            text.append(piece)
+            size += len(piece)
+            if size >= BLOCK:
+                whole, _, rest = b"".join(text).rpartition(b"\n")
+                if whole:
+                    yield whole + b"\n"
+                text, size = [rest], len(rest)
+        if size:
+            yield b"".join(text)
+
+    def _unpacked(self) -> Iterator[bytes]:
+        make: Callable[[], Any] = _DECOMPRESSORS.get(self.path.suffix, _Plain)
+        machine = make()
+        try:
+            with self.path.open("rb") as file:
+                while data := file.read(READ):
+                    self.read += len(data)
+                    self._digest.update(data)
+                    while data:
+                        if machine.eof:
+                            machine = make()  # one stream after another, as parallel compressors write them
+                        yield machine.decompress(data)
+                        data = machine.unused_data if machine.eof else b""
+        except (OSError, zlib.error, EOFError) as error:
+            raise PageViewsError(
+                f"{self.path} cannot be read: {error}.",
+                expected="a whole dump",
+                try_next="curate views fetch, to load it again",
+            ) from error
+        if not machine.eof:
+            raise PageViewsError(
+                f"{self.path} is cut off: it ends in the middle of the compressed data.",
+                expected="a whole dump",
+                try_next="curate views fetch, to load the rest of it",
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest tells of it."""
+        return {
+            "name": self.path.name,
+            "sha256": self._digest.hexdigest(),
+            "lines": self.lines,
+            "malformed": self.malformed,
+        }
+
+
+class _Plain:
+    """Looks like a decompressor and leaves the text as it is."""
+
+    eof = True
+    unused_data = b""
+
+    def decompress(self, data: bytes) -> bytes:
+        return data
+
+
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    ".bz2": bz2.BZ2Decompressor,
+    ".gz": partial(zlib.decompressobj, wbits=31),
+}
+
+
+def in_turn(sources: Sequence[Iterator[T]], at_once: int) -> Iterator[T]:
+    """The items of all sources, one of each in turn, so many sources at once."""
+    waiting = list(sources)
+    active: list[Iterator[T]] = []
+    end: Any = object()
+    while waiting or active:
+        while waiting and len(active) < at_once:
+            active.append(waiting.pop(0))
+        for source in list(active):
+            item = next(source, end)
+            if item is end:
+                active.remove(source)
+            else:
+                yield item
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next one made in another thread while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        end: Any = object()
+        following = pool.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = pool.submit(next, items, end)
+            yield item
 
 
 def read_titles(path: Path) -> frozenset[str]:
@@ -247,146 +359,15 @@ def read_titles(path: Path) -> frozenset[str]:
     return frozenset(title.strip().replace(" ", "_") for title in titles if title and title.strip())
 
 
-def blocks(path: Path, seen: Callable[[bytes], None]) -> Iterator[bytes]:
-    """The text of a dump (.bz2, .gz or plain) in blocks of whole lines; `seen` is given every byte read."""
-    text: list[bytes] = []
-    size = 0
-    for piece in _decompressed(path, seen):
-        text.append(piece)
-        size += len(piece)
-        if size >= BLOCK:
-            whole, _, rest = b"".join(text).rpartition(b"\n")
-            if whole:
-                yield whole + b"\n"
-            text, size = [rest], len(rest)
-    if size:
-        yield b"".join(text)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the next one made in another thread while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        end: Any = object()
-        following = pool.submit(next, items, end)
-        while (item := following.result()) is not end:
-            following = pool.submit(next, items, end)
-            yield item
-
-
-class _Reading:
-    """How far all files together have been read."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.total, self.done, self.progress, self.stopped = total, 0, progress, False
-
-    def advance(self, size: int) -> None:
-        if self.stopped:
-            raise InterruptedError
-        self.done += size
-        if self.progress:
-            self.progress("views build", self.done, self.total)
-
-
-def _sum_dump(path: Path, folder: Path, number: int, wanted: Wanted, reading: _Reading) -> Dump:
-    digest = hashlib.sha256()
-    lines = malformed = 0
-
-    def seen(data: bytes) -> None:
-        digest.update(data)
-        reading.advance(len(data))
-
-    def parsed() -> Iterator[Parsed]:
-        layout = None
-        for block in ahead(blocks(path, seen)):
-            layout = layout or layout_of(block)
-            if layout is None:
-                raise _not_a_dump(path, block)
-            yield parse_block(block, layout, wanted)
-
-    waiting: list[pa.Table] = []
-    runs = 0
-    for part in parsed():
-        lines, malformed = lines + part.lines, malformed + part.malformed
-        waiting.append(part.table)
-        if sum(table.num_rows for table in waiting) >= RUN_ROWS:
-            _write_run(waiting, folder / f"{number}-{runs}.parquet")
-            waiting, runs = [], runs + 1
-    if any(table.num_rows for table in waiting):
-        _write_run(waiting, folder / f"{number}-{runs}.parquet")
-    return Dump(path.name, digest.hexdigest(), lines, malformed)
-
-
-def _write_run(tables: Sequence[pa.Table], path: Path) -> None:
-    pq.write_table(total_by_title(pa.concat_tables(tables)), path, compression="lz4", use_dictionary=False)
-
-
-def _merge(runs: Sequence[Path], output: Path, manifest: dict[str, Any]) -> int:
-    import duckdb
-
-    schema = with_manifest(pa.table({"title": pa.array([], pa.string()), "views": pa.array([], pa.int64())}), manifest)
-    rows = 0
-    pa.default_memory_pool().release_unused()
-    with duckdb.connect(config={"memory_limit": MERGE_MEMORY, "temp_directory": str(runs[0].parent)}) as db:
-        db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
-        reader = db.sql(_MERGE, params=[[str(run) for run in runs]]).to_arrow_reader(100_000)
-        with whole_file(output) as temporary, pq.ParquetWriter(temporary, schema.schema, compression="zstd") as writer:
-            for batch in reader:
-                writer.write_batch(pa.record_batch(batch.columns, schema.schema), row_group_size=100_000)
-                rows += batch.num_rows
-    return rows
-
-
-def _decompressed(path: Path, seen: Callable[[bytes], None]) -> Iterator[bytes]:
-    make: Callable[[], Any]
-    if path.suffix == ".bz2":
-        make = bz2.BZ2Decompressor
-    elif path.suffix == ".gz":
-        make = lambda: zlib.decompressobj(wbits=31)  # noqa: E731
-    else:
-        make = _Plain
-    machine = make()
-    try:
-        with path.open("rb") as file:
-            while data := file.read(READ):
-                seen(data)
-                while data:
-                    if machine.eof:
-                        machine = make()  # one stream after another, as parallel compressors write them
-                    yield machine.decompress(data)
-                    data = machine.unused_data if machine.eof else b""
-    except (OSError, zlib.error, EOFError) as error:
-        if isinstance(error, InterruptedError):
-            raise
-        raise PageViewsError(
-            f"{path} cannot be read: {error}.", expected="a whole dump", try_next="curate views fetch, to load it again"
-        ) from error
-    if not machine.eof:
-        raise PageViewsError(
-            f"{path} is cut off: it ends in the middle of the compressed data.",
-            expected="a whole dump",
-            try_next="curate views fetch, to load the rest of it",
-        )
-
-
-class _Plain:
-    """Looks like a decompressor and leaves the text as it is."""
-
-    eof = True
-    unused_data = b""
-
-    def decompress(self, data: bytes) -> bytes:
-        return data
-
-
-def _manifest(dumps: Sequence[Path], read: Sequence[Dump], wanted: Wanted) -> dict[str, Any]:
+def _manifest(dumps: Sequence[Dump], wanted: BuildSettings) -> dict[str, Any]:
     return {
         "command": "views build",
         "versions": versions("pyarrow", "duckdb"),
-        "project": wanted.project,
+        "project": wanted.project.removesuffix(".org"),
         "access": wanted.access,
         "titles": "all" if wanted.titles is None else len(wanted.titles),
-        "months": sorted({month for month in map(month_in, dumps) if month}),
-        "dumps": [{"name": d.name, "sha256": d.sha256, "lines": d.lines, "malformed": d.malformed} for d in read],
+        "months": sorted({month for dump in dumps if (month := month_in(dump.path))}),
+        "dumps": [dump.describe() for dump in dumps],
     }
 
 
@@ -401,11 +382,6 @@ def _size(path: Path) -> int:
         ) from error
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _not_a_dump(path: Path, block: bytes) -> PageViewsError:
     line = block.split(b"\n", 1)[0][:60].decode(errors="replace")
     return PageViewsError(
@@ -417,9 +393,12 @@ def _not_a_dump(path: Path, block: bytes) -> PageViewsError:
 
 OFFICIAL_DUMPS = "https://dumps.wikimedia.org/other/pageview_complete/monthly"
 CHECKSUM_FILES = {"sha256sums.txt": "sha256", "sha1sums.txt": "sha1", "md5sums.txt": "md5"}
-HASHED_AT_ONCE = 1 << 20
 
-"""Called with (file name, bytes there, bytes in all)."""
+RATE = 5.0
+"""Requests a second, so that a server that hangs up again and again is not asked without a pause."""
+
+RETRY = Retry(unreachable=Retry.attempts)
+"""A server that does not answer at first is waited for as long as one that stops in the middle."""
 
 
 @dataclass(frozen=True)
@@ -432,19 +411,30 @@ class Fetched:
     checksum: str | None
 
 
+def fetch_months(
+    months: Sequence[str], folder: Path, settings: FetchSettings, progress: Progress | None = None
+) -> list[Fetched]:
+    """Load the dumps of all months into a folder, one after the other."""
+    for month in months:
+        if not MONTH.match(month):
+            raise EstimatorError(
+                f"{month!r} is not a month.", expected=f"{setting('month', '2021-10')}, once for each month"
+            )
+        parse_window(month, datetime.now(timezone.utc).date())
+    if settings.dumps_url is None:
+        check_contact(settings.contact)
+    base = http_base("dumps_url", settings.dumps_url or OFFICIAL_DUMPS)
+    agents = ("user", "spider", "automated") if settings.agent == "all-agents" else (settings.agent,)
+    client = PoliteClient.opened(settings.contact, RATE, RETRY)
+    return [fetch(client, dump_url(base, month, agent), folder, progress) for month in months for agent in agents]
+
+
 def dump_url(base: str, month: str, agent: str) -> str:
     """Where the dump of a month (`2021-10`) and an agent (`user`, `spider`, `automated`) lies."""
     return f"{base.rstrip('/')}/{month[:4]}/{month}/pageviews-{month.replace('-', '')}-{agent}.bz2"
 
 
-def fetch(
-    http: httpx.Client,
-    url: str,
-    folder: Path,
-    progress: Progress | None = None,
-    patience: Patience | None = None,
-    sleep: Callable[[float], Any] = time.sleep,
-) -> Fetched:
+def fetch(client: PoliteClient, url: str, folder: Path, progress: Progress | None = None) -> Fetched:
     """Load `url` into `folder`; what an earlier run left as `.part` is not loaded again.
 
     Raises PageViewsError when the server has no such file or never answers, and when the checksum is wrong.
@@ -455,9 +445,18 @@ def fetch(
     part = target.with_name(f"{target.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        loaded = _load(http, url, part, progress, patience or Patience(), sleep)
-        checksum = _check(http, url, part)
+        loaded, whole = 0, False
+        while not whole:  # a download that moves is worth going on with, however often it breaks off
+            gained, whole = client.retried(url, partial(_load_more, client, url, part, progress))
+            loaded += gained
+        checksum = _check(client, url, part)
         part.replace(target)
+    except GaveUpError as error:
+        raise PageViewsError(
+            f"{url} cannot be loaded ({error}).",
+            expected="a server that answers",
+            try_next="the same command again later; what was loaded is kept",
+        ) from error
     except OSError as error:
         raise OutputError(
             f"{part} cannot be written: {error.strerror or error}.", expected="room on the disk"
@@ -465,62 +464,48 @@ def fetch(
     return Fetched(target, target.stat().st_size, loaded, checksum)
 
 
-def _load(
-    http: httpx.Client,
-    url: str,
-    part: Path,
-    progress: Progress | None,
-    patience: Patience,
-    sleep: Callable[[float], Any],
-) -> int:
-    import httpx
-
-    loaded = failures = 0
-    while True:
-        there = part.stat().st_size if part.is_file() else 0
-        wait = None
-        try:
-            done, wait = _load_some(http, url, part, there, progress)
-            reason = "a busy server"
-        except httpx.TransportError as error:
-            done, reason = False, str(error) or type(error).__name__
-        gained = max(0, part.stat().st_size - there) if part.is_file() else 0
-        loaded += gained
-        if done:
-            return loaded
-        failures = 1 if gained else failures + 1  # a download that moves is worth going on with
-        if failures >= patience.attempts or (wait or 0) > LONGEST_WAIT:
-            raise PageViewsError(
-                f"{url} cannot be loaded ({reason}).",
-                expected="a server that answers",
-                try_next="the same command again later; what was loaded is kept",
-            )
-        sleep(wait if wait is not None else patience.delay(failures, random()))
+def _load_more(client: PoliteClient, url: str, part: Path, progress: Progress | None) -> tuple[int, bool]:
+    """Load what is missing, or some of it: how many bytes, and whether that was all. TroubleError if nothing came."""
+    there = _length(part)
+    whole = True
+    try:
+        _load_rest(client, url, part, progress)
+    except TroubleError:
+        whole = False
+        if _length(part) <= there:
+            raise
+    return max(0, _length(part) - there), whole
 
 
-def _load_some(
-    http: httpx.Client, url: str, part: Path, there: int, progress: Progress | None
-) -> tuple[bool, float | None]:
-    """Load what is missing: whether the file is whole now, and how long the server asks to wait if not."""
+def _load_rest(client: PoliteClient, url: str, part: Path, progress: Progress | None) -> None:
+    there = _length(part)
     # "identity", since a server that compresses on the way would make byte positions meaningless.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
-    with http.stream("GET", url, headers=headers) as response:
-        if response.status_code == 429 or response.status_code >= 500:
-            return False, retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
+    with client.stream(url, headers=headers) as response:
+        check_busy(response)
         if response.status_code == 416 and _total(response) == there:
-            return True, None
+            return
         if response.status_code not in (200, 206):
-            raise _refused(url, response.status_code)
+            raise PageViewsError(
+                f"{url} is not there (HTTP {response.status_code}).",
+                expected="a month that has ended, since July 2015, and a server that lays dumps out as Wikimedia does",
+                try_next=f"{setting('month', '2021-10')}, or {setting('dumps_url', 'BASE')}",
+            )
         if response.status_code == 200:
             there = 0  # the server sends the whole file, whatever it was asked
         total = there + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if there else "wb") as file:
-            for data in response.iter_raw():  # as it comes: what waited for a full block would be lost with the line
+            for data in body_of(response, raw=True):  # as it comes: what waited for a full block would be lost
                 file.write(data)
                 there += len(data)
                 if progress:
                     progress(part.stem, there, max(total, there))
-    return there >= total, None
+    if there < total:
+        raise TroubleError("a download that broke off")
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
 
 
 def _total(response: httpx.Response) -> int:
@@ -529,17 +514,15 @@ def _total(response: httpx.Response) -> int:
     return int(size) if size.isdigit() else -1
 
 
-def _check(http: httpx.Client, url: str, part: Path) -> str | None:
+def _check(client: PoliteClient, url: str, part: Path) -> str | None:
     """Compare with the checksum that the folder publishes, if it does; the name of the kind of checksum."""
     folder, _, name = url.rpartition("/")
     for listing, kind in CHECKSUM_FILES.items():
-        response = http.get(f"{folder}/{listing}")
-        if response.status_code != 200:
-            continue
-        published = {words[-1].lstrip("*"): words[0] for line in response.text.splitlines() if (words := line.split())}
+        lines = client.retried(url, partial(_lines, client, f"{folder}/{listing}"))
+        published = {words[-1].lstrip("*"): words[0] for line in lines if (words := line.split())}
         if name not in published:
             continue
-        if _digest(part, kind) != published[name].lower():
+        if file_hash(part, kind) != published[name].lower():
             part.unlink()
             raise PageViewsError(
                 f"{name} does not have the {kind} that its server publishes; it was deleted.",
@@ -550,17 +533,9 @@ def _check(http: httpx.Client, url: str, part: Path) -> str | None:
     return None
 
 
-def _digest(path: Path, kind: str) -> str:
-    digest = hashlib.new(kind)
-    with path.open("rb") as file:
-        while data := file.read(HASHED_AT_ONCE):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-def _refused(url: str, status: int) -> PageViewsError:
-    return PageViewsError(
-        f"{url} is not there (HTTP {status}).",
-        expected="a month that has ended, since July 2015, and a server that lays dumps out as Wikimedia does",
-        try_next="--month 2021-10, or --dumps-url BASE",
-    )
+def _lines(client: PoliteClient, url: str) -> list[str]:
+    """The lines of a text file; none where there is no such file."""
+    with client.stream(url) as response:
+        content = b"".join(body_of(response))
+    check_busy(response)
+    return content.decode(errors="replace").splitlines() if response.status_code == 200 else []

@@ -1,18 +1,15 @@
-"""Which views are counted: the window, and every option with its default filled in."""
+"""Which views are counted and whom to ask: the window, and every setting of page views and of dumps."""
 
 from __future__ import annotations
 
 import re
 from calendar import monthrange
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
 
 from curate.errors import EstimatorError, setting
 from curate.settings import Settings, option
-
-if TYPE_CHECKING:
-    from curate.wikipedia.client import ArticleViews, MediaWiki, PoliteClient
 
 DEFAULT_WINDOW = "12m"
 POPQA = "popqa"
@@ -47,9 +44,14 @@ class Window:
         return f"{self.first[0]:04d}{self.first[1]:02d}0100"
 
     @property
+    def last_day(self) -> date:
+        """The last day of the last month."""
+        return date(*self.last, monthrange(*self.last)[1])
+
+    @property
     def end(self) -> str:
         """The last day, likewise: 2021103100."""
-        return f"{self.last[0]:04d}{self.last[1]:02d}{monthrange(*self.last)[1]:02d}00"
+        return f"{self.last_day:%Y%m%d}00"
 
     def holds(self, timestamp: str) -> bool:
         """Whether the month of a timestamp (`2021100100`) lies in the window."""
@@ -57,7 +59,7 @@ class Window:
 
     def finished(self, asked: date) -> bool:
         """Whether an answer given on the day `asked` can no longer change."""
-        return asked >= date(*self.last, monthrange(*self.last)[1]) + PUBLISHED_AFTER
+        return asked >= self.last_day + PUBLISHED_AFTER
 
     def __str__(self) -> str:
         first, last = (f"{year:04d}-{month:02d}" for year, month in (self.first, self.last))
@@ -65,7 +67,7 @@ class Window:
 
 
 def parse_window(text: str, today: date) -> Window:
-    """The window that `--window` names: `12m` (the last 12 full months), one month, two months with a colon, `popqa`.
+    """The window that a text names: `12m` (the last 12 full months), one month, two months with a colon, `popqa`.
 
     Raises EstimatorError for anything else, for months before July 2015, and for months that have not begun.
     """
@@ -109,7 +111,7 @@ def _bad(found: str) -> EstimatorError:
     return EstimatorError(
         found,
         expected="12m (the last 12 full months), one month (2021-10), from and to (2020-10:2021-09), or popqa",
-        try_next="--window 12m",
+        try_next=setting("window", "12m"),
     )
 
 
@@ -121,7 +123,8 @@ OFFICIAL_RATE = 50.0
 
 ACCESS = ("all-access", "desktop", "mobile-web", "mobile-app")
 AGENTS = ("user", "all-agents", "spider", "automated")
-_POPQA = {"project": "en.wikipedia", "access": "all-access", "agent": "all-agents"}
+_USUAL = {"project": "en.wikipedia", "access": "all-access", "agent": "user"}
+_POPQA = _USUAL | {"agent": "all-agents"}
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,14 @@ class PageviewSettings(Settings):
     )
     project: str | None = option(None, "For pageviews: the wiki.", shown_default="en.wikipedia")
     access: str | None = option(
-        None, "For pageviews: all-access, desktop, mobile-web, mobile-app.", shown_default="all-access"
+        None,
+        "For pageviews: all-access, desktop, mobile-web, mobile-app.",
+        choices=ACCESS,
+        shown_default="all-access",
     )
-    agent: str | None = option(None, "For pageviews: user, all-agents, spider, automated.", shown_default="user")
+    agent: str | None = option(
+        None, "For pageviews: user, all-agents, spider, automated.", choices=AGENTS, shown_default="user"
+    )
     contact: str | None = option(None, "For pageviews: your e-mail address or page, which Wikimedia asks clients for.")
     pageviews_url: str | None = option(None, "For pageviews: another server with /metrics/pageviews/….")
     mediawiki_url: str | None = option(
@@ -150,29 +158,31 @@ class PageviewSettings(Settings):
     rate: float | None = option(
         None,
         "For pageviews: requests a second; 0: no limit.",
+        least=0,
+        expected="requests a second, or 0 for no limit",
         shown_default="50 at Wikimedia, else no limit",
     )
     refresh: bool = option(False, "For pageviews: ask again for what is in the cache.")
     offline: bool = option(False, "For pageviews: use the cache only.")
 
-    def resolved(self) -> ResolvedOptions:
-        """Every default filled in; EstimatorError for what cannot be, or for a server that wants a contact."""
-        definition = _definition(self)
-        check_choice("access", definition["access"], ACCESS)
-        check_choice("agent", definition["agent"], AGENTS)
-        pageviews_url = http_base("--pageviews-url", self.pageviews_url or OFFICIAL_PAGEVIEWS)
-        own_wiki = http_base("--mediawiki-url", self.mediawiki_url) if self.mediawiki_url else None
+    def resolved(self) -> ResolvedSettings:
+        """Every default filled in; EstimatorError for what contradicts itself, and for a server that is no URL."""
+        given = {name: value for name in _USUAL if (value := getattr(self, name))}
+        if self.window == POPQA:
+            _check_popqa(given)
+        definition = {**(_POPQA if self.window == POPQA else _USUAL), **given}
+        project = definition["project"].removesuffix(".org")
+        pageviews_url = http_base("pageviews_url", self.pageviews_url or OFFICIAL_PAGEVIEWS)
+        own_wiki = http_base("mediawiki_url", self.mediawiki_url) if self.mediawiki_url else None
         official = pageviews_url == OFFICIAL_PAGEVIEWS or own_wiki is None
-        if self.rate is not None and self.rate < 0:
-            raise EstimatorError(f"--rate {self.rate} is below zero.", expected="requests a second, or 0 for no limit")
-        return ResolvedOptions(
+        return ResolvedSettings(
             given=self,
-            project=definition["project"].removesuffix(".org"),
+            project=project,
             access=definition["access"],
             agent=definition["agent"],
             redirects=self.window != POPQA,
             pageviews_url=pageviews_url,
-            mediawiki_url=own_wiki or f"https://{definition['project'].removesuffix('.org')}.org",
+            mediawiki_url=own_wiki or f"https://{project}.org",
             wikidata_url=own_wiki or OFFICIAL_WIKIDATA,
             official=official,
             rate=(OFFICIAL_RATE if official else None) if self.rate is None else self.rate or None,
@@ -180,8 +190,12 @@ class PageviewSettings(Settings):
 
 
 @dataclass(frozen=True)
-class ResolvedOptions:
-    """Options with nothing left open; `official` if any request would go to Wikimedia's own servers."""
+class ResolvedSettings:
+    """Settings with nothing left open.
+
+    `redirects`: whether they are followed. `official`: whether any request would go to Wikimedia's own servers.
+    `rate`: requests a second, None for no limit.
+    """
 
     given: PageviewSettings
     project: str
@@ -194,26 +208,23 @@ class ResolvedOptions:
     official: bool
     rate: float | None
 
-    def check_contact(self) -> None:
-        """EstimatorError if Wikimedia would be asked by somebody it cannot reach."""
-        if self.official and not self.given.offline:
-            check_contact(self.given.contact)
 
-    def wiki(self, client: PoliteClient) -> MediaWiki:
-        """The wiki that resolves titles."""
-        from curate.wikipedia.client import MediaWiki
+@dataclass(frozen=True)
+class FetchSettings(Settings):
+    """Whose views the dumps count that are loaded, and from where."""
 
-        return MediaWiki(client, self.mediawiki_url, self.wikidata_url, self.project, self.redirects)
+    agent: str = option("user", "user, spider or automated; all-agents for the three of them.", choices=AGENTS)
+    contact: str | None = option(None, "Your e-mail address or page, which Wikimedia asks for.")
+    dumps_url: str | None = option(None, "Another server, laid out like Wikimedia's.")
 
-    def article_views(self, client: PoliteClient) -> ArticleViews:
-        """The API that counts views."""
-        from curate.wikipedia.client import ArticleViews
 
-        return ArticleViews(client, self.pageviews_url, self.project, self.access, self.agent)
+@dataclass(frozen=True)
+class BuildSettings(Settings):
+    """Which lines of the dumps count; with `titles`, as the dumps write them, those of these articles only."""
 
-    def user_agent(self) -> str:
-        """Who asks: curate, its version, and the operator."""
-        return user_agent(self.given.contact)
+    project: str = option("en.wikipedia", "The wiki whose lines count.")
+    access: str = option("all-access", "all-access, desktop, mobile-web or mobile-app.", choices=ACCESS)
+    titles: frozenset[str] | None = option(None, on_command_line=False)
 
 
 def check_contact(contact: str | None) -> None:
@@ -222,43 +233,25 @@ def check_contact(contact: str | None) -> None:
         raise EstimatorError(
             "Wikimedia's servers want to know whom to write to when a client misbehaves; no contact was given.",
             expected=f"{setting('contact')} with an e-mail address or a web page of yours; it goes into the User-Agent",
-            try_next=f"{setting('contact', 'you@example.org')}; or {setting('views_from', 'TABLE.parquet')}, "
-            "which asks nobody",
+            try_next=f"{setting('contact', 'you@example.org')}; "
+            f"or {setting('views_from', 'TABLE.parquet')}, which asks nobody",
         )
 
 
-def user_agent(contact: str | None) -> str:
-    """Who asks: curate, its version, and the operator."""
-    from curate import __version__
-
-    words = " ".join((contact or "").split())
-    return f"curate/{__version__} ({words})" if words else f"curate/{__version__}"
-
-
-def http_base(option: str, url: str) -> str:
-    """The URL without a slash at its end; EstimatorError if it is none."""
+def http_base(name: str, url: str) -> str:
+    """The URL without a slash at its end; EstimatorError if the setting of that name is none."""
     if not url.startswith(("http://", "https://")):
-        raise EstimatorError(f"{option} {url!r} is not a URL.", expected="http://… or https://…")
+        raise EstimatorError(f"{setting(name, repr(url))} is not a URL.", expected="http://… or https://…")
     return url.rstrip("/")
 
 
-def _definition(options: PageviewSettings) -> dict[str, Any]:
-    """Project, access and agent; the window `popqa` settles all three and contradicts anything else."""
-    given = {"project": options.project, "access": options.access, "agent": options.agent}
-    if options.window != POPQA:
-        defaults = {"project": "en.wikipedia", "access": "all-access", "agent": "user"}
-        return {name: value or defaults[name] for name, value in given.items()}
+def _check_popqa(given: Mapping[str, str]) -> None:
+    """The window `popqa` settles project, access and agent; EstimatorError for any other."""
     for name, value in given.items():
-        if value is not None and value.removesuffix(".org") != _POPQA[name]:
+        if value.removesuffix(".org") != _POPQA[name]:
             raise EstimatorError(
-                f"--window popqa means --{name} {_POPQA[name]}, and --{name} {value} was given.",
+                f"{setting('window', POPQA)} means {setting(name, _POPQA[name])}, "
+                f"and {setting(name, value)} was given.",
                 expected="the definition of the paper, or one of your own",
-                try_next=f"--window 2021-10 --{name} {value}",
+                try_next=f"{setting('window', POPQA_MONTH)} {setting(name, value)}",
             )
-    return dict(_POPQA)
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """EstimatorError unless `value` is one of those allowed for the option `--name`."""
-    if value not in allowed:
-        raise EstimatorError(f"There is no --{name} {value!r}.", expected=f"one of {', '.join(allowed)}")

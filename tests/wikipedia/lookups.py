@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from curate.wikipedia.cache import Cache
-from curate.wikipedia.client import Pace, Patience, PoliteClient
+from curate.wikipedia.client import PoliteClient, Retry, Wikimedia
 from curate.wikipedia.options import PageviewSettings, parse_window
 from curate.wikipedia.titles import Reference
 from curate.wikipedia.views import ApiViews
 from tests.wikimedia_server import WikimediaServer
 
-QUICK = Patience(attempts=20, base=0.001, longest=0.01)
+QUICK = Retry(attempts=20, base=0.001, longest=0.01)
 
 
 def open_views(
@@ -30,15 +29,11 @@ def open_views(
 ) -> ApiViews:
     """The source of `--views-from api`, asking `server`; `now` is the clock."""
     given = PageviewSettings(window=window, pageviews_url=server.url, mediawiki_url=server.url, **options)
-    client = None
-    if not given.offline:
-        http = httpx.Client(timeout=timeout, headers={"User-Agent": given.resolved().user_agent()})
-        client = PoliteClient(http, Pace(None), QUICK)
-    from datetime import datetime, timezone
-
+    settings = given.resolved()
+    client = PoliteClient.opened(given.contact, None, QUICK, timeout)
     today = datetime.fromtimestamp(now(), timezone.utc).date()
     kept = Cache(cache, now, since, any_age=given.offline)
-    return ApiViews(given.resolved(), parse_window(window, today), kept, client)
+    return ApiViews(settings, parse_window(window, today), kept, None if given.offline else Wikimedia(client, settings))
 
 
 def answers(views: ApiViews, *subjects: str) -> dict[str, tuple[str, float | None]]:

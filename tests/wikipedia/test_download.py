@@ -17,12 +17,12 @@ import httpx
 import pytest
 
 from curate.errors import PageViewsError
-from curate.wikipedia.client import Patience
+from curate.wikipedia.client import PoliteClient, RateLimiter, Retry
 from curate.wikipedia.dumps import dump_url, fetch
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 NAME = "pageviews-202110-user.bz2"
-QUICK = Patience(attempts=5, base=0.001)
+QUICK = Retry(attempts=5, base=0.001)
 
 
 class DumpServer:
@@ -78,9 +78,10 @@ def server() -> Iterator[DumpServer]:
     running.http.server_close()
 
 
-def load(server: DumpServer, folder: Path, **options: Any) -> Any:
+def load(server: DumpServer, folder: Path) -> Any:
     with httpx.Client(timeout=5) as http:
-        return fetch(http, dump_url(server.url, "2021-10", "user"), folder, patience=QUICK, **options)
+        client = PoliteClient(http, RateLimiter(None), QUICK)
+        return fetch(client, dump_url(server.url, "2021-10", "user"), folder)
 
 
 def test_a_dump_lies_where_wikimedia_lays_it() -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from curate.errors import PageViewsError
 from curate.wikipedia import dumps as building
-from curate.wikipedia.dumps import COMPLETE, HOURLY, Wanted, build_table, layout_of, month_in, parse_block
+from curate.wikipedia.dumps import COMPLETE, HOURLY, build_table, layout_of, month_in, parse_block
+from curate.wikipedia.options import BuildSettings
 
 Curate = Callable[..., Any]
 
@@ -62,13 +63,13 @@ def dump(folder: Path, name: str, text: str | bytes) -> Path:
 
 def test_a_monthly_dump_is_summed_over_access_methods_and_pages(tmp_path: Path) -> None:
     path = dump(tmp_path, "pageviews-202110-user.bz2", COMPLETE_LINES)
-    build_table([path], tmp_path / "v.parquet", Wanted("en.wikipedia"))
+    build_table([path], tmp_path / "v.parquet", BuildSettings("en.wikipedia"))
     assert rows_of(tmp_path / "v.parquet") == {'"Heroes" (song)': 3, "AC/DC": 2008, "Zürich": 41235}
 
 
 def test_an_hourly_dump_counts_the_mobile_site_too(tmp_path: Path) -> None:
     path = dump(tmp_path, "pageviews-20211001-000000.gz", HOURLY_LINES)
-    build_table([path], tmp_path / "v.parquet", Wanted("en.wikipedia"))
+    build_table([path], tmp_path / "v.parquet", BuildSettings("en.wikipedia"))
     assert rows_of(tmp_path / "v.parquet") == {"AC/DC": 51, "Main Page": 242332}
 
 
@@ -83,7 +84,7 @@ def test_an_hourly_dump_counts_the_mobile_site_too(tmp_path: Path) -> None:
 )
 def test_project_and_access_choose_lines(tmp_path: Path, project: str, access: str, views: dict[str, int]) -> None:
     path = dump(tmp_path, "pageviews-202110-user.bz2", COMPLETE_LINES)
-    build_table([path], tmp_path / "v.parquet", Wanted(project, access))
+    build_table([path], tmp_path / "v.parquet", BuildSettings(project, access))
     assert rows_of(tmp_path / "v.parquet") == views
 
 
@@ -101,8 +102,8 @@ def test_several_files_are_summed_and_their_months_remembered(tmp_path: Path, cu
 
 def test_the_order_of_the_files_changes_nothing(tmp_path: Path) -> None:
     paths = [dump(tmp_path, f"pageviews-20211{n}-user.bz2", COMPLETE_LINES) for n in (0, 1, 2)]
-    build_table(paths, tmp_path / "a.parquet", Wanted("en.wikipedia"))
-    build_table(paths[::-1], tmp_path / "b.parquet", Wanted("en.wikipedia"))
+    build_table(paths, tmp_path / "a.parquet", BuildSettings("en.wikipedia"))
+    build_table(paths[::-1], tmp_path / "b.parquet", BuildSettings("en.wikipedia"))
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
@@ -124,7 +125,7 @@ def test_malformed_lines_are_counted_and_do_no_harm() -> None:
         b"en.wikipedia Not_\xff_text 1 desktop 5 A5",
         b"de.wikipedia Good 1 desktop 5 A5",
     ]
-    parsed = parse_block(b"\n".join(lines), COMPLETE, Wanted("en.wikipedia"))
+    parsed = parse_block(b"\n".join(lines), COMPLETE, BuildSettings("en.wikipedia"))
     assert parsed.table.to_pylist() == [{"title": "Good", "views": 5}]
     assert (parsed.lines, parsed.malformed) == (8, 6)
 
@@ -139,7 +140,7 @@ def test_whatever_the_titles_are_their_views_add_up(entries: list[tuple[str, str
     expected: Counter[str] = Counter()
     for project, title, views in entries:
         expected[title] += views if project == "en.wikipedia" else 0
-    parsed = parse_block(text.encode() or b"\n", COMPLETE, Wanted("en.wikipedia"))
+    parsed = parse_block(text.encode() or b"\n", COMPLETE, BuildSettings("en.wikipedia"))
     found: Counter[str] = Counter()
     for row in parsed.table.to_pylist():
         found[row["title"]] += row["views"]
@@ -150,9 +151,8 @@ def test_whatever_the_titles_are_their_views_add_up(entries: list[tuple[str, str
 def test_lines_longer_than_a_block_and_blocks_that_end_anywhere(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(building, "READ", 7)
     monkeypatch.setattr(building, "BLOCK", 64)
-    monkeypatch.setattr(building, "RUN_ROWS", 2)
     path = dump(tmp_path, "pageviews-202110-user.bz2", COMPLETE_LINES + f"en.wikipedia {'x' * 300} 1 desktop 2 A2")
-    made = build_table([path], tmp_path / "v.parquet", Wanted("en.wikipedia"))
+    made = build_table([path], tmp_path / "v.parquet", BuildSettings("en.wikipedia"))
     assert rows_of(tmp_path / "v.parquet") == {'"Heroes" (song)': 3, "AC/DC": 2008, "Zürich": 41235, "x" * 300: 2}
     assert made["dumps"][0]["lines"] == 10
 
@@ -161,7 +161,7 @@ def test_a_file_of_several_streams_is_read_to_its_end(tmp_path: Path) -> None:
     first, second = COMPLETE_LINES[:100].encode(), COMPLETE_LINES[100:].encode()
     for name, compress in (("a-202110.bz2", bz2.compress), ("b-202110.gz", gzip.compress)):
         (tmp_path / name).write_bytes(compress(first) + compress(second))
-        build_table([tmp_path / name], tmp_path / "v.parquet", Wanted("en.wikipedia"))
+        build_table([tmp_path / name], tmp_path / "v.parquet", BuildSettings("en.wikipedia"))
         assert rows_of(tmp_path / "v.parquet")["AC/DC"] == 2008
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_cut_off_is_refused_and_nothing_is_written(tmp_path: Path
     path = dump(tmp_path, f"pageviews-202110-user{suffix}", COMPLETE_LINES * 50)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(PageViewsError, match="is cut off"):
-        build_table([path], tmp_path / "v.parquet", Wanted("en.wikipedia"))
+        build_table([path], tmp_path / "v.parquet", BuildSettings("en.wikipedia"))
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import PageViewsError
-from curate.wikipedia.client import GaveUpError, Pace, Patience, PoliteClient, retry_after
+from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Retry, retry_after
 from tests.wikimedia_server import WikimediaServer, World
 
 Serve = Callable[..., WikimediaServer]
@@ -40,8 +40,8 @@ class Time:
 def client_at(time: Time, rate: float | None = None, **patience: float) -> PoliteClient:
     return PoliteClient(
         httpx.Client(),
-        Pace(rate, time.clock, time.sleep),
-        Patience(**patience),  # type: ignore[arg-type]
+        RateLimiter(rate, time.clock, time.sleep),
+        Retry(**patience),  # type: ignore[arg-type]
         sleep=time.sleep,
         random=lambda: 1.0,
     )
@@ -50,7 +50,6 @@ def client_at(time: Time, rate: float | None = None, **patience: float) -> Polit
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        (None, None),
         ("7", 7.0),
         ("0", 0.0),
         ("-3", 0.0),
@@ -61,7 +60,7 @@ def client_at(time: Time, rate: float | None = None, **patience: float) -> Polit
         ("", None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
     assert retry_after(header, NOW) == seconds
 
 
@@ -73,8 +72,8 @@ def test_no_retry_after_header_is_an_error(header: str) -> None:
 
 @given(st.integers(0, 50), st.floats(0, 1, exclude_max=True))
 def test_delays_grow_to_a_limit(failures: int, chance: float) -> None:
-    patience = Patience(base=0.2, longest=30)
-    assert 0 <= patience.delay(failures, chance) <= min(30, 0.2 * 2**failures)
+    retry = Retry(base=0.2, longest=30)
+    assert 0 <= retry.delay(failures, chance) <= min(30, 0.2 * 2**failures)
 
 
 def test_delays_without_retry_after_double(serve: Serve, world: World) -> None:
@@ -113,15 +112,15 @@ def test_a_server_that_wants_an_hour_of_patience_ends_the_run(serve: Serve, worl
 
 def test_requests_begin_no_faster_than_the_rate() -> None:
     time = Time()
-    pace = Pace(10, time.clock, time.sleep)
+    limiter = RateLimiter(10, time.clock, time.sleep)
     began = []
     for _ in range(30):
-        pace.wait()
+        limiter.wait()
         began.append(time.now)
     assert began[-1] - began[0] == pytest.approx(2.9, abs=0.11)
 
 
 def test_a_refusal_ends_the_run_with_advice(serve: Serve, world: World) -> None:
     world.failing, world.stumbles = 1.0, ["403"]
-    with pytest.raises(PageViewsError, match=r"refuses to answer(.|\n)*--contact"):
+    with pytest.raises(PageViewsError, match=r"refuses to answer(.|\n)*contact='you@example.org'"):
         client_at(Time()).get(serve(world).url + PATH)

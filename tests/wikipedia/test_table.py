@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import PageViewsError
-from curate.wikipedia.dumps import Wanted, build_table
+from curate.wikipedia.dumps import build_table
+from curate.wikipedia.options import BuildSettings
 from curate.wikipedia.titles import Reference
 from curate.wikipedia.views import TableViews
 
@@ -39,7 +40,7 @@ def test_a_title_is_found_however_it_is_written(tmp_path: Path) -> None:
 def test_a_table_of_several_months_gives_the_mean(tmp_path: Path) -> None:
     for month, views in (("202110", 10), ("202111", 31)):
         (tmp_path / f"pageviews-{month}-user").write_text(f"en.wikipedia AC/DC 5 desktop {views} A{views}\n")
-    build_table(list(tmp_path.glob("pageviews*")), tmp_path / "v.parquet", Wanted("en.wikipedia"))
+    build_table(list(tmp_path.glob("pageviews*")), tmp_path / "v.parquet", BuildSettings("en.wikipedia"))
     assert answers(TableViews(tmp_path / "v.parquet"), "AC/DC") == {"AC/DC": ("ok", 20.5)}
 
 
