@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.errors import CurateError, RecipeError, as_option, setting, settings_in
-from curate.estimators import find_estimator
+from curate.estimators import ESTIMATORS, find_estimator
 from curate.estimators.loss import LossSettings
 from curate.selection.rules import parse_request, training_splits
 from curate.settings import (
@@ -23,7 +23,6 @@ from curate.settings import (
     ValidateSettings,
     settings_of,
 )
-from curate.wikipedia.options import PageviewSettings
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -89,6 +88,11 @@ def _of(section: str, group: type[Settings], *names: str) -> dict[str, Setting]:
     return {f"{section}.{name}": found[name] for name in names or found}
 
 
+OTHERS = {name: found.Settings for name, found in ESTIMATORS.items() if name != "loss"}
+"""What the estimators but loss take: each has a section of its own."""
+
+USAGE = ", ".join(found.usage for found in ESTIMATORS.values())
+
 _COLUMNS = [name for name in ReadSettings.names() if name.endswith("_column")]
 
 KEYS: dict[str, Setting] = {
@@ -108,11 +112,11 @@ KEYS: dict[str, Setting] = {
     ),
     **_of("dataset", ReadSettings, "preset", *_COLUMNS),
     "dataset.template": _own("The prompt of loss, finetuning and test. mmlu if there are choices, else qa."),
-    "estimators.by": _own("The estimators: column:NAME, loss, pageviews.", tuple[str, ...], ()),
+    "estimators.by": _own(f"The estimators: {USAGE}.", tuple[str, ...], ()),
     **_of("estimators", LossSettings, "reduction", "answers", "shots", "shots_from"),
     "estimators.shots_split": _own("Which part of shots_from, or of train without it, the solved examples are."),
     **_of("estimators", LossSettings, "dtype", "processes"),
-    **_of("estimators.pageviews", PageviewSettings),
+    **{key: item for name, group in OTHERS.items() for key, item in _of(f"estimators.{name}", group).items()},
     **_of("selection", SelectSettings, "by", "top", "bottom", "random", "whole", "band", "stratify_by"),
     **_of("selection", SelectSettings, "controlled_by", "holdout", "holdout_by", "min_score", "max_score"),
     **_of("selection", SelectSettings, "missing", "order", "seed"),
@@ -132,7 +136,7 @@ REQUIRED = {
 
 GROUPS: dict[str, type[Settings]] = {
     "estimators": LossSettings,
-    "estimators.pageviews": PageviewSettings,
+    **{f"estimators.{name}": group for name, group in OTHERS.items()},
     "selection": SelectSettings,
     "finetuning": FinetuneConfig,
     "validation": ValidateSettings,
@@ -394,9 +398,7 @@ def check(recipe: Recipe, place: Callable[[str], str]) -> None:
 def _check_scores(recipe: Recipe, place: Callable[[str], str]) -> None:
     names, by = recipe.score_names, recipe["selection.by"] or ()
     if not names:
-        raise RecipeError(
-            f"{place('estimators.by')}: estimators.by names no estimator.", "column:NAME, loss, pageviews"
-        )
+        raise RecipeError(f"{place('estimators.by')}: estimators.by names no estimator.", USAGE)
     with said_in("estimators.by", place):
         for spec in recipe["estimators.by"]:
             find_estimator(spec)

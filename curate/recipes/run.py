@@ -33,7 +33,7 @@ from curate.data.sources import find_files, is_url
 from curate.data.stores import as_arrow, file_fingerprint
 from curate.data.table import make_manifest, read
 from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError
-from curate.estimators.loss import LossSettings
+from curate.estimators import find_estimator
 from curate.recipes.recipe import (
     BUNDLED,
     MAPPING,
@@ -55,7 +55,6 @@ from curate.summary import overlap, rank_correlation
 from curate.validation.results import Validation
 from curate.validation.trainer import processes
 from curate.validation.validate import validate
-from curate.wikipedia.options import PageviewSettings
 
 Say = Callable[[str], None]
 Meter = Callable[[], AbstractContextManager[Progress | None]]
@@ -338,12 +337,14 @@ class Work:
     def _score_options(self, by: tuple[str, ...]) -> dict[str, Any]:
         """The arguments of `curate.score` that matter to these estimators and are not at their defaults."""
         recipe = self.recipe
-        asked = {**recipe.section("model"), **recipe.section("estimators"), "model": self.model}
-        asked |= {"template": recipe["dataset.template"]}
-        asked |= {"shots_from": str(self.data("shots")) if recipe["estimators.shots"] else None}
-        loss = LossSettings.of(asked).given() if "loss" in by else {}
-        views = PageviewSettings.of(recipe.section("estimators.pageviews")).given() if "pageviews" in by else {}
-        return loss | views
+        shots = str(self.data("shots")) if recipe["estimators.shots"] else None
+        shared = {**recipe.section("model"), **recipe.section("estimators")}
+        shared |= {"model": self.model, "template": recipe["dataset.template"], "shots_from": shots}
+        options: dict[str, Any] = {}
+        for spec in by:
+            group, name = find_estimator(spec)[0].Settings, spec.partition(":")[0]
+            options |= group.of({**shared, **recipe.section(f"estimators.{name}")}).given()
+        return options
 
     def _selecting(self) -> Step:
         options = self.recipe.section("selection")
