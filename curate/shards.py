@@ -23,7 +23,7 @@ from curate.data.files import (
     write_json,
     written_schema,
 )
-from curate.data.ids import ID_COLUMN, Repeats, hash_texts
+from curate.data.ids import ID_COLUMN, DuplicateCounter, hash_texts
 from curate.data.sources import check_named, find_files
 from curate.data.stores import ParquetRows, as_arrow, file_fingerprint, read_ahead, valid_rows
 from curate.errors import DataError
@@ -89,7 +89,7 @@ def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: boo
     scores = [f"score_{name}" for name in manifest["statuses"]]
     with whole_file(output) as temporary:
         stream = ParquetStream(temporary, schema)
-        repeats, doubtful = Repeats(int(manifest["input"]["rows"])), set()
+        repeats, doubtful = DuplicateCounter(int(manifest["input"]["rows"])), set()
         measured = unmeasured = 0
         for batch in read_ahead(batch for shard in shards for batch in shard.batches()):
             stream.write(batch.cast(schema))

@@ -163,7 +163,6 @@ class SplitFile:
 
 def shape_schema(format: str) -> pa.Schema:
     """The columns of a format."""
-
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
     types = {"messages": pa.list_(message)}
     return pa.schema([(name, types.get(name, pa.string())) for name in SHAPES[format][1]])

@@ -138,7 +138,6 @@ def _with_suffix(path: Path, suffix: str) -> str:
 
 def write_parquet(table: pa.Table, path: Path, manifest: dict[str, Any]) -> None:
     """Write a table as zstd Parquet with `manifest` in its schema metadata and, last, beside it."""
-
     with whole_file(path) as temporary:
         pq.write_table(with_manifest(table, manifest), temporary, compression="zstd", row_group_size=ROW_GROUP)
     write_json(manifest, manifest_path(path))
@@ -262,7 +261,6 @@ SMALLER = 0.9
 
 def written_schema(file: Any) -> pa.Schema:
     """The schema that a ParquetStream was given; a reader calls the parts of nested columns by other names."""
-
     return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(file.metadata.metadata[ARROW_SCHEMA])))
 
 
@@ -318,7 +316,6 @@ class ParquetStream:
 
 def _check_types(schema: pa.Schema) -> None:
     """DataError for a column of a type that Parquet does not have."""
-
     for field in schema:
         try:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
@@ -332,7 +329,6 @@ def _check_types(schema: pa.Schema) -> None:
 
 def columns_to_prune_by(schema: pa.Schema) -> list[str]:
     """The columns whose least and greatest value help a reader to skip rows: numbers and dates, not texts."""
-
     return [field.name for field in schema if pa.types.is_primitive(field.type)]
 
 

@@ -30,14 +30,12 @@ def id_hashes(ids: Sequence[str] | pa.Array | pa.ChunkedArray, seed: int, salt: 
 
 def keyed(hashes: NDArray[np.uint64], seed: int, salt: str) -> NDArray[np.uint64]:
     """Unseeded hashes made seeded ones, each different hash a different one. (N,) -> (N,)"""
-
     key = hashlib.blake2b(f"{salt}:{seed}".encode(), digest_size=8).digest()
     return _mixed(hashes ^ np.uint64(int.from_bytes(key, "little")))
 
 
 def hash_texts(texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
     """A 64-bit hash of the UTF-8 bytes of every text; null counts as empty. (N,) -> (N,)"""
-
     if not isinstance(texts, (pa.Array, pa.ChunkedArray)):
         texts = pa.array(texts, pa.large_string())
     chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
@@ -47,7 +45,6 @@ def hash_texts(texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> NDArray[np.
 
 def _hash_array(array: Any) -> NDArray[np.uint64]:
     """Eight bytes of every text at a time, each mixed into what came before; long texts one by one."""
-
     array = array.cast(pa.large_binary())
     if array.null_count:
         array = array.fill_null(b"")
@@ -75,7 +72,6 @@ def _hash_array(array: Any) -> NDArray[np.uint64]:
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finalizer of MurmurHash3 (64 bits): one to one, every input bit moves every output bit."""
-
     x = x ^ (x >> np.uint64(33))
     x = x * np.uint64(0xFF51AFD7ED558CCD)
     x ^= x >> np.uint64(33)
@@ -89,57 +85,37 @@ FIELD_END, ANSWER_END = "\x1f", "\x1e"
 DIGITS = 16
 
 
-def in_utf8(text: str) -> bytes:
-    """The text in UTF-8, halves of surrogate pairs included."""
-    return text.encode("utf-8", "surrogatepass")
-
-
 def hex_ids(hashes: NDArray[np.uint64]) -> pa.Array:
     """The hashes (N,) in hexadecimal digits, as text."""
-
     pairs = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint16)
     digits = pairs[np.frombuffer(hashes.astype(">u8").tobytes(), dtype=np.uint8)]
     ends = np.arange(len(hashes) + 1, dtype=np.int32) * DIGITS
     return pa.StringArray.from_buffers(len(hashes), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
-def number_repeats(ids: Iterable[str]) -> list[str]:
-    """The ids with the second, third, … occurrence of each marked `-2`, `-3`, …"""
-    seen: Counter[str] = Counter()
-    numbered = []
-    for base in ids:
-        seen[base] += 1
-        numbered.append(base if seen[base] == 1 else f"{base}-{seen[base]}")
-    return numbered
+def key_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a key as text, null where there is none. (N,)"""
+    if _is_text(column.type) or pa.types.is_integer(column.type):
+        return pc.cast(column, pa.string())
+    return pa.chunked_array([[None if value is None else str(value) for value in column.to_pylist()]], pa.string())
 
 
 def check_key(column: pa.ChunkedArray, name: str, where: str) -> None:
     """ColumnError unless the user's own key is complete and unique; no Python object a row while it is."""
-    if not _is_text(column.type) and not pa.types.is_integer(column.type):
-        column = pa.chunked_array([key_texts(column)])
-    empty = column.null_count + (pc.sum(pc.equal(column, "")).as_py() or 0 if _is_text(column.type) else 0)
-    if empty:
-        row = next(row for row, value in enumerate(column.to_pylist(), start=1) if value in (None, ""))
-        raise _bad_key(f"{where}: the id column {name!r} is empty in row {row}.")
-    if pc.count_distinct(column).as_py() < len(column):
-        counts = Counter(column.to_pylist())
-        repeated = next(str(key) for key, count in counts.items() if count > 1)
-        raise _bad_key(f"{where}: the id column {name!r} holds {repeated!r} more than once.")
-
-
-def _bad_key(found: str) -> ColumnError:
-    return ColumnError(
-        found,
+    keys = key_texts(column)
+    if keys.null_count or pc.any(pc.equal(keys, "")).as_py():
+        row = next(row for row, key in enumerate(keys.to_pylist(), start=1) if not key)
+        wrong = f"is empty in row {row}"
+    elif pc.count_distinct(keys).as_py() < len(keys):
+        counts = Counter(keys.to_pylist())
+        wrong = f"holds {next(key for key in counts if counts[key] > 1)!r} more than once"
+    else:
+        return
+    raise ColumnError(
+        f"{where}: the id column {name!r} {wrong}.",
         expected="a complete and unique key",
         try_next=f"leave out {setting('id_column')}; curate then makes ids from the content",
     )
-
-
-def key_texts(column: pa.ChunkedArray) -> pa.Array:
-    """The values of a key as text, null where there is none. (N,)"""
-    if _is_text(column.type) or pa.types.is_integer(column.type):
-        return pc.cast(column, pa.string()).combine_chunks()
-    return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -150,58 +126,59 @@ BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 """What `str.strip` strips."""
 
 
-def content_hashes(batch: pa.Table, roles: Columns, examples: Callable[[], Sequence[Example]]) -> NDArray[np.uint64]:
-    """The hash of question, answers and subject of every row, as `content_ids` hashes them: (N,)
+def content_hashes(batch: pa.Table, roles: Columns, examples: Callable[[], Iterable[Example]]) -> NDArray[np.uint64]:
+    """The hash of question, accepted answers and subject of every row, on which its id is based. (N,)
 
     `examples` makes the batch's examples; it is called only where columns do not tell by themselves: in multiple
     choice, and for what lies deeper in a column or is made of several.
     """
-
-    named = {roles.question, roles.answers, roles.subject} - {None}
-    if roles.choices or not named <= set(batch.column_names):
+    if roles.choices or not {roles.question, roles.answers, roles.subject} - {None} <= set(batch.column_names):
         rows = [(e.question, ANSWER_END.join(e.answers), e.subject or "") for e in examples()]
         parts = [_binary(texts) for texts in zip(*rows, strict=True)]
     else:
-        subject = None if roles.subject is None else batch[roles.subject]
-        nothing = pa.nulls(batch.num_rows) if subject is None else subject
-        parts = [cell_texts(batch[roles.question]), joined_answers(batch[roles.answers]), cell_texts(nothing)]
+        subjects = pa.nulls(batch.num_rows) if roles.subject is None else batch[roles.subject]
+        parts = [cell_texts(batch[roles.question]), joined_answers(batch[roles.answers]), cell_texts(subjects)]
     return hash_texts(pc.binary_join_element_wise(*parts, pa.scalar(FIELD_END.encode(), pa.large_binary())))
 
 
-def cell_texts(column: Any) -> pa.Array:
-    """`answer_text` of every cell, in UTF-8."""
-
+def cell_texts(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """`answer_text` of every cell, in UTF-8. (N,)"""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_integer(array.type):
         array = pc.cast(array, pa.string())
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-        return _binary([answer_text(value) for value in array.to_pylist()])
+    if not _is_text(array.type):
+        return _binary(map(answer_text, array.to_pylist()))
     filled = pc.fill_null(array, "") if array.null_count else array  # filling copies all texts
     return pc.cast(pc.utf8_trim(filled, BLANKS), pa.large_binary())
 
 
-def joined_answers(column: Any) -> pa.Array:
-    """The accepted answers of every cell, as `parse_answers` finds them, joined, in UTF-8."""
-
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def joined_answers(column: pa.ChunkedArray) -> pa.Array:
+    """The accepted answers of every cell, as `parse_answers` finds them, joined, in UTF-8. (N,)"""
+    array = column.combine_chunks()
     if pa.types.is_integer(array.type):
         return cell_texts(array)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if _is_text(array.type):
         texts = cell_texts(array)
         content = bytes(texts.buffers()[-1] or b"")
         if b"[" not in content and b"|" not in content:
             return texts
         listed = pc.or_(pc.starts_with(texts, b"["), pc.match_substring(texts, b"|"))
-        spelled = [ANSWER_END.join(parse_answers(text)) for text in array.filter(listed).to_pylist()]
-        return pc.replace_with_mask(texts, listed, _binary(spelled)) if spelled else texts
+        return pc.replace_with_mask(texts, listed, _joined(array.filter(listed))) if pc.any(listed).as_py() else texts
     if pa.types.is_list(array.type) and pc.all(pc.equal(pc.list_value_length(array), 1), skip_nulls=False).as_py():
         return cell_texts(array.flatten())
-    return _binary([ANSWER_END.join(parse_answers(value)) for value in array.to_pylist()])
+    return _joined(array)
+
+
+def _joined(array: pa.Array) -> pa.Array:
+    return _binary(ANSWER_END.join(parse_answers(cell)) for cell in array.to_pylist())
+
+
+def _binary(texts: Iterable[str]) -> pa.Array:
+    return pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())
 
 
 def number_ids(ids: pa.Array, rows: Sequence[int], occurrences: Sequence[int]) -> pa.Array:
     """The ids with the ones at `rows` marked `-2`, `-3`, …"""
-
     if not rows:
         return ids
     repeated = np.zeros(len(ids), dtype=bool)
@@ -210,15 +187,11 @@ def number_ids(ids: pa.Array, rows: Sequence[int], occurrences: Sequence[int]) -
     return pc.replace_with_mask(ids, pa.array(repeated), pa.array(numbered, pa.string()))
 
 
-def _binary(texts: Sequence[str]) -> pa.Array:
-    return pa.array([in_utf8(text) for text in texts], pa.large_binary())
-
-
 MERGED = 16
 """Batches whose hashes are put together, so that a suspect is looked up in few places."""
 
 
-class Repeats:
+class DuplicateCounter:
     """Counts how often each content hash has come, over all batches; 10 to 12 bytes of memory a row.
 
     A table of one bit for the first and the last bits of a hash tells which few of a batch may have come before; only
@@ -235,7 +208,6 @@ class Repeats:
 
     def add(self, hashes: NDArray[np.uint64]) -> tuple[list[int], list[int]]:
         """The rows of the next batch whose hash has come before, and which occurrence each is: 2, 3, …"""
-
         ordered = np.sort(hashes)
         slots = ordered >> self._shift  # ascending, so that memory is walked through in order
         bits = np.left_shift(np.uint8(1), (ordered & np.uint64(7)).astype(np.uint8))
@@ -262,7 +234,6 @@ class Repeats:
 
     def _among_earlier(self, suspects: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
         """The suspects that came in an earlier batch; those that came once are counted now."""
-
         found = []
         for batch in self._merged + self._recent:
             place = np.minimum(np.searchsorted(batch, suspects), len(batch) - 1)

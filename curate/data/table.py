@@ -22,7 +22,7 @@ from curate.data.files import manifest_in, versions
 from curate.data.formats import stem
 from curate.data.ids import (
     ID_COLUMN,
-    Repeats,
+    DuplicateCounter,
     check_key,
     content_hashes,
     hash_texts,
@@ -157,7 +157,7 @@ class QATable:
     def _id_column(self) -> pa.ChunkedArray:
         self.check_ids()
         key = self.roles.id or (ID_COLUMN if ID_COLUMN in self.schema.names else None)
-        return self._made_ids() if key is None else pa.chunked_array([key_texts(self.column(key))])
+        return self._made_ids() if key is None else key_texts(self.column(key))
 
     def _made_ids(self) -> pa.ChunkedArray:
         ids = IdNumbers(self)
@@ -231,15 +231,15 @@ class IdNumbers:
 
     def __init__(self, data: QATable, before: int = 0) -> None:
         self._data = data
-        self._repeats = Repeats(len(data))
+        self._counter = DuplicateCounter(len(data))
         if before:
             for batch in data.batches(columns_read(data.roles.fields(), data.schema.names), range(before)):
-                self._repeats.add(self._hashes(batch))
+                self._counter.add(self._hashes(batch))
 
     def of(self, batch: pa.Table) -> pa.Array:
         """The ids of the next rows. (N,)"""
         hashes = self._hashes(batch)
-        return number_ids(hex_ids(hashes), *self._repeats.add(hashes))
+        return number_ids(hex_ids(hashes), *self._counter.add(hashes))
 
     def _hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
         return content_hashes(batch, self._data.roles, lambda: list(self._data.examples_of(batch)))

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from curate.data.files import manifest_path
 from curate.data.formats import data_suffix
-from curate.data.ids import number_repeats
 from curate.data.layouts import default_template
 from curate.data.sources import find_files
 from curate.data.table import QATable, read
@@ -257,7 +256,17 @@ def _named_splits(splits: Any) -> Mapping[str, Any]:
             try_next=f"{setting('seeds')}, for more finetunings of every arm",
         )
     stems = [path.name.removesuffix("".join(path.suffixes)) for path in files]
-    return dict(zip(number_repeats(stems), files, strict=True))
+    return dict(zip(_numbered(stems), files, strict=True))
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, the second, third, … occurrence of each marked `-2`, `-3`, …"""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return numbered
 
 
 def _files(item: str) -> list[Path]:
