@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
-from curate.data.files import ParquetStream
+from curate.data.files import HISTOGRAM, ParquetStream
 from curate.data.layouts import default_template
 from curate.data.table import QATable
 from curate.errors import SettingError, setting
@@ -18,26 +19,34 @@ from curate.prompts import TEMPLATES, Template, solution
 from curate.records import Example
 
 
-class JsonlStream:
-    """One JSON object a row, in UTF-8; what JSON has no type for (dates, decimals, bytes) becomes text."""
+class TextStream(ABC):
+    """A text file in UTF-8, written some rows at a time."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="\n")
+        self._file = path.open("w", encoding="utf-8", newline="")
 
+    @abstractmethod
     def write(self, table: pa.Table) -> None:
         """Take some more rows."""
-        self._file.writelines(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in table.to_pylist())
 
     def close(self, manifest: dict[str, Any]) -> None:
         """End the file; the manifest has no place in it."""
         self._file.close()
 
 
-class CsvStream:
-    """Cells in UTF-8 below a header; lists and objects are JSON in their cell, null is an empty one."""
+class JsonlStream(TextStream):
+    """One JSON object a row; what JSON has no type for (dates, decimals, bytes) becomes text."""
+
+    def write(self, table: pa.Table) -> None:
+        """Take some more rows."""
+        self._file.writelines(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in table.to_pylist())
+
+
+class CsvStream(TextStream):
+    """Cells below a header; lists and objects are JSON in their cell, null is an empty one."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
+        super().__init__(path, schema)
         # Every text is quoted: before Python 3.13 the module would write a lone carriage return bare.
         self._writer = csv.writer(self._file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         self._writer.writerow(schema.names)
@@ -46,10 +55,6 @@ class CsvStream:
         """Take some more rows."""
         columns = [column.to_pylist() for column in table.columns]
         self._writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
-
-    def close(self, manifest: dict[str, Any]) -> None:
-        """End the file; the manifest has no place in it."""
-        self._file.close()
 
 
 def _cell(value: Any) -> Any:
@@ -70,18 +75,11 @@ def _plain(value: Any) -> Any:
 
 ORIGINAL = "original"
 
-
-class Stream(Protocol):
-    """A file that takes tables and ends with a manifest."""
-
-    def write(self, table: pa.Table) -> None:
-        """Take some more rows."""
-
-    def close(self, manifest: dict[str, Any]) -> None:
-        """Write what is left."""
-
-
-STREAMS: dict[str, Callable[[Path, Any], Stream]] = {"parquet": ParquetStream, "jsonl": JsonlStream, "csv": CsvStream}
+STREAMS: dict[str, type[ParquetStream | TextStream]] = {
+    "parquet": ParquetStream,
+    "jsonl": JsonlStream,
+    "csv": CsvStream,
+}
 """What `--to` can be; each is also the ending of the files."""
 
 
@@ -110,11 +108,14 @@ def _instruction(template: Template, example: Example) -> str:
     return template.head(example) + template.ask(example) if template.multiple_choice else example.question
 
 
-SHAPES: dict[str, tuple[Callable[[Template, Example, str], dict[str, Any]], tuple[str, ...]]] = {
-    "prompt-completion": (_prompt_completion, ("prompt", "completion")),
-    "messages": (_messages, ("messages",)),
-    "alpaca": (_alpaca, ("instruction", "input", "output")),
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+SHAPES: dict[str, tuple[Callable[[Template, Example, str], dict[str, Any]], pa.Schema]] = {
+    "prompt-completion": (_prompt_completion, pa.schema(dict.fromkeys(("prompt", "completion"), pa.string()))),
+    "messages": (_messages, pa.schema({"messages": pa.list_(MESSAGE)})),
+    "alpaca": (_alpaca, pa.schema(dict.fromkeys(("instruction", "input", "output"), pa.string()))),
 }
+"""What a trainer's format makes of an example and its answer, and the columns that gives."""
+
 FORMATS = (ORIGINAL, *SHAPES)
 
 
@@ -142,7 +143,7 @@ class SplitFile:
         self._data = data
         self._format = format
         self._template = TEMPLATES[default_template(data.roles)]
-        self._stream = STREAMS[to](path, data.schema if format == ORIGINAL else shape_schema(format))
+        self._stream = STREAMS[to](path, data.schema if format == ORIGINAL else SHAPES[format][1])
         self.without_answer = 0
 
     def write(self, table: pa.Table) -> None:
@@ -154,21 +155,13 @@ class SplitFile:
         self._stream.close(manifest)
 
     def _shaped(self, table: pa.Table) -> pa.Table:
-        shape, _ = SHAPES[self._format]
+        shape, schema = SHAPES[self._format]
         solved = ((example, solution(self._template, example)) for example in self._data.examples_of(table))
         rows = [shape(self._template, example, answer) for example, answer in solved if answer and example.question]
         self.without_answer += table.num_rows - len(rows)
-        return pa.Table.from_pylist(rows, shape_schema(self._format))
+        return pa.Table.from_pylist(rows, schema)
 
 
-def shape_schema(format: str) -> pa.Schema:
-    """The columns of a format."""
-    message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    types = {"messages": pa.list_(message)}
-    return pa.schema([(name, types.get(name, pa.string())) for name in SHAPES[format][1]])
-
-
-HISTOGRAM = "histogram.png"
 IN_PARQUET = ", and inside the Parquet metadata under `curate`"
 
 

@@ -23,6 +23,9 @@ from curate.data.sources import find_files
 from curate.errors import DataError, OutputError, setting
 
 METADATA_KEY = b"curate"
+CARD, HISTOGRAM = "README.md", "histogram.png"
+"""What lies beside several splits in one folder."""
+
 ANOTHER = f"another name for {setting('output')}"
 
 
@@ -196,7 +199,8 @@ def check_folder(path: Path) -> None:
             expected="another folder",
             try_next=setting("output", "splits/"),
         )
-    foreign = sorted(set(path.iterdir()) - _selected_files(path)) if path.is_dir() else []
+    own = {name for split in splits_in(path) for name in (split, manifest_path(split), path / CARD, path / HISTOGRAM)}
+    foreign = sorted(set(path.iterdir()) - own) if path.is_dir() else []
     if foreign:
         raise OutputError(
             f"The folder {path} holds {foreign[0].name!r}, which curate select did not write.",
@@ -205,14 +209,19 @@ def check_folder(path: Path) -> None:
         )
 
 
-def _selected_files(folder: Path) -> set[Path]:
-    """The splits in a folder with their manifests, and the card and the picture beside them."""
-    found = set()
-    for manifest in folder.glob("*.manifest.json"):
-        if json.loads(manifest.read_text(encoding="utf-8")).get("command") == "select":
-            found |= {manifest, manifest.with_name(manifest.name.removesuffix(".manifest.json"))}
-            found |= {folder / "README.md", folder / "histogram.png"}
-    return found
+def splits_in(folder: Path) -> list[Path]:
+    """The files in a folder that `curate select` wrote, as their manifests beside them say, sorted."""
+    manifests = [path for path in sorted(folder.glob("*.manifest.json")) if _written_by(path) == "select"]
+    return [path.with_name(path.name.removesuffix(".manifest.json")) for path in manifests]
+
+
+def _written_by(manifest: Path) -> str | None:
+    """The command that a manifest is of; None if it is nobody's, or of something else than curate."""
+    try:
+        content = json.loads(manifest.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content.get("command") if isinstance(content, dict) else None
 
 
 def check_not_input(data: Any, output: Path) -> None:

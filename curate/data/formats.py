@@ -213,23 +213,22 @@ def _check_header(header: list[str], delimiter: str, where: PurePath) -> None:
             expected="a different name for every column",
             try_next="rename one of them in the first line of the file",
         )
-    if len(header) == 1 and ";" in header[0]:
-        raise DataError(
-            f"{where} has one column only, and its cells look separated by ';'.",
-            expected=f"cells separated by {delimiter!r}, as its name says",
-            try_next="save it with commas, or as .tsv with tabs",
-        )
+    cells = f"cells separated by {delimiter!r}, as its name says"
     other, kind = ("\t", ".tsv") if delimiter == "," else (",", ".csv")
-    if len(header) == 1 and other in header[0]:
-        raise DataError(
-            f"{where} has one column only, and its cells look separated by {other!r}.",
-            expected=f"cells separated by {delimiter!r}, as its name says",
-            try_next=f"rename it to {where.with_suffix(kind).name}",
-        )
+    for sign, try_next in (
+        (";", "save it with commas, or as .tsv with tabs"),
+        (other, f"rename it to {where.with_suffix(kind).name}"),
+    ):
+        if len(header) == 1 and sign in header[0]:
+            raise DataError(
+                f"{where} has one column only, and its cells look separated by {sign!r}.",
+                expected=cells,
+                try_next=try_next,
+            )
     if header and header[0].lstrip().startswith(("{", "[{")):
         raise DataError(
             f"{where} holds JSON, not rows of cells.",
-            expected=f"cells separated by {delimiter!r}, as its name says",
+            expected=cells,
             try_next=f"rename it to {where.with_suffix('.jsonl').name}",
         )
 

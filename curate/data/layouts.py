@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -209,8 +209,8 @@ def _check_field(head: pa.Table, field: str, option: str, where: str) -> None:
 
 def _forced(head: pa.Table, preset: Preset, where: str) -> Columns:
     """The first version of a preset that fits, or else that the table has the columns for."""
-    versions = {version: columns for version in preset.versions if (columns := _present(head, version, preset))}
-    if not versions:
+    found = list(_versions(head, preset))
+    if not found:
         needed = " or ".join(", ".join(paths_of(*_needed(version))) for version in preset.versions)
         raise ColumnError(
             f"{where} has not the columns of the preset {preset.name!r}; it has {column_list(head.column_names)}.",
@@ -218,18 +218,20 @@ def _forced(head: pa.Table, preset: Preset, where: str) -> Columns:
             try_next=f"leave out {setting('preset')}, or name the columns with {setting('question_column')} and "
             f"{setting('answer_column')}",
         )
-    fitting = (columns for version, columns in versions.items() if _fits(head, version, preset))
-    return next(fitting, next(iter(versions.values())))
+    return next((columns for columns, fits in found if fits), found[0][0])
 
 
 def _fitting(head: pa.Table) -> Columns | None:
     """The first version of any preset that fits."""
-    for preset in PRESETS.values():
-        for version in preset.versions:
-            columns = _present(head, version, preset)
-            if columns and _fits(head, version, preset):
-                return columns
-    return None
+    found = (version for preset in PRESETS.values() for version in _versions(head, preset))
+    return next((columns for columns, fits in found if fits), None)
+
+
+def _versions(head: pa.Table, preset: Preset) -> Iterator[tuple[Columns, bool]]:
+    """The versions of a preset that the table has the columns for, and whether they fit."""
+    for version in preset.versions:
+        if columns := _present(head, version, preset):
+            yield columns, _fits(head, version, preset)
 
 
 def _present(head: pa.Table, version: Columns, preset: Preset) -> Columns | None:

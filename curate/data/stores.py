@@ -305,12 +305,7 @@ def as_numpy(array: pa.Array, dtype: Any, null: float | None = None) -> NDArray[
 
 def valid_rows(array: pa.Array) -> NDArray[np.bool_]:
     """Which rows are not null. (N,)"""
-    bitmap = array.buffers()[0]
-    if bitmap is None or not array.null_count:
-        return np.ones(len(array), dtype=bool)
-    first, skipped = divmod(array.offset, 8)
-    own = np.frombuffer(bitmap, dtype=np.uint8)[first : -(-(array.offset + len(array)) // 8)]  # a slice has all bits
-    return np.unpackbits(own, bitorder="little")[skipped : skipped + len(array)].astype(bool)
+    return np.from_dlpack(array.is_valid().cast(pa.uint8())).view(bool)
 
 
 def file_fingerprint(parts: Iterable[Path | bytes], given_up: threading.Event | None = None) -> str:

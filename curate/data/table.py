@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from curate.data.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
 from curate.data.columns import Columns, cells_of, column_list, columns_of, columns_read, values_of
-from curate.data.files import manifest_in, versions
+from curate.data.files import manifest_in, splits_in, versions
 from curate.data.formats import stem
 from curate.data.ids import (
     ID_COLUMN,
@@ -275,8 +274,12 @@ def read(data: Any, **options: Any) -> QATable:
         return data
     settings = ReadSettings.of(options)
     path = str(data) if isinstance(data, (str, Path)) else None
-    if path is not None:
-        _check_no_splits(Path(path).expanduser())
+    if path is not None and len(splits := splits_in(Path(path).expanduser())) > 1:
+        raise DataError(  # they share rows, and some are to be tested on
+            f"{splits[0].parent} is a folder of splits: {', '.join(split.name for split in splits)}.",
+            expected="one of them, or the file that they were selected from",
+            try_next=str(splits[0]),
+        )
     rows = open_data(data, settings.split)
     remembered = remembered_columns(rows.schema)
     if remembered and not settings.given():
@@ -287,25 +290,6 @@ def read(data: Any, **options: Any) -> QATable:
     if not any(map(parse_answers, cells_of(head, roles.answers))):
         table.check_answers()
     return table
-
-
-def _check_no_splits(folder: Path) -> None:
-    """DataError for a folder of several splits: they share rows, and some are to be tested on."""
-    splits = [p.name.removesuffix(".manifest.json") for p in sorted(folder.glob("*.manifest.json")) if _is_of_split(p)]
-    if len(splits) > 1:
-        raise DataError(
-            f"{folder} is a folder of splits: {', '.join(splits)}.",
-            expected="one of them, or the file that they were selected from",
-            try_next=str(folder / splits[0]),
-        )
-
-
-def _is_of_split(manifest: Path) -> bool:
-    try:
-        content = json.loads(manifest.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("command") == "select"
 
 
 def remembered_columns(schema: pa.Schema) -> Columns | None:
