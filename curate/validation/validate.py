@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, as_completed
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from curate.engines import RAY, Work, WorkerDiedError, absolute, on_ray
+from curate.errors import CurateError, EngineError, setting
 from curate.records import as_seeds
-from curate.settings import FinetuneConfig, ValidateEngineSettings, ValidateSettings, grid, takes
+from curate.settings import EngineSettings, FinetuneConfig, ValidateEngineSettings, ValidateSettings, grid, takes
 from curate.validation.arms import read_inputs
 from curate.validation.attention import EXAMPLES, attention_rows, attention_summary
 from curate.validation.results import Validation, write_run
-from curate.validation.runner import Experiment, Notify, Runner, check_run_folder
+from curate.validation.runner import Experiment, Notify, Part, Runner, check_run_folder
 from curate.validation.trainer import is_first
 
 BOOTSTRAP = (
@@ -53,17 +60,15 @@ def validate(
     as_seeds(settings.seeds)
     inputs = read_inputs(splits, eval, settings.by, settings.limit, settings.template)
     experiment = Experiment(inputs, str(model), Path(output), settings)
+    say = progress or (lambda line: None)
     if engine.engine == "ray":
-        from curate.validation.on_ray import run_on_ray
-
-        return run_on_ray(experiment, engine, progress or (lambda line: None))
-    return run_here(experiment, progress or (lambda line: None))
+        return run_on_ray(experiment, engine, say)
+    return finish(Runner(experiment, say))
 
 
-def run_here(experiment: Experiment, say: Notify = lambda line: None) -> Validation:
+def finish(runner: Runner) -> Validation:
     """Do what is not done yet of an experiment, one part after the other; compare; write the run's folder."""
-    runner = Runner(experiment, say)
-    inputs = experiment.inputs
+    experiment, inputs = runner.experiment, runner.experiment.inputs
     runs = [runner.run(part) for part in experiment.untouched()]
     trials = [trial for arm in inputs.arms for trial in runner.trials(arm)]
     runs += [runner.run(part) for part in experiment.finetunings()]
@@ -80,6 +85,56 @@ def run_here(experiment: Experiment, say: Notify = lambda line: None) -> Validat
     if is_first():
         write_run(result, experiment.folder)
     return result
+
+
+def run_on_ray(experiment: Experiment, engine: EngineSettings, say: Notify) -> Validation:
+    """Do the parts on the workers of a Ray cluster, which leave them in the run's folder, and have one finish it.
+
+    All nodes must see the folder, and the model under the same path if it is in one.
+    """
+    settings = experiment.settings.changed(lm_eval=tuple(map(absolute, experiment.settings.lm_eval)))
+    places = {"model": absolute(experiment.model), "folder": experiment.folder.resolve()}
+    experiment = replace(experiment, settings=settings, **places)
+    trials, others = experiment.trials(), [*experiment.untouched(), *experiment.finetunings()]
+    make = partial(make_worker, experiment, engine.cpus)
+    with on_ray(make, engine, settings.device, most=max(len(trials), len(others))) as pool:
+        for parts in (trials, others):
+            running = {pool.submit([part]): part for part in parts}
+            for future in as_completed(running):
+                _wait(future, running[future])
+                say(f"{running[future]}: done")
+        (result,) = _wait(pool.submit([None]), "writing the run")
+    return result
+
+
+def make_worker(experiment: Experiment, cpus: int, device: str) -> tuple[Any, Work]:
+    """A worker that does parts of an experiment, or, given None, finishes it."""
+    torch.set_num_threads(cpus)
+    runner = Runner(replace(experiment, settings=experiment.settings.changed(device=device)))
+
+    def work(parts: Sequence[Part | None]) -> Iterator[Validation | None]:
+        for part in parts:
+            if part is not None:
+                runner.run_part(part)
+            yield finish(runner) if part is None else None
+
+    return runner.loaded.fingerprint(), work
+
+
+def _wait(future: Future[list[Any]], part: Part | str) -> list[Any]:
+    """What a worker gave; its error with the name of the part."""
+    try:
+        return future.result()
+    except CurateError as error:
+        found, *others = error.spelled(setting)
+        raise type(error)(f"{part}: {found}", *others) from None
+    except WorkerDiedError as error:
+        raise EngineError(
+            f"{part}: {RAY.deaths} workers died over it, the last with {error}.",
+            expected="workers that stay alive, with room for the model and its training",
+            try_next=f"fewer workers a node ({setting('cpus')}), a smaller {setting('batch_size')}; "
+            "the same command goes on from here",
+        ) from error
 
 
 def made_from(runner: Runner) -> dict[str, Any]:

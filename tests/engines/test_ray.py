@@ -19,7 +19,6 @@ import curate
 from curate.engines import RAY, Pool, on_ray
 from curate.errors import EngineError, ModelError
 from curate.settings import EngineSettings
-from curate.validation.on_ray import Part, _do
 from tests.engines.workers import slow, tells
 
 ray = pytest.importorskip("ray")
@@ -73,19 +72,15 @@ def test_data_named_by_a_relative_glob_is_read_where_the_command_is_typed(
     assert found.names == ["base", "top-1"]
 
 
-def test_a_part_that_fails_is_named_and_ends_the_others(cluster: Any, tmp_path: Path) -> None:
-    def work(given: None, part: Part, cpus: int) -> None:
-        while part.arm == "bottom":
-            (tmp_path / "begun").touch()
-            time.sleep(0.05)
-        while not (tmp_path / "begun").exists():
-            time.sleep(0.05)
-        raise ModelError("There is no model.", "a model")
-
-    task, parts = ray.remote(work), [Part("bottom", seed=0), Part("top", seed=1), Part("whole", seed=0)]
-    with pytest.raises(ModelError, match="top, seed 1: There is no model") as error:
-        _do(ray, task, parts, None, 2, 1, lambda line: None)
-    assert error.value.expected == "a model"
+def test_a_part_that_fails_is_named_and_ends_the_others(cluster: Any, tiny_model: Tiny, tmp_path: Path) -> None:
+    rows = [{"question": f"What is the colour of {n}?", "answer": "red"} for n in range(40)]
+    long = [{**row, "answer": "red " * 5000} for row in rows]
+    settings: dict[str, Any] = {"eval": rows[:2], "model": tiny_model("llama"), "seeds": 1, "device": "cpu"}
+    endless = {"epochs": 100_000, "patience": 100_000}
+    with pytest.raises(ModelError, match="bottom, seed 0: No example fits") as error:
+        curate.validate({"top": rows, "bottom": long}, output=tmp_path, engine="ray", **endless, **settings)
+    assert list(tmp_path.glob(".parts/*/checkpoint-*")), "top was being trained"
+    assert error.value.expected == "a question and its answer within the model's context"
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
         time.sleep(0.05)
