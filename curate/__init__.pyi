@@ -135,9 +135,8 @@ def score(
     same kind of thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table);
     with `output`, writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight
     parts; `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a
-    `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). `settings` are the column
-    arguments of `curate.read` and, for pageviews, the options of the command line by the same words
-    (`views_from="api"`, `window="2021-10"`).
+    `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). The other options are those of
+    the command line by the same words (`model="gpt2"`, `views_from="api"`, `answer_column="a"`).
     `progress` is called with estimator, rows done and rows in all.
 
     Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
