@@ -7,6 +7,7 @@ from typing import Any
 import curate.recipes.run
 import curate.scoring
 import curate.selection.select
+import curate.settings
 import curate.simulation.simulate
 import curate.validation.validate
 from curate.data.table import QATable as QATable
@@ -152,28 +153,28 @@ def score(
 def select(
     scored: Any,
     *,
+    output: str | Path | None = None,
+    format: str = "original",
+    to: str | None = None,
+    progress: curate.selection.select.Progress | None = None,
     top: str | float | None = None,
     bottom: str | float | None = None,
     random: str | float | None = None,
+    whole: bool = False,
     band: str | None = None,
     budget_tokens: int | None = None,
     tokenizer: Any = None,
-    whole: bool = False,
-    by: str | list[str] | None = None,
-    missing: curate.selection.select.Missing = "exclude",
-    where: str | list[str] | Mapping[str, Any] | None = None,
+    by: str | list[str] | tuple[str, ...] | None = None,
+    where: str | list[str] | tuple[str, ...] | Mapping[str, Any] | None = None,
     min_score: float | None = None,
     max_score: float | None = None,
     stratify_by: str | None = None,
     controlled_by: str | None = None,
     holdout: str | float | None = None,
     holdout_by: str = "subject",
-    order: curate.selection.select.Order = "source",
+    order: curate.settings.Order = "source",
+    missing: curate.settings.Missing = "exclude",
     seed: int = 0,
-    output: str | Path | None = None,
-    format: str = "original",
-    to: str | None = None,
-    progress: curate.selection.select.Progress | None = None,
 ) -> Selection:
     """Choose rows of a scored table by popularity; the Python twin of `curate select`.
 

@@ -318,12 +318,12 @@ class SelectSettings(Settings):
     band: str | None = option(None, "A stretch of the order, in percent from the best known: 30:70.")
     budget_tokens: int | None = option(None, "The best known that fit so many tokens of prompt and completion.")
     tokenizer: Any = option(None, "For --budget-tokens: folder or Hub id of the model to be finetuned.")
-    by: str | tuple[str, ...] | None = option(
+    by: str | list[str] | tuple[str, ...] | None = option(
         None,
         "The score to rank by, when the file has several, or column:NAME. Given several times: by the mean "
         "of their percentile ranks.",
     )
-    where: str | tuple[str, ...] | Mapping[str, Any] | None = option(
+    where: str | list[str] | tuple[str, ...] | Mapping[str, Any] | None = option(
         None, "Only rows with COLUMN=VALUE,VALUE,…, in all conditions given."
     )
     min_score: float | None = option(None, "Only rows with at least this score.")
@@ -339,12 +339,10 @@ class SelectSettings(Settings):
     )
     holdout_by: str = option("subject", "What the held-out set must not share.")
     order: Order = option(
-        "source",
-        "Order of the rows: source, popular-first, obscure-first or shuffled.",
+        "source", "Order of the rows: source, popular-first, obscure-first or shuffled.", choices=get_args(Order)
     )
     missing: Missing = option(
-        "exclude",
-        "Rows without a score: exclude, lowest (rank them last) or error.",
+        "exclude", "Rows without a score: exclude, lowest (rank them last) or error.", choices=get_args(Missing)
     )
     seed: int = option(0, "Decides the random draws, and the order among equal scores.")
 

@@ -1,4 +1,4 @@
-"""What is in a file, a split or a run."""
+"""What is in a file, a split, a run or a simulation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from curate.data.columns import Columns
 from curate.data.ids import ID_COLUMN
 from curate.data.layouts import default_template
 from curate.data.sources import check_named
@@ -21,87 +21,22 @@ from curate.errors import DataError
 from curate.estimators.column import score_of_number
 from curate.prompts import TEMPLATES, Template, solution
 from curate.records import Example
-from curate.selection.select import SCORE_PREFIX, score_values
-from curate.summary import bin_edges, rank_correlation
+from curate.selection.explain import compare
+from curate.selection.ranking import SCORE_PREFIX, as_float, is_number
+from curate.summary import bin_edges, quantiles, rank_correlation
 from curate.wikipedia.views import MEASURED
 
-SHOWN = 20
-STATUS, VIEWS = "pageviews_status", "pageviews_views"
-KNOWN_VIEWS = "s_pop"
-
-
-def describe_views(table: pa.Table, examples: Sequence[Example]) -> dict[str, Any] | None:
-    """The report as plain values; None for a table that `pageviews` did not score.
-
-    `quantiles` are of monthly views over examples; `most` and `least` list subjects once each, as (subject, views);
-    `unanswered` gives, for each status without a score, the first subjects, or the questions of those without one.
-    """
-    if STATUS not in table.column_names or VIEWS not in table.column_names:
-        return None
-    statuses = table[STATUS].to_pylist()
-    views = table[VIEWS].to_pylist()
-    labels = _labels(table, examples)
-    ranked = sorted(
-        {label: v for label, v in zip(labels, views, strict=True) if v is not None}.items(), key=lambda x: (-x[1], x[0])
-    )
-    return {
-        "statuses": dict(Counter(statuses).most_common()),
-        "quantiles": _quantiles([v for v in views if v is not None]),
-        "most": ranked[:SHOWN],
-        "least": ranked[::-1][:SHOWN],
-        "unanswered": _unanswered(statuses, labels),
-        "agreement": _agreement(table, views),
-    }
-
-
-def _labels(table: pa.Table, examples: Sequence[Example]) -> list[str]:
-    """What each row is about, in the best words there are."""
-    columns = [
-        table[name].to_pylist() for name in ("pageviews_title", "pageviews_subject") if name in table.column_names
-    ]
-    return [
-        next((text for text in texts if text), None) or example.subject or example.question
-        for example, *texts in zip(examples, *columns, strict=True)
-    ]
-
-
-def _quantiles(views: Sequence[float]) -> dict[str, float]:
-    if not views:
-        return {}
-    values = np.quantile(views, QUANTILES, method="nearest")
-    return {f"{q:g}": float(v) for q, v in zip(QUANTILES, values, strict=True)}
-
-
-def _unanswered(statuses: Sequence[str], labels: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, dict[str, None]] = {}
-    for status, label in zip(statuses, labels, strict=True):
-        shown = found.setdefault(status, {})
-        if status not in MEASURED and len(shown) < SHOWN:
-            shown[label] = None
-    return {status: list(shown) for status, shown in found.items() if shown}
-
-
-def _agreement(table: pa.Table, views: Sequence[float | None]) -> dict[str, Any] | None:
-    """Spearman's correlation with the views the data came with; None where it is not defined."""
-
-    if KNOWN_VIEWS not in table.column_names:
-        return None
-    known = [score_of_number(value, KNOWN_VIEWS).value for value in table[KNOWN_VIEWS].to_pylist()]
-    a, b = (np.array([np.nan if v is None else v for v in side], float) for side in (views, known))
-    both = int((~(np.isnan(a) | np.isnan(b))).sum())
-    correlation = rank_correlation(a, b)
-    return {
-        "column": KNOWN_VIEWS,
-        "examples": both,
-        "rank_correlation": None if np.isnan(correlation) else correlation,
-    }
-
-
-QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 BINS = 12
 SHOWN_EXAMPLES = 3
+SHOWN_SUBJECTS = 20
 LEFT_UNFINISHED = (".parts", "steps.json")
 """What a run, a simulation or a recipe has in its folder from its beginning on."""
+
+KINDS = {"score": "scored file", "select": "split"}
+"""What a file is called, by the command that wrote it; others are datasets."""
+
+KNOWN_VIEWS = "s_pop"
+"""The column of page views that PopQA came with."""
 
 
 def describe(file: str, preset: str | None = None, split: str | None = None) -> dict[str, Any]:
@@ -121,15 +56,21 @@ def describe(file: str, preset: str | None = None, split: str | None = None) -> 
         )
     if folder.is_dir() and (manifests := sorted(folder.glob("*.manifest.json"))):
         splits = [manifest.with_name(manifest.name.removesuffix(".manifest.json")) for manifest in manifests]
-        return {
-            "kind": "splits",
-            "file": file,
-            "splits": [{"split": split.stem, **_describe_table(read(split))} for split in splits],
-        }
+        described = [{"split": path.stem, **describe_table(read(path))} for path in splits]
+        return {"kind": "splits", "file": file, "splits": described}
     data = read(file, preset=preset, split=split)
-    manifest = data.manifest
-    kind = {"score": "scored file", "select": "split"}.get(manifest.get("command", ""), "dataset")
-    return {"kind": kind, "file": file, **_describe_table(data)}
+    return {"kind": KINDS.get(data.manifest.get("command", ""), "dataset"), "file": file, **describe_table(data)}
+
+
+def compare_files(files: list[str]) -> dict[str, Any]:
+    """Two splits or more side by side; DataError for fewer."""
+    if len(files) < 2:
+        raise DataError(
+            f"There is nothing to compare {files[0]} with.",
+            expected="two files or more",
+            try_next=f"curate show --compare {files[0]} OTHER.parquet",
+        )
+    return compare(files)
 
 
 def _summary_in(folder: Path) -> dict[str, Any] | None:
@@ -142,91 +83,115 @@ def _summary_in(folder: Path) -> dict[str, Any] | None:
     return summary if ours else None
 
 
-def compare_files(files: list[str]) -> dict[str, Any]:
-    """Two splits or more side by side; DataError for fewer."""
-    from curate.selection.explain import compare
+def describe_table(data: QATable) -> dict[str, Any]:
+    """Counts, scores, page views, how it was selected, and the first examples as the model sees them."""
+    # The ids as they are: a file may have been put together, or changed by hand, since they were made.
+    ids = map(str, data.table[ID_COLUMN].to_pylist()) if ID_COLUMN in data.schema.names else data.ids
+    examples = list(data.examples_of(data.table, ids))
+    template = _template(data)
+    return {
+        "rows": len(data),
+        "columns": data.roles.as_dict(),
+        "subjects": len({example.subject for example in examples if example.subject}),
+        "relations": len({example.relation for example in examples if example.relation}),
+        "without_answer": sum(not example.answers for example in examples),
+        "blank_answers": data.blank_answers(),
+        "scores": score_summaries(data.table),
+        "pageviews": describe_views(data.table, examples),
+        "selection": data.manifest.get("selection"),
+        "examples": [_describe_example(example, template) for example in examples[:SHOWN_EXAMPLES]],
+    }
 
-    if len(files) < 2:
-        raise DataError(
-            f"There is nothing to compare {files[0]} with.",
-            expected="two files or more",
-            try_next=f"curate show --compare {files[0]} OTHER.parquet",
-        )
-    return compare(files)
+
+def _template(data: QATable) -> Template:
+    """The template the losses in the file were made with; without any, the one that would be taken."""
+    used = [estimator["template"] for estimator in data.manifest.get("estimators", []) if "template" in estimator]
+    return Template(**used[-1]) if used else TEMPLATES[default_template(data.roles)]
+
+
+def _describe_example(example: Example, template: Template) -> dict[str, Any]:
+    answer = solution(template, example)
+    return {
+        "id": example.id,
+        "prompt": template.head(example) + template.ask(example),
+        "completion": None if answer is None else template.render_completion(answer),
+        "answers": list(example.answers),
+        "subject": example.subject,
+        "relation": example.relation,
+    }
 
 
 def read_scores(file: Path) -> pa.Table:
     """The score columns of a Parquet file."""
-
     names = pq.read_schema(file).names
     return pq.read_table(file, columns=[name for name in names if name.startswith(SCORE_PREFIX)])
 
 
 def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:
     """For every score column of numbers: rows measured, coverage, quantiles and a histogram."""
-
-    names = [n for n in table.column_names if n.startswith(SCORE_PREFIX)]
-    numeric = [n for n in names if pa.types.is_floating(t := table.schema.field(n).type) or pa.types.is_integer(t)]
-    return {name.removeprefix(SCORE_PREFIX): _score_summary(table, name) for name in numeric}
+    scores = [field.name for field in table.schema if field.name.startswith(SCORE_PREFIX) and is_number(field.type)]
+    return {name.removeprefix(SCORE_PREFIX): _summarise(as_float(table[name])) for name in scores}
 
 
-def _score_summary(table: pa.Table, column: str) -> dict[str, Any]:
-    values = score_values(table, column)
-    values = values[~np.isnan(values)]
-    finite = values[np.isfinite(values)]
-    summary: dict[str, Any] = {
-        "measured": len(values),
-        "coverage": len(values) / max(1, table.num_rows),
-        "quantiles": {},
-        "histogram": {"counts": [], "edges": []},
-    }
-    if len(values):
-        summary["quantiles"] = {
-            f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES, method="nearest"), strict=True)
-        }
-    if len(finite):
-        counts, edges = np.histogram(finite, bins=bin_edges(finite, BINS))
-        summary["histogram"] = {"counts": counts.tolist(), "edges": edges.tolist()}
-    return summary
-
-
-def _describe_table(data: QATable) -> dict[str, Any]:
-    examples = list(data.examples_of(data.table, _ids(data)))
-    manifest = data.manifest
-    template = _template(manifest, data.roles)
-    relations = {example.relation for example in examples if example.relation}
+def _summarise(scores: NDArray[np.float64]) -> dict[str, Any]:
+    measured = int(np.count_nonzero(~np.isnan(scores)))
+    finite = scores[np.isfinite(scores)]
+    counts, edges = np.histogram(finite, bin_edges(finite, BINS)) if len(finite) else (np.empty(0), np.empty(0))
     return {
-        "rows": len(data),
-        "columns": data.roles.as_dict(),
-        "subjects": len({example.subject for example in examples if example.subject}),
-        "relations": len(relations),
-        "without_answer": sum(not example.answers for example in examples),
-        "blank_answers": data.blank_answers(),
-        "scores": score_summaries(data.table),
-        "pageviews": describe_views(data.table, examples),
-        "selection": manifest.get("selection"),
-        "examples": [
-            {
-                "id": e.id,
-                "prompt": template.head(e) + template.ask(e),
-                "completion": None if (answer := solution(template, e)) is None else template.render_completion(answer),
-                "answers": list(e.answers),
-                "subject": e.subject,
-                "relation": e.relation,
-            }
-            for e in examples[:SHOWN_EXAMPLES]
-        ],
+        "measured": measured,
+        "coverage": measured / max(1, len(scores)),
+        "quantiles": quantiles(scores),
+        "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
     }
 
 
-def _ids(data: QATable) -> list[str]:
-    """The ids as they are: what is shown may have been put together or changed by hand since they were made."""
-    if ID_COLUMN in data.table.column_names:
-        return [str(cell) for cell in data.table[ID_COLUMN].to_pylist()]
-    return data.ids
+def describe_views(table: pa.Table, examples: Sequence[Example]) -> dict[str, Any] | None:
+    """What `pageviews` found; None for a table that it did not score.
+
+    `quantiles` are of monthly views over examples; `most` and `least` list subjects once each, as (subject, views);
+    `unanswered` gives, for each status without a score, the first subjects, or the questions of those without one.
+    """
+    if not {"pageviews_status", "pageviews_views"} <= {*table.column_names}:
+        return None
+    statuses, views = table["pageviews_status"].to_pylist(), table["pageviews_views"].to_pylist()
+    labels = _labels(table, examples)
+    viewed = {label: number for label, number in zip(labels, views, strict=True) if number is not None}
+    ranked = sorted(viewed.items(), key=lambda item: (-item[1], item[0]))
+    unanswered: dict[str, dict[str, None]] = {}
+    for status, label in zip(statuses, labels, strict=True):
+        if status not in MEASURED:
+            unanswered.setdefault(status, {})[label] = None
+    return {
+        "statuses": dict(Counter(statuses).most_common()),
+        "quantiles": quantiles(_floats(views)),
+        "most": ranked[:SHOWN_SUBJECTS],
+        "least": ranked[::-1][:SHOWN_SUBJECTS],
+        "unanswered": {status: [*found][:SHOWN_SUBJECTS] for status, found in unanswered.items()},
+        "agreement": _agreement(table, views) if KNOWN_VIEWS in table.column_names else None,
+    }
 
 
-def _template(manifest: dict[str, Any], columns: Columns) -> Template:
-    """The template the losses in the file were made with; without any, the one that would be taken."""
-    used = [estimator["template"] for estimator in manifest.get("estimators", []) if "template" in estimator]
-    return Template(**used[-1]) if used else TEMPLATES[default_template(columns)]
+def _labels(table: pa.Table, examples: Sequence[Example]) -> list[str]:
+    """What each row is about, in the best words there are."""
+    names = [name for name in ("pageviews_title", "pageviews_subject") if name in table.column_names]
+    columns = [table[name].to_pylist() for name in names]
+    return [
+        next((text for text in texts if text), None) or example.subject or example.question
+        for example, *texts in zip(examples, *columns, strict=True)
+    ]
+
+
+def _agreement(table: pa.Table, views: Sequence[float | None]) -> dict[str, Any]:
+    """Spearman's correlation with the views the data came with; None where it is not defined."""
+    a = _floats(views)
+    b = _floats([score_of_number(value, KNOWN_VIEWS).value for value in table[KNOWN_VIEWS].to_pylist()])
+    correlation = rank_correlation(a, b)
+    return {
+        "column": KNOWN_VIEWS,
+        "examples": int(np.count_nonzero(~np.isnan(a + b))),
+        "rank_correlation": None if np.isnan(correlation) else correlation,
+    }
+
+
+def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

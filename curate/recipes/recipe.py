@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from curate.errors import CurateError, RecipeError, as_option, setting, settings_in
 from curate.estimators import ESTIMATORS, find_estimator
 from curate.estimators.loss import LossSettings
-from curate.selection.rules import parse_request, training_splits
+from curate.selection.rules import Rules
 from curate.settings import (
     FinetuneConfig,
     ReadSettings,
@@ -196,7 +196,7 @@ class Recipe:
     @property
     def arms(self) -> list[str]:
         """The splits to train on."""
-        return training_splits(parse_request(**self.section("selection")))
+        return Rules.of(SelectSettings.of(self.section("selection"))).training
 
     @property
     def has_test_set(self) -> bool:
@@ -392,7 +392,7 @@ def check(recipe: Recipe, place: Callable[[str], str]) -> None:
         with said_in(section, place):
             group.of(recipe.section(section))
     with said_in("selection", place):
-        parse_request(**recipe.section("selection"))
+        Rules.of(SelectSettings.of(recipe.section("selection")))
 
 
 def _check_scores(recipe: Recipe, place: Callable[[str], str]) -> None:

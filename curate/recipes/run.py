@@ -47,9 +47,9 @@ from curate.recipes.recipe import (
     recipe_text,
 )
 from curate.scoring import Progress, score
-from curate.selection.ranking import random_rows
-from curate.selection.rules import rows_outside
-from curate.selection.select import score_values, select
+from curate.selection.groups import rows_with
+from curate.selection.ranking import as_float, random_rows
+from curate.selection.select import select
 from curate.settings import FinetuneConfig, ValidateSettings, grid
 from curate.summary import overlap, rank_correlation
 from curate.validation.results import Validation
@@ -258,7 +258,7 @@ def prepare(
     data = read(origin.name, split=origin.split, **columns)
     kept = np.ones(len(data), dtype=bool)
     for name, values in where.items():
-        kept &= ~rows_outside(data, name, tuple(values), f" of {data.name}")[0]
+        kept &= rows_with(data, name, values, f" of {data.name}")
     rows = np.flatnonzero(kept)
     if not len(rows):
         raise DataError(f"No row of {data.name} meets dataset.where.", expected="conditions that some row meets")
@@ -601,5 +601,5 @@ def agreement_of(scored: Path) -> dict[str, float]:
     """How far loss agrees with views: rank correlation, and the share of FT-Top they have in common."""
     tops = [select(scored, by=by, top=0.5)["top"][ID_COLUMN].to_pylist() for by in ESTIMATORS]
     table = select(scored, by="views", whole=True)["whole"]
-    views, loss = (score_values(table, f"score_{by}") for by in ESTIMATORS)
+    views, loss = (as_float(table[f"score_{by}"]) for by in ESTIMATORS)
     return {"rank_correlation": rank_correlation(views, loss), "top_overlap": overlap(*tops)}

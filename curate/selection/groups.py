@@ -1,15 +1,14 @@
-"""Rows by relation, subject or first answer."""
+"""Rows by relation, subject or first answer, and what is taken of every group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.data.answers import answer_text, parse_answers
@@ -18,80 +17,112 @@ from curate.data.stores import as_arrow, as_numpy, encode, valid_rows
 from curate.data.table import QATable
 from curate.errors import ColumnError, SelectionError, setting
 
-EXACT = 2**53
-"""float64 holds every whole number up to here."""
-
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of every row: `codes` (N,) int32 into `labels`, -1 where there is none."""
+    """The group of every row: `codes` (N,) int32 into `labels`, which are sorted; -1 where there is none."""
 
     codes: NDArray[np.int32]
     labels: Sequence[str]
 
-
-def as_float(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """A column of numbers as float64 (the nearest), NaN where there is none. (N,)"""
-
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    elif not pa.types.is_float64(column.type):
-        column = pc.cast(column, pa.float64(), safe=False)
-    parts = [as_numpy(chunk, np.float64, null=np.nan) for chunk in column.chunks]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
+    @classmethod
+    def of(cls, codes: NDArray[np.int32], texts: Sequence[str | None]) -> Groups:
+        """Rows that are numbers into `texts` (N,), by their text; those of equal texts are one group, None is none."""
+        labels = sorted({text for text in texts if text is not None})
+        place = {label: i for i, label in enumerate(labels)}
+        new = [-1 if text is None else place[text] for text in texts]
+        return cls(np.array([*new, -1], dtype=np.int32)[codes], labels)  # the last place is where -1, no text, looks
 
 
-def as_ranked(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """float64 in exactly the order of the column, NaN where there is none; dense ranks where float64 is too coarse."""
+def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
+    """For every row the number of its value among the distinct values (null is one), and these."""
+    array = encode(column).unify_dictionaries()
+    if not array.num_chunks:
+        return np.empty(0, dtype=np.int32), []
+    values = array.chunk(0).dictionary.to_pylist()
+    null = len(values)  # Arrow cannot unify dictionaries with null among their values
+    codes = np.concatenate([as_numpy(chunk.indices, np.int32, null) for chunk in array.chunks])
+    return codes, [*values, None] if array.null_count else values
 
-    values = as_float(column)
-    too_coarse = pa.types.is_integer(column.type) and bool((np.abs(values) > EXACT).any())
-    if too_coarse or pa.types.is_decimal(column.type):
-        ranks = pc.rank(column, "ascending", tiebreaker="dense")
-        return np.where(np.isnan(values), np.nan, np.asarray(ranks, dtype=np.float64))
-    return values
 
+def role_column(data: QATable, name: str, asked_by: str) -> str:
+    """The column a role (`relation`) plays or that has this name; ColumnError when there is neither.
 
-def groups_of(column: pa.ChunkedArray, labels: str) -> Groups:
-    """The rows grouped by their text in a column; null is a group of its own. Groups are sorted by their text.
-
-    `labels` names the column in the message when its cells are no plain values.
+    `asked_by` is the setting that names it.
     """
-    check_plain(column, labels)
-    codes, values = encoded(column)
-    return _sorted_groups(codes, ["(none)" if v is None else answer_text(v) for v in values])
+    role = data.roles.as_dict().get(name)
+    column = role if isinstance(role, str) else name
+    if columns_of(column, data.schema.names) is None:
+        close = nearest(name, data.schema.names)
+        raise ColumnError(
+            f"{data.name} has no column {name!r} (asked for with {setting(asked_by)}).",
+            expected=f"one of its columns: {column_list(data.schema.names)}",
+            try_next=setting(asked_by, f"{close}=VALUE" if asked_by == "where" else close),
+        )
+    return column
 
 
-def check_plain(column: pa.ChunkedArray, name: str) -> None:
-    """ColumnError for a column of lists or structs, whose cells are not told apart by their text."""
+def groups_by(data: QATable, name: str, asked_by: str) -> Groups:
+    """The rows by their text in the column that `name` is, or is the role of."""
+    return groups_of(data.encoded(role_column(data, name, asked_by)), name)
 
+
+def groups_of(column: pa.ChunkedArray, name: str) -> Groups:
+    """The rows by their text in a column; null is a group of its own.
+
+    ColumnError, with the `name` of the column, where cells are lists or structs: those are not told apart by a text.
+    """
+    codes, values = _plain_values(column, name)
+    return Groups.of(codes, ["(none)" if v is None else answer_text(v) for v in values])
+
+
+def rows_with(data: QATable, name: str, values: Sequence[str], of: str = "") -> NDArray[np.bool_]:
+    """The rows with one of the values in a role or column, (N,); SelectionError for a value that no row `of` it has."""
+    groups = groups_by(data, name, "where")
+    used = np.flatnonzero(np.bincount(groups.codes))  # a dictionary may have values that no row has
+    found = [groups.labels[code] for code in used.tolist()]
+    absent = next((value for value in values if value not in found), None)
+    if absent is not None:
+        some = [f'"{label}"' if "," in label else label for label in found[:12]]
+        raise SelectionError(
+            f"No row{of} has {absent!r} in {name}.",
+            expected=f"one of: {', '.join(some)}{', …' if len(some) < len(found) else ''}",
+        )
+    return np.array([label in values for label in groups.labels])[groups.codes]
+
+
+def subjects_of(column: pa.ChunkedArray, name: str) -> Groups:
+    """The rows by their subject: the same when its text is, outer blanks and case aside; a row may have none."""
+    codes, values = _plain_values(column, name)
+    return Groups.of(codes, [answer_text(value).casefold() or None for value in values])
+
+
+def _plain_values(column: pa.ChunkedArray, name: str) -> tuple[NDArray[np.int32], list[Any]]:
     if pa.types.is_nested(column.type):
         raise ColumnError(
             f"The column {name!r} holds {column.type}, which is no group.",
             expected="a column of plain values",
             try_next="another column",
         )
+    return encoded(column)
 
 
 def first_answers(column: pa.ChunkedArray) -> Groups:
-    """The rows grouped by the answer that trains, the first accepted one; -1 for rows without an answer."""
-
+    """The rows by the answer that trains, the first accepted one."""
     if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
         has_items, items = _first_items(column)
         codes, cells = encoded(items)
         texts = [answer_text(cell) for cell in cells]
         if all(texts):  # else what trains is a later item
-            firsts = _sorted_groups(codes, texts)
             of_rows = np.full(len(column), -1, dtype=np.int32)
-            of_rows[has_items] = firsts.codes
-            return Groups(of_rows, firsts.labels)
+            of_rows[has_items] = codes
+            return Groups.of(of_rows, texts)
     codes, answers = accepted_answers(column)
-    return _sorted_groups(codes, [a[0] if a else None for a in answers])
+    return Groups.of(codes, [a[0] if a else None for a in answers])
 
 
 def _first_items(column: pa.ChunkedArray) -> tuple[NDArray[np.bool_], pa.ChunkedArray]:
     """Which lists have items (N,), and the first item of each of these."""
-
     masks, items = [np.empty(0, dtype=bool)], []
     for chunk in column.chunks:
         offsets = as_numpy(chunk.offsets, np.int32)
@@ -103,49 +134,12 @@ def _first_items(column: pa.ChunkedArray) -> tuple[NDArray[np.bool_], pa.Chunked
 
 def accepted_answers(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[tuple[str, ...]]]:
     """For every row the number of its cell among the distinct cells, and the accepted answers of each of these."""
-
     if not pa.types.is_nested(column.type):
         codes, cells = encoded(column)
         return codes, [parse_answers(cell) for cell in cells]
     number: dict[tuple[str, ...], int] = {}
     rows = [number.setdefault(parse_answers(cell), len(number)) for cell in column.to_pylist()]
     return np.array(rows, dtype=np.int32), list(number)
-
-
-def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
-    """For every row the number of its value among the distinct values (null is one), and these."""
-
-    array = encode(column).unify_dictionaries()
-    if not array.num_chunks:
-        return np.empty(0, dtype=np.int32), []
-    values = array.chunk(0).dictionary.to_pylist()
-    null = len(values)  # Arrow cannot unify dictionaries with null among their values
-    codes = np.concatenate([as_numpy(chunk.indices, np.int32, null) for chunk in array.chunks])
-    return codes, [*values, None] if array.null_count else values
-
-
-def role_column(data: QATable, name: str, option: str) -> str:
-    """The column that plays a role (`relation`) or has this name; ColumnError, naming the option, for neither."""
-    role = data.roles.as_dict().get(name)
-    column = role if isinstance(role, str) else name
-    if columns_of(column, data.schema.names) is None:
-        raise ColumnError(
-            f"{data.name} has no column {name!r} (asked for with {setting(option)}).",
-            expected=f"one of its columns: {column_list(data.schema.names)}",
-            try_next=setting(option, f"{nearest(name, data.schema.names)}{'=VALUE' if option == 'where' else ''}"),
-        )
-    return column
-
-
-def _sorted_groups(codes: NDArray[np.int32], texts: Sequence[str | None]) -> Groups:
-    labels = sorted({text for text in texts if text is not None})
-    place = {label: i for i, label in enumerate(labels)}
-    new = np.array([-1 if text is None else place[text] for text in texts], dtype=np.int32)
-    return Groups(new[codes] if len(new) else np.empty(0, dtype=np.int32), labels)
-
-
-BLOCK = 1 << 18
-"""Rows sorted into groups at a time, or as many as there are groups."""
 
 
 def quotas(sizes: Sequence[int], share: Fraction) -> list[int]:
@@ -183,12 +177,15 @@ def _rounded(sizes: Sequence[int], share: Fraction, taken: Sequence[int]) -> lis
     return base
 
 
+BLOCK = 1 << 18
+"""Rows sorted into groups at a time, or as many as there are groups."""
+
+
 def rows_by_group(codes: NDArray[np.int32], pool: NDArray[np.bool_], groups: int) -> list[NDArray[np.int64]]:
     """The row numbers of every group's part of the pool, ascending: (N,) codes -> one array a group
 
     A block of rows is sorted at a time, since sorting takes three times the memory of what it sorts.
     """
-
     sizes = np.bincount(codes[pool], minlength=groups)
     sorted_rows = np.empty(sizes.sum(), dtype=np.int64)
     ends = np.cumsum(sizes)
@@ -204,40 +201,19 @@ def rows_by_group(codes: NDArray[np.int32], pool: NDArray[np.bool_], groups: int
     return np.split(sorted_rows, ends[:-1])
 
 
-def in_groups(
-    size: int, groups: Sequence[NDArray[np.int64]], pick: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
-) -> NDArray[np.bool_]:
-    """One mask over `size` rows from what `pick(group number, its rows)` keeps of every group."""
+def most_frequent(groups: Groups, answers: Groups, pool: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For every group the answer that most of its pool rows have, as a number into the answers' labels; -2 for none.
 
-    mask = np.zeros(size, dtype=bool)
-    for number, rows in enumerate(groups):
-        mask[rows[pick(number, rows)]] = True
-    return mask
-
-
-def most_frequent(groups: NDArray[np.int32], answers: NDArray[np.int32], pool: NDArray[np.bool_]) -> dict[int, int]:
-    """Group to the answer that most of its pool rows have; of equally frequent answers, the lowest number.
-
-    `groups` and `answers` are codes, (N,) each; a row whose answer is -1 has none and does not count.
+    Of equally frequent answers the first by its text. (N,) rows -> (G,) groups
     """
-
-    rows = pool & (answers >= 0) & (groups >= 0)
-    pairs, counts = np.unique(np.stack([groups[rows], answers[rows]]), axis=1, return_counts=True)
-    best: dict[int, int] = {}
-    # np.unique sorts by group, then answer; a stable sort by count keeps the lowest answer of equals first.
-    for at in np.argsort(-counts, kind="stable"):
-        best.setdefault(int(pairs[0, at]), int(pairs[1, at]))
+    rows = pool & (answers.codes >= 0)
+    both = groups.codes[rows].astype(np.int64) * len(answers.labels) + answers.codes[rows]
+    pairs, counts = np.unique(both, return_counts=True)
+    group, answer = np.divmod(pairs, max(1, len(answers.labels)))
+    best = np.full(len(groups.labels), -2)
+    rarest_first = np.lexsort((-answer, counts))  # what is written last stays
+    best[group[rarest_first]] = answer[rarest_first]
     return best
-
-
-def with_frequent_answer(
-    groups: NDArray[np.int32], answers: NDArray[np.int32], frequent: dict[int, int]
-) -> NDArray[np.bool_]:
-    """The rows whose answer is the most frequent one of their group: (N,), (N,) -> (N,)"""
-
-    wanted = np.full(int(groups.max(initial=-1)) + 2, -2)  # the last place is where group -1, no group, looks
-    wanted[list(frequent)] = list(frequent.values())
-    return np.asarray(answers == wanted[groups])
 
 
 def other_answers(
@@ -248,46 +224,27 @@ def other_answers(
     `cells` (N,) are numbers into `accepted`. Without the alternative answers a model that gives a kept answer to
     every question would be right on part of the test set.
     """
-
     forbidden = {answer.casefold() for answer in kept}
     other = [bool(a) and not any(answer.casefold() in forbidden for answer in a) for a in accepted]
     return np.array(other, dtype=bool)[cells]
 
 
-def subject_codes(column: pa.ChunkedArray, name: str) -> tuple[NDArray[np.int64], list[str]]:
-    """The subject of every row as a number into the distinct subjects; -1 for a row that has none.
-
-    Subjects are the same when their text is, outer blanks and case aside. ColumnError, with the column's `name`, for
-    lists and structs.
-    """
-
-    from curate.data.answers import answer_text
-
-    check_plain(column, name)
-    codes, values = encoded(column)
-    number: dict[str, int] = {}
-    texts = [answer_text(value).casefold() for value in values]
-    new = np.array([number.setdefault(t, len(number)) if t else -1 for t in texts], dtype=np.int64)
-    return (new[codes] if len(new) else new), list(number)
-
-
 def held_out(
-    subjects: NDArray[np.int64], hashes: NDArray[np.uint64], pool: NDArray[np.bool_], k: int
+    subjects: NDArray[np.int32], hashes: NDArray[np.uint64], pool: NDArray[np.bool_], k: int
 ) -> NDArray[np.bool_]:
     """All rows, in the pool or not, of whole subjects drawn in the order of their hashes until k pool rows are held.
 
     `subjects` (N,) are numbers into `hashes`. A row without a subject (-1) is never held out: nobody could say
     what else shares its subject. SelectionError when too few rows have a subject, or none is left to train on.
     """
-
     counts = np.bincount(subjects[pool & (subjects >= 0)], minlength=len(hashes))
     order = np.argsort(hashes, kind="stable")
     held = np.cumsum(counts[order])
-    if not len(held) or held[-1] < k:
-        found = int(held[-1]) if len(held) else 0
+    found = int(held[-1]) if len(held) else 0
+    if found < k:
         raise SelectionError(
             f"{k} rows were to be held out, and only {found} rows have a subject.",
-            expected="a smaller --holdout, or another --holdout-by",
+            expected=f"a smaller {setting('holdout')}, or another {setting('holdout_by')}",
         )
     drawn = np.zeros(len(hashes) + 1, dtype=bool)  # the last place is where -1, no subject, looks
     drawn[order[: int(np.searchsorted(held, k)) + 1]] = True
@@ -295,6 +252,6 @@ def held_out(
     if not (pool & ~mask).any():
         raise SelectionError(
             "Holding out whole subjects leaves no row to choose from.",
-            expected="a smaller --holdout, or more subjects",
+            expected=f"a smaller {setting('holdout')}, or more subjects",
         )
     return mask

@@ -1,29 +1,34 @@
-"""Scores, the total order, cuts and draws: pure functions."""
+"""Scores, the total order, cuts and draws: pure functions on arrays."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.data.columns import column_list
-from curate.data.ids import keyed
-from curate.data.stores import as_arrow
+from curate.data.ids import id_hashes, keyed
+from curate.data.stores import as_arrow, as_numpy
 from curate.data.table import QATable, T
 from curate.errors import ColumnError, SelectionError, setting
-from curate.selection.groups import as_float, as_ranked
+from curate.summary import mean_ranks
 
-Ties = Callable[["NDArray[np.int64]"], "NDArray[np.uint64]"]
-"""From row numbers to the seeded hashes that order rows of equal score: (N,) -> (N,)"""
+SCORE_PREFIX = "score_"
 
+Ties = Callable[[NDArray[np.int64]], NDArray[np.uint64]]
+"""From places in an array of scores to the seeded hashes that put equal scores in order, or draw rows: (k,) -> (k,)"""
+
+EXACT = 2**53
+"""float64 holds every whole number up to here."""
 
 SAMPLE, MARGIN = 100_000, 1500
 """Of how many scores a sample is sorted to find a cut, and how far off in it the cut is looked for: 7 sigma."""
@@ -41,15 +46,15 @@ class Size:
 
     def rows(self, pool: int) -> int:
         """k rows of a pool: round-half-up(share × pool), or the count. SelectionError if k is 0 or too many."""
-        if self.count is not None:
+        if self.share is None:
+            assert self.count is not None
             if self.count > pool:
                 raise SelectionError(
                     f"{self.count} rows were asked for, and only {pool} can be ranked.",
                     expected=f"a count of at most {pool}, or a share",
-                    try_next="--top 0.5, for half of them",
+                    try_next=f"{setting('top', 0.5)}, for half of them",
                 )
             return self.count
-        assert self.share is not None
         k = round_half_up(self.share * pool)
         if k == 0:
             raise SelectionError(f"A share of {self.share} of {pool} rows is no row at all.", expected="a larger share")
@@ -57,7 +62,7 @@ class Size:
 
     def fraction(self, pool: int) -> Fraction:
         """The exact share of a pool that this size is."""
-        return Fraction(self.share) if self.share is not None else Fraction(self.rows(pool), pool)
+        return Fraction(self.rows(pool), pool) if self.share is None else Fraction(self.share)
 
 
 def round_half_up(number: Decimal) -> int:
@@ -65,8 +70,10 @@ def round_half_up(number: Decimal) -> int:
     return int(number.quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
-def parse_size(value: str | int | float, name: str = "top") -> Size:
+def parse_size(value: str | float, name: str = "top") -> Size:
     """`0.3` and `30%` are shares, in (0, 1]; an integer above 1 is a count; anything else is a SelectionError.
+
+    `name` is the setting that asks for it.
 
     >>> parse_size("30%")
     Size(share=Decimal('0.3'), count=None)
@@ -74,23 +81,14 @@ def parse_size(value: str | int | float, name: str = "top") -> Size:
     100
     """
     text = str(value).strip()
-    try:
+    with suppress(InvalidOperation):  # no number, or NaN, which is neither above 1 nor not
         number = Decimal(text.removesuffix("%"))
-    except InvalidOperation:
-        raise _bad_size(text, name) from None
-    if not number.is_finite():
-        raise _bad_size(text, name)
-    if text.endswith("%"):
-        number /= 100
-    elif number > 1 and re.fullmatch(r"\+?\d+", text):
-        return Size(count=int(number))
-    if not 0 < number <= 1:
-        raise _bad_size(text, name)
-    return Size(share=number)
-
-
-def _bad_size(text: str, name: str) -> SelectionError:
-    return SelectionError(
+        if number > 1 and re.fullmatch(r"\+?\d+", text):
+            return Size(count=int(number))
+        share = number / 100 if text.endswith("%") else number
+        if 0 < share <= 1:
+            return Size(share=share)
+    raise SelectionError(
         f"{setting(name, text)} is not a size.",
         expected="a share above 0 and at most 1 (0.3, or 30%), or a count of rows above 1 (500)",
         try_next=setting(name, 0.3),
@@ -134,7 +132,6 @@ def top_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool
 
     (N,) -> (N,) mask with exactly k rows. Only rows that tie at the cut are hashed; nothing is sorted.
     """
-
     if k == 0:
         return np.zeros(len(scores), dtype=bool)
     edge = kth_highest(scores, k)
@@ -153,7 +150,6 @@ def kth_highest(scores: NDArray[np.float64], k: int) -> float:
     Of many scores only those between two bounds are copied, which a sample tells: the answer lies there but by a
     freak, and whether it does is counted.
     """
-
     place = int(np.count_nonzero(~np.isnan(scores))) - k  # in ascending order
     low, high = -np.inf, np.inf
     if len(scores) > SAMPLE:
@@ -172,7 +168,6 @@ def kth_highest(scores: NDArray[np.float64], k: int) -> float:
 
 def bottom_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.bool_]:
     """The tail of the same total order: what its head of all but k rows leaves. (N,) -> (N,)"""
-
     pool = ~np.isnan(scores)
     return pool & ~top_rows(scores, int(np.count_nonzero(pool)) - k, ties)
 
@@ -182,52 +177,33 @@ def between(scores: NDArray[np.float64], start: int, stop: int, ties: Ties) -> N
     return top_rows(scores, stop, ties) & ~top_rows(scores, start, ties)
 
 
-def drawn(pool: NDArray[np.bool_], k: int, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """k rows of the pool with the smallest hashes: (N,), (N,) -> (N,)"""
-
-    rows = np.flatnonzero(pool)
-    mask = np.zeros(len(pool), dtype=bool)
+def draw_random(scores: NDArray[np.float64], k: int, hashes: Ties) -> NDArray[np.bool_]:
+    """k of the rows whose score is not NaN, those with the smallest hashes. (N,) -> (N,)"""
+    rows = np.flatnonzero(~np.isnan(scores))
+    mask = np.zeros(len(scores), dtype=bool)
     if k:
-        of_pool = hashes[rows]
-        edge = np.partition(of_pool, k - 1)[k - 1]
+        of_rows = hashes(rows)
+        edge = np.partition(of_rows, k - 1)[k - 1]
         # Equal hashes are equal ids in all likelihood, and then it makes no difference which row is taken.
-        below = rows[of_pool < edge]
+        below = rows[of_rows < edge]
         mask[below] = True
-        mask[rows[of_pool == edge][: k - len(below)]] = True
+        mask[rows[of_rows == edge][: k - len(below)]] = True
     return mask
 
 
-def total_order(scores: NDArray[np.float64], ids: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """Row numbers from best to least known: score descending, ties by a seeded hash of the id. (N,) -> (N,)"""
-    from curate.data.ids import id_hashes
-
-    return ordered(scores, id_hashes(ids, seed, "ties"))
-
-
 def ordered(scores: NDArray[np.float64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The total order of rows whose hashes are known. (N,), (N,) -> (N,)"""
-
+    """Row numbers in the total order: score descending, of equal scores the smallest hash first. (N,), (N,) -> (N,)"""
     return np.lexsort((hashes, -scores))
 
 
+def total_order(scores: NDArray[np.float64], ids: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """The same of rows by their ids. (N,), (N,) -> (N,)"""
+    return ordered(scores, id_hashes(ids, seed, "ties"))
+
+
 def random_rows(ids: Sequence[str], k: int, seed: int) -> NDArray[np.int64]:
-    """k row numbers drawn by a seeded hash of the id, with a salt of their own: (N,) ids -> (k,)"""
-
-    from curate.data.ids import id_hashes
-
+    """k row numbers drawn by a seeded hash of the id, with a salt of their own. (N,) ids -> (k,)"""
     return np.argsort(id_hashes(ids, seed, "random"), kind="stable")[:k]
-
-
-def percentile_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many of the values lie below each one, plus half of those equal to it, in percent. (N,) -> (N,)
-
-    >>> import numpy as np
-    >>> percentile_rank(np.array([5.0, 1.0, 5.0, 9.0])).tolist()
-    [50.0, 12.5, 50.0, 87.5]
-    """
-
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (100 * (np.cumsum(counts) - counts / 2) / max(1, len(values)))[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,16 +215,51 @@ class Cut:
     ties_kept: int
 
 
-def cut_of(scores: NDArray[np.float64], chosen: NDArray[np.bool_], edge: float, shown: Any = None) -> Cut:
-    """The cut of a split that ends at the score `edge`; `shown` are the scores as the user knows them."""
-
+def cut_of(
+    scores: NDArray[np.float64], chosen: NDArray[np.bool_], edge: float, shown: NDArray[np.float64] | None = None
+) -> Cut:
+    """The cut of a split that ends at the score `edge`; `shown` are the scores as the user knows them. (N,) each"""
     same = scores == edge
     both = same & chosen
     score = float((scores if shown is None else shown)[np.argmax(both)])
     return Cut(score, int(np.count_nonzero(same)), int(np.count_nonzero(both)))
 
 
-SCORE_PREFIX = "score_"
+def as_float(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """A column of numbers as float64 (the nearest), NaN where there is none. (N,)"""
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    elif not pa.types.is_float64(column.type):
+        column = pc.cast(column, pa.float64(), safe=False)
+    parts = [as_numpy(chunk, np.float64, null=np.nan) for chunk in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
+
+
+def as_ranked(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """float64 in exactly the order of the column, NaN where there is none; dense ranks where float64 is too coarse."""
+    values = as_float(column)
+    too_coarse = pa.types.is_integer(column.type) and bool((np.abs(values) > EXACT).any())
+    if too_coarse or pa.types.is_decimal(column.type):
+        ranks = pc.rank(column, "ascending", tiebreaker="dense")
+        return np.where(np.isnan(values), np.nan, np.asarray(ranks, dtype=np.float64))
+    return values
+
+
+def percentile_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many of the values lie below each one, plus half of those equal to it, in percent. (N,) -> (N,)
+
+    >>> percentile_rank(np.array([5.0, 1.0, 5.0, 9.0])).tolist()
+    [50.0, 12.5, 50.0, 87.5]
+    """
+    return np.asarray(100 * (mean_ranks(values) - 0.5) / max(1, len(values)))
+
+
+def mean_percentile_rank(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean of each row's percentile ranks, NaN where any score is missing: (N,) each -> (N,) in (0, 100)."""
+    measured = np.logical_and.reduce([~np.isnan(s) for s in scores])
+    combined = np.full(len(scores[0]), np.nan)
+    combined[measured] = np.mean([percentile_rank(s[measured]) for s in scores], axis=0)
+    return combined
 
 
 @dataclass(frozen=True)
@@ -260,7 +271,6 @@ class Ranking:
     """
 
     data: QATable
-    by: tuple[str, ...]
     columns: tuple[str, ...]
     scores: NDArray[np.float64]
     shown: NDArray[np.float64]
@@ -275,114 +285,104 @@ class Ranking:
         """`QATable.map` over all rows and columns, texts maybe as dictionaries; `held` is not read again."""
         if self.held is None:
             return self.data.map(work, dictionaries=True)
-        others = [name for name in self.data.schema.names if name != self.held]
-        return self.data.map(lambda start, batch: work(start, self._completed(start, batch)), others, dictionaries=True)
-
-    def _completed(self, start: int, others: pa.Table) -> pa.Table:
         place = self.data.schema.get_field_index(self.held)
-        scores = as_arrow(self.scores[start : start + others.num_rows])
-        return others.add_column(place, self.data.schema.field(place), scores)
+
+        def completed(start: int, others: pa.Table) -> T:
+            scores = as_arrow(self.scores[start : start + others.num_rows])
+            return work(start, others.add_column(place, self.data.schema.field(place), scores))
+
+        names = [name for name in self.data.schema.names if name != self.held]
+        return self.data.map(completed, names, dictionaries=True)
 
     @cached_property
-    def _hashes(self) -> NDArray[np.uint64]:
+    def _id_hashes(self) -> NDArray[np.uint64]:
         return self.data.id_hashes()
 
-    def hashes(self, seed: int, salt: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
-        """Seeded hashes of the ids of some rows, or of all. The id column is read when first needed, and once."""
-        return keyed(self._hashes if rows is None else self._hashes[rows], seed, salt)
+    def hashes(self, rows: NDArray[np.int64], seed: int, salt: str) -> NDArray[np.uint64]:
+        """Seeded hashes of the ids of some rows. (k,) -> (k,); the id column is read when first needed, and once."""
+        return keyed(self._id_hashes[rows], seed, salt)
 
 
-def make_ranking(data: QATable, by: Sequence[str]) -> Ranking:
-    """Rank by one score, or by the mean percentile rank of several (over the rows that have all of them)."""
-    table = pa.Table.from_batches([], data.schema)
-    named: list[str | None] = list(by) or [None]
-    columns = tuple(dict.fromkeys(score_column(table, name, data.name) for name in named))
-    if len(columns) == 1:
-        if data.schema.field(columns[0]).type == "double":
-            scores, nulls = _floats(data, columns[0])
-            held = None if nulls or len(set(data.schema.names)) < len(data.schema) else columns[0]
-            return Ranking(data, tuple(by), columns, scores, scores, held)
-        column = data.column(columns[0])
-        scores = as_ranked(column)
-        return Ranking(data, tuple(by), columns, scores, scores if _is_floating(column) else as_float(column))
-    combined = mean_percentile_rank([as_ranked(data.column(name)) for name in columns])
-    return Ranking(data, tuple(by), columns, combined, combined)
+def ranked_by(data: QATable, by: Sequence[str]) -> tuple[str, ...]:
+    """The columns to rank by, each once."""
+    return tuple(dict.fromkeys(score_column(data.schema, name, data.name) for name in by or (None,)))
 
 
-def _floats(data: QATable, column: str) -> tuple[NDArray[np.float64], int]:
-    """A float64 column read batch by batch, so that it is in memory once, and how many nulls it has. (N,)"""
+def make_ranking(data: QATable, columns: tuple[str, ...]) -> Ranking:
+    """Rank by one column, or by the mean percentile rank of several (over the rows that have all of them)."""
+    if len(columns) > 1:
+        combined = mean_percentile_rank([as_ranked(data.column(name)) for name in columns])
+        return Ranking(data, columns, combined, combined)
+    if pa.types.is_float64(data.schema.field(columns[0]).type):
+        return _rank_floats(data, columns)
+    column = data.column(columns[0])
+    scores = as_ranked(column)
+    return Ranking(data, columns, scores, scores if pa.types.is_floating(column.type) else as_float(column))
 
+
+def _rank_floats(data: QATable, columns: tuple[str, ...]) -> Ranking:
+    """Rank by a float64 column read batch by batch into one array, so that it is in memory once."""
     values = np.empty(len(data))
 
     def fill(start: int, batch: pa.Table) -> int:
-        values[start : start + batch.num_rows] = as_float(batch[column])
-        return int(batch[column].null_count)
+        values[start : start + batch.num_rows] = as_float(batch[columns[0]])
+        return int(batch[columns[0]].null_count)
 
-    nulls = sum(data.map(fill, [column]))
+    nulls = sum(data.map(fill, [*columns]))
     values.flags.writeable = False  # they may be written to the splits
-    return values, nulls
+    names_repeat = len(set(data.schema.names)) < len(data.schema)
+    return Ranking(data, columns, values, values, None if nulls or names_repeat else columns[0])
 
 
-def mean_percentile_rank(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The mean of each row's percentile ranks, NaN where any score is missing: (N,) each -> (N,) in (0, 100)."""
-
-    measured = np.logical_and.reduce([~np.isnan(s) for s in scores])
-    combined = np.full(len(scores[0]), np.nan)
-    combined[measured] = np.mean([percentile_rank(s[measured]) for s in scores], axis=0)
-    return combined
-
-
-def score_column(table: pa.Table, by: str | None, where: str) -> str:
+def score_column(schema: pa.Schema, by: str | None, where: str) -> str:
     """The column to rank by: `score_<by>`, the only score column, or with `column:NAME` any column of numbers.
 
-    ColumnError if that is unclear, or holds no numbers. Only the names and types of `table` are looked at.
+    ColumnError, which calls the table `where`, if that is unclear, or holds no numbers.
     """
-    names = [n for n in table.column_names if n.startswith(SCORE_PREFIX)]
-    scores = ", ".join(n.removeprefix(SCORE_PREFIX) for n in names)
+    scores = [n.removeprefix(SCORE_PREFIX) for n in schema.names if n.startswith(SCORE_PREFIX)]
     plain = (by or "").removeprefix("column:")
-    column = names[0] if by is None and names else SCORE_PREFIX + plain.removeprefix(SCORE_PREFIX)
-    if column not in names and (by or "").startswith("column:") and plain in table.column_names:
-        column = plain
-    elif column not in names and (by or "").startswith("column:"):
+    name = scores[0] if by is None and scores else plain.removeprefix(SCORE_PREFIX)
+    if by is None and len(scores) > 1:
         raise ColumnError(
-            f"{where} has no column {plain!r}.",
-            expected=f"one of its columns: {column_list(table.column_names)}",
-            try_next="--by column:NAME, with a column of numbers from that list",
+            f"{where} has {len(scores)} scores: {', '.join(scores)}.",
+            expected="one of them, or several to rank by the mean of their percentile ranks",
+            try_next=setting("by", scores[0]),
         )
-    elif not names:
+    if name in scores:
+        column = SCORE_PREFIX + name
+    elif by is not None and by.startswith("column:"):
+        if plain not in schema.names:
+            raise ColumnError(
+                f"{where} has no column {plain!r}.",
+                expected=f"one of its columns: {column_list(schema.names)}",
+                try_next=f"{setting('by', 'column:NAME')}, with a column of numbers from that list",
+            )
+        column = plain
+    elif scores:
+        raise ColumnError(
+            f"{where} has no score named {by!r}.",
+            expected=f"one of: {', '.join(scores)}",
+            try_next=setting("by", scores[0]),
+        )
+    else:
+        scoring = f"curate score {where} --by column:NAME -o scored.parquet"
         raise ColumnError(
             f"{where} has no score: no column is named {SCORE_PREFIX}….",
             expected="a file that curate score made",
-            try_next=f"--by column:{plain}"
-            if plain in table.column_names
-            else f"curate score {where} --by column:NAME -o scored.parquet, or --by column:NAME here",
+            try_next=setting("by", f"column:{plain}")
+            if plain in schema.names
+            else f"{scoring}, or {setting('by', 'column:NAME')} here",
         )
-    elif by is None and len(names) > 1:
-        raise ColumnError(
-            f"{where} has {len(names)} scores: {scores}.",
-            expected="one of them, or several to rank by the mean of their percentile ranks",
-            try_next=f"--by {names[0].removeprefix(SCORE_PREFIX)}",
-        )
-    elif column not in names:
-        raise ColumnError(
-            f"{where} has no score named {by!r}.",
-            expected=f"one of: {scores}",
-            try_next=f"--by {names[0].removeprefix(SCORE_PREFIX)}",
-        )
-    _check_numbers(table, column, where)
-    return column
-
-
-def _check_numbers(table: pa.Table, column: str, where: str) -> None:
-    kind = table.schema.field(column).type
-    checks = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
-    if not any(check(kind) for check in checks):
+    kind = schema.field(column).type
+    if not (is_number(kind) or pa.types.is_null(kind)):
         raise ColumnError(
             f"The score column {column!r} of {where} holds {kind}, not numbers.",
             expected="numbers, higher for better known",
             try_next="curate score, to make a score column",
         )
+    return column
 
 
-def _is_floating(column: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_floating(column.type))
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be a score."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))

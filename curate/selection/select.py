@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.data.export import HISTOGRAM, ORIGINAL, STREAMS, SplitFile, check_format, dataset_card
+from curate.data.export import ORIGINAL, STREAMS, SplitFile, check_format, dataset_card
 from curate.data.files import (
+    HISTOGRAM,
     check_folder,
     check_not_input,
     check_writable,
@@ -30,146 +31,11 @@ from curate.data.formats import SUFFIXES, data_suffix
 from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read
-from curate.errors import OutputError, SelectionError
-from curate.selection.explain import MixSample, explain_mixes, explain_scores
-from curate.selection.groups import as_float
-from curate.selection.ranking import SCORE_PREFIX, Ranking, make_ranking, score_column
-from curate.selection.rules import (
-    Missing,
-    Order,
-    Pool,
-    Request,
-    Split,
-    change,
-    make_splits,
-    parse_request,
-    with_holdout_key,
-)
-
-ENDING = re.compile(r"\.(?!v\d)[a-z]\w{1,8}", re.IGNORECASE)
-"""What the name of a file ends in, as `.xlsx`, and that of a folder does not: `run.v2`, `v1.2`."""
-
-
-def check_output(scored: Any, output: Path, format: str = ORIGINAL, to: str | None = None) -> None:
-    """OutputError now if the file or folder could not be written later, or would replace what is read."""
-    check_not_input(scored, output)
-    check_format(format, file_kind(output, to))
-    kinds = frozenset(f".{kind}" for kind in ([to] if to else STREAMS))
-    if data_suffix(output) in SUFFIXES:
-        check_writable(output, kinds)
-    elif ENDING.fullmatch(output.suffix) and not output.is_dir():
-        raise OutputError(
-            f"{output} would be a folder, and is called like a file.",
-            expected=f"a file that ends in {' or '.join(sorted(kinds))}, or a folder with a name that is not a file's",
-            try_next=f"-o {output.with_suffix(min(kinds, key=lambda kind: kind != '.parquet'))}",
-        )
-    else:
-        check_folder(output)
-        check_writable(output)
-
-
-def check_fits(chosen: Selection, output: Path) -> None:
-    """SelectionError if the output is one file and there are several splits."""
-    if data_suffix(output) in SUFFIXES and len(chosen.splits) > 1:
-        raise SelectionError(
-            f"{len(chosen.splits)} splits do not fit the one file {output}: {', '.join(chosen.splits)}.",
-            expected="a folder",
-            try_next=f"-o {output.with_suffix('')}/",
-        )
-
-
-def file_kind(output: Path, to: str | None) -> str:
-    """What kind of files to write: as `--to` says, as the output is called, Parquet."""
-    return to or (suffix if (suffix := data_suffix(output).removeprefix(".")) in STREAMS else "parquet")
-
-
-def write_selection(
-    chosen: Selection,
-    output: Path,
-    progress: Progress | None = None,
-    format: str = ORIGINAL,
-    to: str | None = None,
-) -> None:
-    """One split to a file, several to a folder with a dataset card."""
-    kind = file_kind(output, to)
-    if data_suffix(output) not in SUFFIXES:
-        with whole_folder(output) as folder:
-            _write_splits(chosen, {name: folder / f"{name}.{kind}" for name in chosen.splits}, format, kind, progress)
-            (folder / HISTOGRAM).write_bytes(_histogram(chosen))
-            card = dataset_card(chosen.summary(), chosen.explanation, chosen.data, format, kind)
-            write_text(card, folder / "README.md")
-        return
-    check_fits(chosen, output)
-    _write_splits(chosen, {next(iter(chosen.splits)): output}, format, kind, progress)
-
-
-def _histogram(chosen: Selection) -> bytes:
-    from curate.report.figures import histogram_figure
-
-    ranking = chosen.ranking
-    return histogram_figure(ranking.name, ranking.shown, {name: s.mask for name, s in chosen.splits.items()}).png()
-
-
-def _write_splits(
-    chosen: Selection, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None
-) -> None:
-    """Stream the table once into all files; what the explanation counts is gathered on the way."""
-    sample = MixSample(chosen.data)
-    chosen.without_answer.clear()
-    with ExitStack() as stack:
-        streams = {
-            name: SplitFile(stack.enter_context(whole_file(path)), chosen.data, format, kind)
-            for name, path in paths.items()
-        }
-        beside = stack.enter_context(ThreadPoolExecutor(1, "curate-explain"))
-        scores = beside.submit(explain_scores, chosen)
-        ordered: dict[str, list[pa.Table]] = {n: [] for n, s in chosen.splits.items() if s.positions is not None}
-        for done, sampled, parts in chosen.ranking.map(partial(_parts, chosen, sample)):
-            sample.add(sampled)
-            for name, part in parts.items():
-                ordered[name].append(part) if name in ordered else streams[name].write(part)
-            if progress:
-                progress("select", done, len(chosen.data))
-        mixes = beside.submit(explain_mixes, chosen, sample)
-        for name, tables in ordered.items():
-            streams[name].write(_arranged(chosen, name, tables))
-        manifests = {name: chosen.manifest(name) for name in paths}
-        for name, stream in streams.items():
-            if format != ORIGINAL:
-                _check_some_left(chosen, name, stream.without_answer, format)
-                manifests[name]["export"] = {"format": format, "without_answer": stream.without_answer}
-            stream.close(manifests[name])
-        chosen.__dict__["explanation"] = scores.result() | mixes.result()  # what the cached property would read again
-    for name, path in paths.items():
-        write_json(manifests[name], manifest_path(path))
-
-
-def _check_some_left(chosen: Selection, name: str, without_answer: int, format: str) -> None:
-    """SelectionError if a format has no place for any row of a split; the selection keeps for how many it has none."""
-    chosen.without_answer[name] = without_answer
-    if without_answer == len(chosen.splits[name].rows):
-        raise SelectionError(
-            f"No row of {name} has both a question and an answer, as --format {format} needs.",
-            expected="examples that can be trained on",
-            try_next="--format original, which keeps every row",
-        )
-
-
-def _parts(
-    chosen: Selection, sample: MixSample, start: int, batch: pa.Table
-) -> tuple[int, pa.Table, dict[str, pa.Table]]:
-    """Of one batch: how many rows have been read after it, what the explanation counts, the rows each split keeps."""
-    stop = start + batch.num_rows
-    kept = {name: np.flatnonzero(split.mask[start:stop]) for name, split in chosen.splits.items()}
-    parts = {name: in_types_of(chosen.data.schema, batch.take(as_arrow(rows))) for name, rows in kept.items()}
-    return stop, sample.of(batch, start), parts
-
-
-def _arranged(chosen: Selection, name: str, tables: list[pa.Table]) -> pa.Table:
-    return chosen.splits[name].arranged(pa.concat_tables(tables))
-
-
-__all__ = ["SCORE_PREFIX", "Selection", "score_column", "score_values", "select"]
+from curate.errors import OutputError, SelectionError, setting
+from curate.selection.explain import MixSample, explain_scores
+from curate.selection.ranking import Ranking, make_ranking, ranked_by
+from curate.selection.rules import SPLITS, Pool, Rules, Split, make_splits
+from curate.settings import SelectSettings, takes
 
 Progress = Callable[[str, int, int], None]
 """Called with ("select", rows done, rows in all)."""
@@ -186,8 +52,7 @@ class Selection:
     """
 
     data: QATable
-    request: Request
-    options: Mapping[str, Any]
+    rules: Rules
     ranking: Ranking
     pool: Pool
     splits: Mapping[str, Split]
@@ -213,12 +78,20 @@ class Selection:
         """The cut of the same split: its last score, and the ties there; None if it was not cut by rank."""
         return self._only("cut").cut
 
+    def _only(self, what: str) -> Split:
+        training = self.rules.training
+        if len(training) != 1:
+            raise SelectionError(
+                f"There are {len(training)} splits to train on: {', '.join(training)}.",
+                expected=f"one split for .{what}",
+                try_next=f"selection[{training[0]!r}]",
+            )
+        return self.splits[training[0]]
+
     @property
     def dropped(self) -> Any:
         """The rows in no split, in source order, with the reason in a column `curate_dropped`."""
-
-        in_none = ~np.logical_or.reduce([split.mask for split in self.splits.values()])
-        rows = np.flatnonzero(in_none)
+        rows = np.flatnonzero(~np.logical_or.reduce([*self._masks.values()]))
         labels = ["; ".join(split.beyond for split in self.splits.values() if split.beyond), *self.pool.labels[1:]]
         reasons = pa.DictionaryArray.from_arrays(pa.array(self.pool.reasons[rows]), pa.array(labels))
         table = self.data.take(rows)
@@ -226,33 +99,59 @@ class Selection:
             table = table.drop_columns(DROPPED_COLUMN)
         return self._in_kind(table.append_column(DROPPED_COLUMN, reasons.dictionary_decode()), rows)
 
-    def reselect(self, **changes: Any) -> Selection:
-        """The same scores with other options of `select`; asking for a split forgets the ones asked for before."""
-        request, options = change(self.options, **changes)
-        return choose(self.data, request, options, self.ranking)
-
     def table(self, name: str) -> pa.Table:
         """The rows of one split as an Arrow table, in the order asked for, every column of the scored file."""
         split = self.splits[name]
         return split.arranged(self.data.take(split.rows))
 
+    def _in_kind(self, table: pa.Table, rows: NDArray[np.int64]) -> Any:
+        return keep_range_index(self.data.restore(table), self.data.schema, rows)
+
     @cached_property
     def explanation(self) -> dict[str, Any]:
-        """Quantiles, overlaps between splits, and the mix of relations and answers before and after."""
-        from curate.selection.explain import explain
+        """Quantiles, overlaps between splits, and the mix of relations and answers before and after.
 
-        return explain(self)
+        The pool is here all rows that have a score and meet the conditions, evaluation sets among them.
+        """
+        sample = MixSample(self.data)
+        for part in self.data.map(sample.of, sample.columns):
+            sample.add(part)
+        return explain_scores(self.ranking.shown, self.pool.before, self._masks) | self._mixes(sample)
+
+    def _mixes(self, sample: MixSample) -> dict[str, Any]:
+        return sample.mixes(self.pool.before, self._masks)
+
+    @property
+    def _masks(self) -> dict[str, NDArray[np.bool_]]:
+        return {name: split.mask for name, split in self.splits.items()}
+
+    def reselect(self, **changes: Any) -> Selection:
+        """The same scores with other settings of `select`; asking for a split forgets the ones asked for before.
+
+        The tokenizer is remembered for a later budget.
+        """
+        unknown = next((name for name in changes if name not in SelectSettings.names()), None)
+        if unknown is not None:
+            raise SelectionError(
+                f"There is nothing called {unknown!r} to select by.",
+                expected=f"one of {', '.join(sorted(SelectSettings.names()))}",
+                try_next="selection.reselect(…).write(OUTPUT), to write it" if unknown in WRITING else None,
+            )
+        forgotten = dict.fromkeys(SPLITS) if changes.keys() & SPLITS.keys() else {}
+        settings = SelectSettings.of({**vars(self.rules.settings), **forgotten, **changes})
+        return choose(self.data, Rules.of(settings), self.ranking)
 
     def summary(self) -> dict[str, Any]:
         """Counts, cuts and sizes of every split."""
+        settings = self.rules.settings
         return {
             "by": self.ranking.name,
             "rows": len(self.data),
             "pool": len(self.pool),
-            "missing": {"policy": self.request.missing, "rows": self.pool.unmeasured},
+            "missing": {"policy": settings.missing, "rows": self.pool.unmeasured},
             "left_out": self.pool.left_out(),
-            "seed": self.request.seed,
-            **self.request.described(),
+            "seed": settings.seed,
+            **self.rules.described(),
             "splits": [
                 split.summary() | ({"without_answer": n} if (n := self.without_answer.get(name)) else {})
                 for name, split in self.splits.items()
@@ -262,59 +161,93 @@ class Selection:
     def manifest(self, name: str) -> dict[str, Any]:
         """How one split was made; the manifest of the scored file is inside it."""
         summary = self.summary()
-        splits = summary.pop("splits")
-        split = next(s for s in splits if s["split"] == name)
-        data = self.data
-        return make_manifest("select", data, selection=summary | split, scored=data.manifest)
+        splits = {split["split"]: split for split in summary.pop("splits")}
+        return make_manifest("select", self.data, selection=summary | splits[name], scored=self.data.manifest)
 
     def write(
-        self, output: str | Path, *, format: str = "original", to: str | None = None, progress: Progress | None = None
+        self, output: str | Path, *, format: str = ORIGINAL, to: str | None = None, progress: Progress | None = None
     ) -> None:
         """Write one file (one split) or a folder of them, with the options of `select`."""
-
         check_output(self.data.path, Path(output), format, to)
         with self.data.hashing():
-            write_selection(self, Path(output), progress, format, to)
+            self._write(Path(output), format, to, progress)
 
-    def _in_kind(self, table: pa.Table, rows: NDArray[np.int64]) -> Any:
-        return keep_range_index(self.data.restore(table), self.data.schema, rows)
+    def _write(self, output: Path, format: str, to: str | None, progress: Progress | None) -> None:
+        kind = file_kind(output, to)
+        if data_suffix(output) in SUFFIXES:
+            check_fits(self, output)
+            self._write_splits(dict.fromkeys(self.splits, output), format, kind, progress)
+            return
+        with whole_folder(output) as folder:
+            self._write_splits({name: folder / f"{name}.{kind}" for name in self.splits}, format, kind, progress)
+            (folder / HISTOGRAM).write_bytes(self._histogram())
+            write_text(dataset_card(self.summary(), self.explanation, self.data, format, kind), folder / "README.md")
 
-    def _only(self, what: str) -> Split:
-        training = [split for split in self.splits.values() if split.use == "training"]
-        if len(training) != 1:
+    def _write_splits(self, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None) -> None:
+        """Stream the table once into all files; what the explanation counts is gathered on the way."""
+        sample = MixSample(self.data)
+        self.without_answer.clear()
+        with ExitStack() as stack:
+            files = {
+                name: SplitFile(stack.enter_context(whole_file(path)), self.data, format, kind)
+                for name, path in paths.items()
+            }
+            beside = stack.enter_context(ThreadPoolExecutor(1, "curate-explain"))
+            scores = beside.submit(explain_scores, self.ranking.shown, self.pool.before, self._masks)
+            unordered: dict[str, list[pa.Table]] = {
+                name: [] for name, split in self.splits.items() if split.positions is not None
+            }
+            for done, sampled, parts in self.ranking.map(partial(self._parts, sample)):
+                sample.add(sampled)
+                for name, part in parts.items():
+                    unordered[name].append(part) if name in unordered else files[name].write(part)
+                if progress:
+                    progress("select", done, len(self.data))
+            mixes = beside.submit(self._mixes, sample)
+            for name, tables in unordered.items():
+                files[name].write(self.splits[name].arranged(pa.concat_tables(tables)))
+            manifests = {name: self.manifest(name) for name in paths}
+            for name, file in files.items():
+                if format != ORIGINAL:
+                    self._check_some_left(name, file.without_answer, format)
+                    manifests[name]["export"] = {"format": format, "without_answer": file.without_answer}
+                file.close(manifests[name])
+            self.explanation = scores.result() | mixes.result()
+        for name, path in paths.items():
+            write_json(manifests[name], manifest_path(path))
+
+    def _parts(self, sample: MixSample, start: int, batch: pa.Table) -> tuple[int, pa.Table, dict[str, pa.Table]]:
+        """Of a batch: how many rows have been read after it, what the explanation counts, the rows each split keeps."""
+        stop = start + batch.num_rows
+        rows = {name: np.flatnonzero(split.mask[start:stop]) for name, split in self.splits.items()}
+        parts = {name: in_types_of(self.data.schema, batch.take(as_arrow(kept))) for name, kept in rows.items()}
+        return stop, sample.of(start, batch), parts
+
+    def _check_some_left(self, name: str, without_answer: int, format: str) -> None:
+        """Keep how many rows of a split a format has no place for; SelectionError if that is all of them."""
+        self.without_answer[name] = without_answer
+        if without_answer == len(self.splits[name].rows):
             raise SelectionError(
-                f"There are {len(training)} splits to train on: {', '.join(split.name for split in training)}.",
-                expected=f"one split for .{what}",
-                try_next=f"selection[{training[0].name!r}]",
+                f"No row of {name} has both a question and an answer, as {setting('format', format)} needs.",
+                expected="examples that can be trained on",
+                try_next=f"{setting('format', ORIGINAL)}, which keeps every row",
             )
-        return training[0]
+
+    def _histogram(self) -> bytes:
+        from curate.report.figures import histogram_figure
+
+        return histogram_figure(self.ranking.name, self.ranking.shown, self._masks).png()
 
 
+@takes(SelectSettings)
 def select(
     scored: Any,
     *,
-    top: str | float | None = None,
-    bottom: str | float | None = None,
-    random: str | float | None = None,
-    band: str | None = None,
-    budget_tokens: int | None = None,
-    tokenizer: Any = None,
-    whole: bool = False,
-    by: str | list[str] | None = None,
-    missing: Missing = "exclude",
-    where: str | list[str] | Mapping[str, Any] | None = None,
-    min_score: float | None = None,
-    max_score: float | None = None,
-    stratify_by: str | None = None,
-    controlled_by: str | None = None,
-    holdout: str | float | None = None,
-    holdout_by: str = "subject",
-    order: Order = "source",
-    seed: int = 0,
     output: str | Path | None = None,
-    format: str = "original",
+    format: str = ORIGINAL,
     to: str | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Selection:
     """Choose rows of a scored table by popularity; the Python twin of `curate select`.
 
@@ -334,34 +267,67 @@ def select(
         >>> [row["question"] for row in select(rows, top=0.5).kept]
         ['b']
     """
-
-    options = {k: v for k, v in locals().items() if k in OPTIONS}
-    request = parse_request(**options)
-    if output is not None:
-        check_output(scored, Path(output), format, to)
-    data = read(scored)
+    settings = SelectSettings.of(options)
+    rules = Rules.of(settings)
+    if settings.tokenizer is not None and settings.budget_tokens is None:
+        raise SelectionError(
+            f"{setting('tokenizer')} without {setting('budget_tokens')} does nothing.",
+            try_next=setting("budget_tokens", 1000000),
+        )
     if output is None:
-        return choose(data, request, options)
+        return choose(read(scored), rules)
+    check_output(scored, Path(output), format, to)
+    data = read(scored)
     with data.hashing():
-        chosen = choose(data, request, options)
-        write_selection(chosen, Path(output), progress, format, to)
+        chosen = choose(data, rules)
+        chosen._write(Path(output), format, to, progress)
     return chosen
 
 
-OPTIONS = frozenset(select.__kwdefaults__ or ()) - {"output", "format", "to", "progress"}
+def choose(data: QATable, rules: Rules, ranking: Ranking | None = None) -> Selection:
+    """Rank once, or reuse a `ranking` by the same columns, and cut every split from that one order."""
+    rules = rules.for_table(data)
+    columns = ranked_by(data, rules.by)
+    if ranking is None or ranking.columns != columns:
+        ranking = make_ranking(data, columns)
+    return Selection(data, rules, ranking, *make_splits(data, rules, ranking))
 
 
-def choose(data: QATable, request: Request, options: Mapping[str, Any], ranking: Ranking | None = None) -> Selection:
-    """Rank once, or reuse a `ranking` of the same scores, and cut every split from that one order."""
-    keys = [*(role for role, name in data.roles.as_dict().items() if name), *data.schema.names]
-    scores = [n.removeprefix(SCORE_PREFIX) for n in data.schema.names if n.startswith(SCORE_PREFIX)]
-    request = with_holdout_key(request, keys, [*scores, *(SCORE_PREFIX + name for name in scores)])
-    if ranking is None or ranking.by != request.by:
-        ranking = make_ranking(data, request.by)
-    pool, splits = make_splits(data, request, ranking)
-    return Selection(data, request, options, ranking, pool, splits)
+WRITING = ("output", "format", "to")
+"""What `select` takes beside the settings that decide which rows its splits have."""
+
+ENDING = re.compile(r"\.(?!v\d)[a-z]\w{1,8}", re.IGNORECASE)
+"""What the name of a file ends in, as `.xlsx`, and that of a folder does not: `run.v2`, `v1.2`."""
 
 
-def score_values(table: pa.Table, column: str) -> NDArray[np.float64]:
-    """A score column as float64, NaN where there is no score. (N,)"""
-    return as_float(table[column])
+def check_output(scored: Any, output: Path, format: str = ORIGINAL, to: str | None = None) -> None:
+    """OutputError now if the file or folder could not be written later, or would replace what is read."""
+    check_not_input(scored, output)
+    check_format(format, file_kind(output, to))
+    kinds = frozenset(f".{kind}" for kind in ([to] if to else STREAMS))
+    if data_suffix(output) in SUFFIXES:
+        check_writable(output, kinds)
+    elif ENDING.fullmatch(output.suffix) and not output.is_dir():
+        raise OutputError(
+            f"{output} would be a folder, and is called like a file.",
+            expected=f"a file that ends in {' or '.join(sorted(kinds))}, or a folder with a name that is not a file's",
+            try_next=setting("output", output.with_suffix(min(kinds, key=lambda kind: kind != ".parquet"))),
+        )
+    else:
+        check_folder(output)
+        check_writable(output)
+
+
+def check_fits(chosen: Selection, output: Path) -> None:
+    """SelectionError if the output is one file and there are several splits."""
+    if data_suffix(output) in SUFFIXES and len(chosen.splits) > 1:
+        raise SelectionError(
+            f"{len(chosen.splits)} splits do not fit the one file {output}: {', '.join(chosen.splits)}.",
+            expected="a folder",
+            try_next=setting("output", f"{output.with_suffix('')}/"),
+        )
+
+
+def file_kind(output: Path, to: str | None) -> str:
+    """What kind of files to write: as `to` says, as the output is called, Parquet."""
+    return to or (suffix if (suffix := data_suffix(output).removeprefix(".")) in STREAMS else "parquet")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.files import manifest_path
@@ -24,8 +23,8 @@ from curate.data.table import QATable, read
 from curate.errors import ColumnError, DataError, setting
 from curate.prompts import DEFAULT, Template, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
-from curate.selection.ranking import random_rows
-from curate.selection.select import SCORE_PREFIX, Selection, score_column, score_values
+from curate.selection.ranking import SCORE_PREFIX, as_float, is_number, random_rows, score_column
+from curate.selection.select import Selection
 from curate.summary import bin_edges, is_skewed
 from curate.validation.statistics import popularity_percentiles
 
@@ -138,7 +137,7 @@ def make_test_set(
     """The usable examples of an evaluation set (a sample of `limit`), with percentiles if it has a score."""
     examples = data.examples()
     column = popularity_column(data, by)
-    scores = np.full(len(data), np.nan) if column is None else score_values(data.table_of([column]), column)
+    scores = np.full(len(data), np.nan) if column is None else as_float(data.column(column))
     popularity = {example.id: score for example, score in zip(examples, scores, strict=True)}
     usable = usable_examples(examples, template)
     if not usable:
@@ -154,7 +153,7 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
     if by is None and not any(name.startswith(SCORE_PREFIX) for name in names):
         return None
     if by is None or f"{SCORE_PREFIX}{by}" in names:
-        return score_column(data.schema.empty_table(), by, data.name)
+        return score_column(data.schema, by, data.name)
     column = by.removeprefix("column:")
     if column not in names:
         raise ColumnError(
@@ -163,7 +162,7 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
             try_next=f"{setting('by', 'NAME')}, with a column of numbers, higher for better known",
         )
     kind = data.schema.field(column).type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    if not is_number(kind):
         raise ColumnError(
             f"The column {column!r} of {data.name} holds {kind}, not numbers.",
             expected="a column of numbers, higher for better known",
@@ -176,9 +175,7 @@ def popularity_of(tables: Mapping[str, QATable], column: str | None) -> dict[str
     """Histograms of a column in every table that has it; None without such a column."""
     if column is None:
         return None
-    values = {
-        name: score_values(t.table_of([column]), column) for name, t in tables.items() if column in t.schema.names
-    }
+    values = {name: as_float(t.column(column)) for name, t in tables.items() if column in t.schema.names}
     return histograms(values, column)
 
 

@@ -23,6 +23,7 @@ from curate.data.ids import (
     check_key,
     content_hashes,
     hash_texts,
+    id_hashes,
     joined_answers,
     number_ids,
 )
@@ -151,3 +152,33 @@ def test_a_key_of_the_user_must_be_complete_and_unique(values: list[Any], messag
 def test_a_complete_and_unique_key_is_the_id(values: list[Any]) -> None:
     rows = [{"question": "Who?", "answer": "Ann", "key": value} for value in values]
     assert curate.read(rows, id_column="key").ids == [str(value) for value in values]
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
+
+
+@given(st.lists(TEXTS | TEXTS.map(lambda text: text + "long " * 220)), st.integers(0, 3))
+def test_a_hash_depends_on_the_text_alone_not_on_its_neighbours(texts: list[str], cut: int) -> None:
+    together = hash_texts(texts)
+    assert together.tolist() == [hash_texts([text])[0] for text in texts]
+    chunked = pa.chunked_array([pa.array(texts[:cut], pa.string()), pa.array(texts[cut:], pa.string())])
+    assert hash_texts(chunked).tolist() == together.tolist()
+    assert len(set(together.tolist())) == len(set(texts))
+
+
+def test_hashes_are_the_same_in_every_version() -> None:
+    assert [
+        f"{h:016x}"
+        for h in id_hashes(["", "a", "12345678", "0123456789abcdef-2", "ü", "x" * 1024, "x" * 1025], 0, "ties").tolist()
+    ] == PINNED
+
+
+PINNED = [
+    "90ea4b60e178ce6f",
+    "f352f868c4e39299",
+    "272a131b7777d147",
+    "d353dd9ef749413b",
+    "6e058b657750f206",
+    "25d0983063c3a4f2",
+    "2f43b8d9a6fd438f",
+]

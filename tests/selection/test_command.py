@@ -107,7 +107,7 @@ def test_compare_shows_files_side_by_side(curate: Curate, scored: Path) -> None:
     ("arguments", "message"),
     [
         ("select scored.parquet --band 70:30 -o o.parquet", "is not a band"),
-        ("select scored.parquet --top .5 --order random -o o.parquet", "--order random is unknown"),
+        ("select scored.parquet --top .5 --order random -o o.parquet", "There is no --order 'random'"),
         ("select scored.parquet --top .5 --stratify-by town -o o.parquet", "no column 'town'"),
         ("select scored.parquet --top .5 --stratify-by answers -o o.parquet", "is no group"),
         ("select scored.parquet --controlled-by town -o o", "no column 'town'"),

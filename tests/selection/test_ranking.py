@@ -1,10 +1,9 @@
-"""The rules of selection, on arrays: sizes, order, ties, strata, hashes."""
+"""Sizes, the total order, cuts and draws, on arrays."""
 
 from __future__ import annotations
 
 import math
 from decimal import ROUND_HALF_UP, Decimal
-from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -14,18 +13,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from curate.data.ids import hash_texts, id_hashes
+from curate.data.ids import id_hashes
 from curate.errors import SelectionError
-from curate.selection import groups as strata
-from curate.selection import ranking as selection
-from curate.selection.explain import mix, quantiles
-from curate.selection.groups import Groups, as_ranked, held_out
+from curate.selection import ranking
 from curate.selection.ranking import (
     Size,
+    as_ranked,
     between,
     bottom_rows,
     cut_of,
-    drawn,
+    draw_random,
     kth_highest,
     mean_percentile_rank,
     ordered,
@@ -49,8 +46,8 @@ def ids_of(n: int) -> list[str]:
     return [f"id {i}" for i in range(n)]
 
 
-def ties_of(ids: list[str], seed: int = 0) -> Any:
-    hashes = id_hashes(ids, seed, "ties")
+def ties_of(ids: list[str], seed: int = 0, salt: str = "ties") -> Any:
+    hashes = id_hashes(ids, seed, salt)
     return lambda rows: hashes[rows]
 
 
@@ -60,8 +57,8 @@ def test_the_cut_found_by_a_sample_is_the_one_that_sorting_finds(scores: list[fl
     assume(ranked)
     k = data.draw(st.integers(1, len(ranked)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "SAMPLE", 3)
-        patch.setattr(selection, "MARGIN", data.draw(st.integers(0, 2)))
+        patch.setattr(ranking, "SAMPLE", 3)
+        patch.setattr(ranking, "MARGIN", data.draw(st.integers(0, 2)))
         assert kth_highest(np.array(scores), k) == ranked[k - 1]
 
 
@@ -115,11 +112,11 @@ def test_permuting_rows_leaves_the_chosen_ids_unchanged(scores: list[float], see
     k = data.draw(st.integers(0, int((~np.isnan(array)).sum())))
 
     def chosen(values: Any, names: list[str]) -> list[set[str]]:
-        ties, pool = ties_of(names, seed), ~np.isnan(values)
+        ties = ties_of(names, seed)
         masks = [
             top_rows(values, k, ties),
             bottom_rows(values, k, ties),
-            drawn(pool, k, id_hashes(names, seed, "random")),
+            draw_random(values, k, ties_of(names, seed, "random")),
         ]
         return [{names[i] for i in np.flatnonzero(mask)} for mask in masks]
 
@@ -141,22 +138,22 @@ def test_when_all_scores_tie_random_is_independent_of_top() -> None:
     n, k = 4000, 2000
     scores, ids = np.zeros(n), ids_of(n)
     top = top_rows(scores, k, ties_of(ids))
-    random = drawn(np.ones(n, dtype=bool), k, id_hashes(ids, 0, "random"))
+    random = draw_random(scores, k, ties_of(ids, salt="random"))
     shared = int((top & random).sum())
     assert top.sum() == random.sum() == k
     assert abs(shared - k * k / n) < 5 * np.sqrt(n) / 4  # five standard deviations of the hypergeometric
 
 
-def test_random_rows_and_drawn_draw_the_same() -> None:
+def test_rows_are_drawn_the_same_from_ids_and_from_scores() -> None:
     ids = ids_of(50)
-    mask = drawn(np.ones(50, dtype=bool), 20, id_hashes(ids, 7, "random"))
+    mask = draw_random(np.ones(50), 20, ties_of(ids, 7, "random"))
     assert set(random_rows(ids, 20, seed=7)) == set(np.flatnonzero(mask))
 
 
 def test_repeated_ids_do_not_change_the_size() -> None:
     ids = ["same"] * 10
     assert top_rows(np.ones(10), 4, ties_of(ids)).sum() == 4
-    assert drawn(np.ones(10, dtype=bool), 4, id_hashes(ids, 0, "random")).sum() == 4
+    assert draw_random(np.ones(10), 4, ties_of(ids, salt="random")).sum() == 4
 
 
 def test_signed_zeros_tie_and_infinities_rank_at_the_ends() -> None:
@@ -184,43 +181,11 @@ def test_whole_numbers_that_float64_cannot_tell_apart_keep_their_order() -> None
     assert ordered(ranked[[0, 2, 3, 4]], np.zeros(4, dtype=np.uint64)).tolist() == [2, 0, 1, 3]
 
 
-@given(sizes=st.lists(st.integers(0, 30), min_size=1, max_size=12), share=SHARES)
-def test_strata_are_exact_within_one_row_and_exact_in_sum(sizes: list[int], share: Decimal) -> None:
-    wanted = Fraction(share)
-    for quotas in (strata.quotas(sizes, wanted), strata.quotas_of_tail(sizes, wanted)):
-        assert all(abs(q - wanted * n) < 1 and 0 <= q <= n for q, n in zip(quotas, sizes, strict=True))
-        assert sum(quotas) == int(wanted * sum(sizes) + Fraction(1, 2))
-
-
-@given(sizes=st.lists(st.integers(0, 30), min_size=1, max_size=12), share=SHARES)
-def test_head_and_tail_of_no_stratum_meet_while_both_are_at_most_half(sizes: list[int], share: Decimal) -> None:
-    head, tail = strata.quotas(sizes, Fraction(share)), strata.quotas_of_tail(sizes, Fraction(share))
-    if 2 * sum(head) <= sum(sizes):
-        assert all(h + t <= n for h, t, n in zip(head, tail, sizes, strict=True))
-
-
-@given(codes=st.lists(st.integers(0, 4)), block=st.sampled_from([1, 3, 1000]), data=st.data())
-def test_rows_are_grouped_by_their_code(codes: list[int], block: int, data: st.DataObject) -> None:
-    pool = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))), dtype=bool)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strata, "BLOCK", block)
-        groups = strata.rows_by_group(np.array(codes, dtype=np.int32), pool, 5)
-    assert [g.tolist() for g in groups] == [[i for i, c in enumerate(codes) if c == n and pool[i]] for n in range(5)]
-
-
-@given(subjects=st.lists(st.integers(-1, 6), min_size=1), seed=st.integers(0, 9), data=st.data())
-def test_a_holdout_takes_whole_subjects_and_enough_rows(subjects: list[int], seed: int, data: st.DataObject) -> None:
-    codes = np.array(subjects)
-    known = int((codes >= 0).sum())
-    k = data.draw(st.integers(1, max(1, known)))
-    hashes = id_hashes(ids_of(7), seed, "holdout")
-    try:
-        mask = held_out(codes, hashes, np.ones(len(codes), dtype=bool), k)
-    except SelectionError:
-        return
-    assert set(codes[mask]) & set(codes[~mask]) == set()
-    assert mask.sum() >= k
-    assert -1 not in codes[mask]
+def test_percentile_ranks_count_half_of_the_ties() -> None:
+    assert percentile_rank(np.array([7.0, 7.0, 7.0])).tolist() == [50, 50, 50]
+    combined = mean_percentile_rank([np.array([1.0, 2.0, np.nan]), np.array([10.0, 5.0, 1.0])])
+    assert combined[:2].tolist() == [50, 50]
+    assert np.isnan(combined[2])
 
 
 @given(tokens=st.lists(st.integers(1, 9), min_size=1), budget=st.integers(1, 60))
@@ -233,54 +198,3 @@ def test_a_budget_takes_the_longest_head_that_fits(tokens: list[int], budget: in
     else:
         found = rows_within(budget, np.arange(len(tokens)), lambda rows: counts[rows])
         assert found == (max(fits), counts[: max(fits)].sum())
-
-
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
-
-
-@given(st.lists(TEXTS | TEXTS.map(lambda text: text + "long " * 220)), st.integers(0, 3))
-def test_a_hash_depends_on_the_text_alone_not_on_its_neighbours(texts: list[str], cut: int) -> None:
-    together = hash_texts(texts)
-    assert together.tolist() == [hash_texts([text])[0] for text in texts]
-    chunked = pa.chunked_array([pa.array(texts[:cut], pa.string()), pa.array(texts[cut:], pa.string())])
-    assert hash_texts(chunked).tolist() == together.tolist()
-    assert len(set(together.tolist())) == len(set(texts))
-
-
-def test_hashes_are_the_same_in_every_version() -> None:
-    assert [
-        f"{h:016x}"
-        for h in id_hashes(["", "a", "12345678", "0123456789abcdef-2", "ü", "x" * 1024, "x" * 1025], 0, "ties").tolist()
-    ] == PINNED
-
-
-PINNED = [
-    "90ea4b60e178ce6f",
-    "f352f868c4e39299",
-    "272a131b7777d147",
-    "d353dd9ef749413b",
-    "6e058b657750f206",
-    "25d0983063c3a4f2",
-    "2f43b8d9a6fd438f",
-]
-
-
-def test_percentile_ranks_count_half_of_the_ties() -> None:
-    assert percentile_rank(np.array([7.0, 7.0, 7.0])).tolist() == [50, 50, 50]
-    combined = mean_percentile_rank([np.array([1.0, 2.0, np.nan]), np.array([10.0, 5.0, 1.0])])
-    assert combined[:2].tolist() == [50, 50]
-    assert np.isnan(combined[2])
-
-
-def test_the_mix_tells_what_moved() -> None:
-    groups = Groups(np.array([0, 0, 0, 1, -1], dtype=np.int32), ["actor", "poet"])
-    everything, half = np.ones(5, dtype=bool), np.array([True, False, False, True, False])
-    told = mix(groups, everything, {"top": half})
-    assert told["most_frequent"] == [{"value": "actor", "share": 0.75}, {"value": "poet", "share": 0.25}]
-    assert told["splits"]["top"]["moved"] == 0.25
-    assert told["splits"]["top"]["shifts"][0] == {"value": "actor", "before": 0.75, "after": 0.5}
-
-
-def test_quantiles_are_scores_of_rows() -> None:
-    assert quantiles(np.array([4.0, np.nan, 1.0, 2.0]))["0.5"] == 2.0
-    assert quantiles(np.array([np.nan])) == {}
