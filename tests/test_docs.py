@@ -74,6 +74,12 @@ def test_docstring_examples_are_true(module: str) -> None:
     assert results.failed == 0
 
 
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    """In the package itself, so that it is known of a checkout too; pyproject.toml and the citation repeat it."""
+    for file, line in {"pyproject.toml": 'version = "{}"', "CITATION.cff": "version: {}"}.items():
+        assert line.format(curate.__version__) in (ROOT / file).read_text().splitlines()
+
+
 def test_every_public_name_can_be_had() -> None:
     for name in curate.__all__:
         assert getattr(curate, name) is not None
