@@ -8,7 +8,7 @@ import heapq
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Template:
 TEMPLATES = {
     "qa": Template("qa", "Question: {{ question }}\nAnswer:"),
     "plain": Template("plain", "{{ question }}"),
+    "slick": Template("slick", "Q: {{ question }}\nA:", separator="\n"),
     "mmlu": Template(
         "mmlu",
         "{{ question }}{% for choice in choices %}\n{{ letters[loop.index0] }}. {{ choice }}{% endfor %}\nAnswer:",
@@ -210,59 +211,86 @@ class Exemplars(Shots):
 
     For each relation `count + 1` are drawn by a seeded hash of question, answers and subject: rows with an answer, each
     about another subject, with another first answer as far as there are any. An example sees the first `count` that are
-    neither itself nor about its subject. What a relation lacks is filled from those drawn over the whole dataset; where
-    no relation is known, the dataset is one. Another `salt` draws another, unrelated set.
+    neither itself nor about its subject. What a relation lacks is filled from those drawn over the whole dataset.
+    Where no relation is known, question patterns stand for them, if they are given.
     """
 
     def __init__(
-        self, template: Template, examples: Iterable[Example], count: int, seed: int = 0, salt: str = ""
+        self, template: Template, drawn: Mapping[str, Sequence[Example]], count: int, patterns: Patterns | None = None
     ) -> None:
-        """Draws from `examples`, all of a dataset, which pass by once."""
+        """`drawn` are the exemplars of every relation; under the empty name, those of the whole dataset."""
         super().__init__(template)
-        self.count = count
-        key = hashlib.blake2b(f"exemplars:{salt}:{seed}".encode(), digest_size=16).digest()
-        most = SPARE * (count + 1)
-        heaps: dict[str, list[tuple[int, int, Example]]] = defaultdict(list)  # the greatest hash of each comes first
-        for number, example in enumerate(examples):
-            if not example.question or solution(template, example) is None:
-                continue
-            content = repr((example.question, example.answers, example.subject)).encode("utf-8", "surrogatepass")
-            rank = -int.from_bytes(hashlib.blake2b(content, digest_size=8, key=key).digest(), "big")
-            for group in {topic(example) or "", ""}:  # "" is the whole dataset
-                if len(heaps[group]) < most:
-                    heapq.heappush(heaps[group], (rank, number, example))
-                elif rank > heaps[group][0][0]:
-                    heapq.heapreplace(heaps[group], (rank, number, example))
-        self._drawn = {
-            group: _unlike([example for _, _, example in sorted(heap, key=lambda item: -item[0])], count + 1)
-            for group, heap in heaps.items()
-        }
-        found = len(self._drawn.get("", ()))
-        if found <= count:
-            raise EstimatorError(
-                f"There are {found} examples of different subjects with an answer to draw solved examples from, and "
-                f"{setting('shots', count)} asks for {count} besides the question itself.",
-                expected=f"at least {count + 1}",
-                try_next=f"{setting('shots', max(0, found - 1))}, or {setting('shots_from', 'DATASET')}",
-            )
+        self.count, self.drawn, self.patterns = count, drawn, patterns
 
     def choose(self, example: Example) -> list[Example]:
         """The exemplars of one example."""
         chosen: list[Example] = []
-        for shot in (*self._drawn.get(topic(example) or "", ()), *self._drawn[""]):
+        for shot in (*self.drawn.get(relation_of(example, self.patterns), ()), *self.drawn[""]):
             if len(chosen) < self.count and not any(_alike(shot, other) for other in (example, *chosen)):
                 chosen.append(shot)
         return chosen
 
-    def drawn(self) -> dict[str, list[Example]]:
-        """What was drawn of every relation; of the whole dataset under the empty name."""
-        return dict(self._drawn)
-
     def fingerprint(self) -> dict[str, object]:
-        """How many, and a hash of which."""
-        solved = {group: [self._solved(shot) for shot in shots] for group, shots in sorted(self._drawn.items())}
+        """How many, which, by their ids, and a hash of their texts."""
+        solved = {group: [self._solved(shot) for shot in shots] for group, shots in sorted(self.drawn.items())}
         digest = hashlib.sha256(repr(solved).encode("utf-8", "surrogatepass"))
-        return {"count": self.count, "drawn": True, "sha256": digest.hexdigest()[:16]}
+        return {
+            "count": self.count,
+            "relations": "question patterns" if self.patterns else "as given",
+            "drawn": {group: [shot.id for shot in shots] for group, shots in sorted(self.drawn.items())},
+            "sha256": digest.hexdigest()[:16],
+        }
+
+
+def draw_exemplars(
+    template: Template,
+    examples: Iterable[Example],
+    count: int,
+    sets: Sequence[str] = ("",),
+    patterns: Patterns | None = None,
+    seed: int = 0,
+) -> list[Exemplars]:
+    """Exemplars out of all examples of a dataset, which pass by once; each name in `sets` draws an unrelated set.
+
+    EstimatorError where the dataset has too few rows with an answer about different subjects.
+    """
+    keys = [hashlib.blake2b(f"exemplars:{name}:{seed}".encode(), digest_size=16).digest() for name in sets]
+    most = SPARE * (count + 1)
+    # Of every set and relation the candidates with the least hashes, the greatest of them first.
+    heaps: list[dict[str, list[tuple[int, int, Example]]]] = [defaultdict(list) for _ in sets]
+    for number, example in enumerate(examples):
+        if not example.question or solution(template, example) is None:
+            continue
+        content = repr((example.question, example.answers, example.subject)).encode("utf-8", "surrogatepass")
+        groups = {relation_of(example, patterns), ""}
+        for key, by_group in zip(keys, heaps, strict=True):
+            rank = -int.from_bytes(hashlib.blake2b(content, digest_size=8, key=key).digest(), "big")
+            for heap in (by_group[group] for group in groups):
+                if len(heap) < most:
+                    heapq.heappush(heap, (rank, number, example))
+                elif rank > heap[0][0]:
+                    heapq.heapreplace(heap, (rank, number, example))
+    found = []
+    for by_group in heaps:
+        drawn = {
+            group: _unlike([example for _, _, example in sorted(heap, key=lambda item: -item[0])], count + 1)
+            for group, heap in by_group.items()
+        }
+        there = len(drawn.get("", ()))
+        if there <= count:
+            raise EstimatorError(
+                f"There are {there} examples of different subjects with an answer to draw solved examples from; "
+                f"{count} besides the question itself are asked for.",
+                expected=f"at least {count + 1}",
+                try_next=f"{setting('shots', max(0, there - 1))}, or {setting('shots_from', 'DATASET')}",
+            )
+        found.append(Exemplars(template, drawn, count, patterns))
+    return found
+
+
+def relation_of(example: Example, patterns: Patterns | None) -> str:
+    """The topic of an example, or the pattern of its question; empty where it has neither."""
+    return topic(example) or (patterns.of(example.question) if patterns else None) or ""
 
 
 def _unlike(candidates: Sequence[Example], count: int) -> list[Example]:
@@ -320,6 +348,9 @@ class Patterns:
         counts = Counter(pattern for question in distinct for pattern in self._candidates(question))
         least = max(self.LEAST_QUESTIONS, self.LEAST_SHARE * len(distinct))
         self._counts = {pattern: many for pattern, many in counts.items() if many >= least}
+
+    def __len__(self) -> int:
+        return len(self._counts)
 
     def of(self, question: str) -> str | None:
         """The pattern of a question, `Who wrote …`; None where it has none."""

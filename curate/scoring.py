@@ -141,6 +141,8 @@ def run(
     """
     table, estimators, engine = opened(data, by, output, options)
     rows = range(len(table)) if shard is None else shard.stretch(len(table))
+    for estimator in estimators:
+        estimator.draw(partial(all_examples, table))
     counts = StatusCounts(estimators)
     kept = None if output is None else Checkpoint(output.with_name(f".{output.name}.parts"))
     with ExitStack() as stack:
@@ -190,6 +192,7 @@ def plan(
     named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
     lines = [f"{part}{len(table)} examples of {table.name}; columns {named}", f"by {', '.join(specs)}"]
     for estimator in sorted(estimators, key=lambda estimator: estimator.name):
+        estimator.draw(partial(all_examples, table))
         cost = estimator.cost(chunks_of(table, rows, estimator.columns))
         if cost is not None:
             content[estimator.name] = cost[0]
@@ -409,6 +412,15 @@ def chunks_of(table: QATable, rows: range, extra: Sequence[str] = ()) -> Iterato
     names = columns_read([*table.roles.fields(), *extra], table.schema.names)
     for batch in even_batches(table.batches(names, rows), CHUNK):
         yield list(table.examples_of(batch, extra=extra))
+
+
+def all_examples(table: QATable) -> Iterator[Example]:
+    """All examples of the dataset with their ids, as they pass by."""
+    names = columns_read(table.roles.fields(), table.schema.names)
+    if ID_COLUMN in table.schema.names and ID_COLUMN not in names:
+        names = [*names, ID_COLUMN]
+    for batch in with_ids(table, table.batches(names), 0):
+        yield from table.examples_of(batch, ids=batch[ID_COLUMN].to_pylist())
 
 
 def even_batches(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

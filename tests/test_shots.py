@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import EstimatorError
-from curate.prompts import TEMPLATES, Exemplars, Shots
+from curate.prompts import TEMPLATES, Patterns, Shots, draw_exemplars
 from curate.records import Example
 
 
@@ -73,7 +75,7 @@ FACTS = [
 @given(order=st.permutations(FACTS), count=st.integers(1, 4), seed=st.integers(0, 3))
 @settings(max_examples=25, deadline=None)
 def test_exemplars_do_not_depend_on_the_order_of_the_rows(order: list[Example], count: int, seed: int) -> None:
-    one, other = (Exemplars(TEMPLATES["qa"], rows, count, seed) for rows in (FACTS, order))
+    one, other = (draw_exemplars(TEMPLATES["qa"], rows, count, seed=seed)[0] for rows in (FACTS, order))
     assert one.fingerprint() == other.fingerprint()
     for asked in FACTS:
         shots = one.choose(asked)
@@ -84,7 +86,7 @@ def test_exemplars_do_not_depend_on_the_order_of_the_rows(order: list[Example], 
 
 
 def test_exemplars_are_of_the_relation_and_what_it_lacks_is_filled_from_the_whole_dataset() -> None:
-    drawn = Exemplars(TEMPLATES["qa"], FACTS, 4)
+    drawn = draw_exemplars(TEMPLATES["qa"], FACTS, 4)[0]
     capital, genre = (next(e for e in FACTS if e.relation == relation) for relation in ("capital", "genre"))
     assert {shot.relation for shot in drawn.choose(capital)} == {"capital"}
     assert [shot.relation for shot in drawn.choose(genre)].count("genre") == 2, "three there are, one is the question"
@@ -92,17 +94,25 @@ def test_exemplars_are_of_the_relation_and_what_it_lacks_is_filled_from_the_whol
 
 
 def test_exemplars_have_different_answers_where_there_are_different_ones() -> None:
-    drawn = Exemplars(TEMPLATES["qa"], FACTS, 4).drawn()
+    drawn = draw_exemplars(TEMPLATES["qa"], FACTS, 4)[0].drawn
     assert len({shot.answers[0] for shot in drawn["capital"]}) == 5
     same = [Example(str(n), f"Where is S{n}?", ("here",), f"S{n}", "place") for n in range(9)]
-    assert len(Exemplars(TEMPLATES["qa"], same, 4).drawn()["place"]) == 5
+    assert len(draw_exemplars(TEMPLATES["qa"], same, 4)[0].drawn["place"]) == 5
 
 
-def test_another_salt_draws_other_exemplars() -> None:
-    one, other = (Exemplars(TEMPLATES["qa"], FACTS, 4, salt=salt).drawn()["capital"] for salt in ("set-0", "set-1"))
-    assert one != other
+def test_another_set_has_other_exemplars() -> None:
+    one, other = draw_exemplars(TEMPLATES["qa"], FACTS, 4, sets=("one", "other"))
+    assert one.drawn["capital"] != other.drawn["capital"]
 
 
 def test_too_few_rows_to_draw_from_are_refused_with_what_would_do() -> None:
     with pytest.raises(EstimatorError, match=r"There are 3 examples(.|\n)*shots=2, or shots_from"):
-        Exemplars(TEMPLATES["qa"], FACTS[-3:], 4)
+        draw_exemplars(TEMPLATES["qa"], FACTS[-3:], 4)
+
+
+def test_where_no_relation_is_known_question_patterns_stand_for_them() -> None:
+    rows = [replace(fact, relation=None) for fact in FACTS if fact.relation != "genre"]
+    patterns = Patterns(row.question for row in rows)
+    drawn = draw_exemplars(TEMPLATES["qa"], rows, 4, patterns=patterns)[0]
+    assert all(shot.question.startswith("What is the capital") for shot in drawn.choose(rows[0]))
+    assert all(shot.question.startswith("What is the author") for shot in drawn.choose(rows[-1]))

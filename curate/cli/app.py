@@ -112,7 +112,7 @@ def demo(
 @command(app, estimators=[estimator.Settings for estimator in ESTIMATORS.values()])
 def score(
     dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
-    by: Annotated[list[str], Option(help="An estimator: column:NAME, loss or pageviews. May be given several times.")],
+    by: Annotated[list[str], Option(help="An estimator: column:NAME, known, loss or pageviews. Repeatable.")],
     output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
     estimators: Mapping[str, Any],
     reading: ReadSettings,

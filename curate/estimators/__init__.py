@@ -8,11 +8,13 @@ from typing import Any
 from curate.errors import EstimatorError, setting
 from curate.estimators.base import Estimator
 from curate.estimators.column import ColumnEstimator
+from curate.estimators.known import KnownEstimator
 from curate.estimators.loss import LossEstimator
 from curate.estimators.pageviews import PageViewsEstimator
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "column": ColumnEstimator,
+    "known": KnownEstimator,
     "loss": LossEstimator,
     "pageviews": PageViewsEstimator,
 }

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 import curate.settings
+from curate.engines import absolute
 from curate.errors import EstimatorError, setting
+from curate.prompts import Patterns, topic
 from curate.records import Example, Score
+from curate.settings import option
+
+if TYPE_CHECKING:  # torch
+    from curate.lm.model import LoadedModel
 
 FAILED = "failed"
 """The status of a row that an estimator fails on."""
@@ -63,6 +72,9 @@ class Estimator(ABC):
     def score(self, examples: Sequence[Example]) -> Iterable[Score]:
         """One Score an example, in the same order."""
 
+    def draw(self, examples: Callable[[], Iterable[Example]]) -> None:  # noqa: B027 most need none
+        """Given all examples of the dataset, whatever part of it is scored, before anything else; may pass by again."""
+
     def prepare(self, examples: Iterable[Example]) -> None:  # noqa: B027 most need none
         """Told of all examples before the first chunk is scored; they pass by once."""
 
@@ -75,6 +87,18 @@ class Estimator(ABC):
         return None
 
 
+@dataclass(frozen=True)
+class ModelSettings(curate.settings.Settings):
+    """Which model is asked, and where it is."""
+
+    model: Any = option(None, "For loss and known: folder or Hub id of the pretrained base model.")
+    revision: str | None = option(None, "Its branch, tag or commit on the Hub.")
+    dtype: str = option("float32", "float32, bfloat16 or float16. Less than float32 moves the numbers.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
+    processes: int | None = option(None, "How many, each with the model on a device of its own. One a GPU.")
+    allow_pickle: bool = option(False, "Read pickle weights, if you trust them.")
+
+
 class ModelEstimator(Estimator):
     """An estimator with a model, which may be at work in several processes, a device each.
 
@@ -82,11 +106,81 @@ class ModelEstimator(Estimator):
     when `fingerprint` or `score` first wants it.
     """
 
-    settings: Any
+    settings: ModelSettings
+    token_budget: int | None = None
+    """Tokens a batch, which change no number; by default as fits the device."""
+    _loaded: LoadedModel | None = None
 
-    @abstractmethod
+    def __init__(self, settings: ModelSettings, loaded: LoadedModel | None = None) -> None:
+        self.settings = settings
+        self._loaded = loaded
+
+    @classmethod
+    def make(cls, argument: str, settings: Any, columns: Sequence[str]) -> Estimator:
+        if settings.model is None:
+            raise EstimatorError(
+                f"{setting('by', cls.usage)} needs a model.",
+                expected=f"{setting('model')} with a local folder or a Hub id of a pretrained base model",
+                try_next=f"{setting('by', cls.usage)} {setting('model', 'meta-llama/Llama-2-7b-hf')}",
+            )
+        return cls(settings)
+
     def on(self, device: str) -> ModelEstimator:
         """The same on another device, and in any folder, its model not loaded."""
+        other = copy.copy(self)
+        other.settings = self.settings.changed(model=absolute(self.settings.model), device=device, processes=1)
+        other._loaded = None
+        return other
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model, loaded now if it is not yet."""
+        if self._loaded is None:
+            from curate.lm.model import load_model
+
+            given = self.settings
+            self._loaded = load_model(
+                given.model, given.dtype, given.device, revision=given.revision, allow_pickle=given.allow_pickle
+            )
+        return self._loaded
+
+    @abstractmethod
+    def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
+        """What the model reads of an example: prompts and completions."""
+
+    def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str]:
+        """How much text the model would read: what is there twice in a chunk is read once."""
+        from curate.lm.model import load_tokenizer
+
+        tokenizer = load_tokenizer(self.settings.model, self.settings.revision)
+        sequences = tokens = 0
+        for chunk in chunks:
+            texts = {prompt + completion for example in chunk for prompt, completion in self.pairs(example)}
+            sequences += len(texts)
+            tokens += sum(map(len, tokenizer(list(texts))["input_ids"])) if texts else 0
+        line = f"{self.name}: {sequences} sequences, {tokens} tokens through {self.settings.model}"
+        return {"sequences": sequences, "tokens": tokens}, line
+
+
+def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:
+    """Question patterns, where no example has a relation; None where one has, or they are multiple choice."""
+    sample: list[str] = []
+    share = 2**32
+    for example in examples():
+        if topic(example) or example.choices:
+            return None
+        # A sample by the hash of the question does not depend on the order of the rows.
+        if zlib.crc32(example.question.encode("utf-8", "surrogatepass")) < share:
+            sample.append(example.question)
+        if len(sample) > MOST_QUESTIONS:
+            share //= 2
+            sample = [text for text in sample if zlib.crc32(text.encode("utf-8", "surrogatepass")) < share]
+    patterns = Patterns(sample)
+    return patterns if patterns else None
+
+
+MOST_QUESTIONS = 20_000
+"""Questions that patterns are looked for in."""
 
 
 def measured_nothing(statuses: Mapping[str, Mapping[str, int]]) -> EstimatorError:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.data.table import read
-from curate.engines import absolute
 from curate.errors import EstimatorError, setting
-from curate.estimators.base import Estimator, ModelEstimator
-from curate.prompts import DEFAULT, LETTERS, Shots, Template, find_template
+from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of
+from curate.prompts import DEFAULT, LETTERS, Shots, Template, draw_exemplars, find_template
 from curate.records import Example, Score
-from curate.settings import Settings, option
+from curate.settings import option
 
 if TYPE_CHECKING:  # torch
     from curate.lm.loss import AnswerLoss
@@ -27,23 +25,25 @@ EVIDENCE = {"nats": "float64", "tokens": "int64", "bytes": "int64", "truncated":
 CHOICE_EVIDENCE = {"nats": "float64", "choice": "string", "margin": "float64", "truncated": "int64"}
 
 
-@dataclass(frozen=True)
-class LossSettings(Settings):
-    """Which model is asked, and how its losses become one score."""
+SHOTS = 4
+"""Solved examples before a free-form question: a base model must see how to answer before it shows what it knows."""
 
-    model: Any = option(None, "For loss: folder or Hub id of the pretrained base model.")
+
+@dataclass(frozen=True)
+class LossSettings(ModelSettings):
+    """Which model is asked, how, and how its losses become one score."""
+
     reduction: str = option("token-mean", "For loss: token-mean, sum or byte-mean.")
     answers: str = option("first", "For loss, of several accepted answers: first, best (lowest loss) or all-mean.")
     template: str | None = option(
         None, "For loss: qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa."
     )
-    shots: int = option(0, "For loss: solved examples before each question.")
-    shots_from: Any = option(None, "The dataset they come from; of the same relation (or MMLU subject) if it can.")
-    allow_pickle: bool = option(False, "Read pickle weights, if you trust them.")
-    dtype: str = option("float32", "For loss: float32, bfloat16 or float16. Less than float32 moves the numbers.")
-    device: str = option("auto", "For loss: auto, cpu, cuda, cuda:1, mps.")
-    processes: int | None = option(None, "For loss: how many, each with the model on a device of its own. One a GPU.")
-    revision: str | None = option(None, "For loss: branch, tag or commit of a Hub model.")
+    shots: int | None = option(
+        None,
+        "For loss: solved examples of the same relation before each question; 0 for none.",
+        shown_default="4, and 0 with choices",
+    )
+    shots_from: Any = option(None, "The dataset they come from, instead of the one that is scored.")
 
     def check(self) -> None:
         """EstimatorError for a reduction or a way to take answers that is none."""
@@ -164,50 +164,39 @@ class LossEstimator(ModelEstimator):
     With a template that shows choices the loss is that of Kang et al. (2024): −log p of the right letter, p the
     softmax over the letters alone. For free-form answers ours is a generalisation of theirs.
 
-    The model is loaded when it is first needed, unless it is given `loaded`.
+    Before a free-form question stand solved examples of the same relation, drawn from the dataset itself. The model is
+    loaded when it is first needed, unless it is given `loaded`.
     """
 
     usage = "loss"
     Settings = LossSettings
     name = "loss"
-    token_budget: int | None = None
-    """Tokens a batch, which change no number; by default as fits the device."""
+    settings: LossSettings
 
     def __init__(self, settings: LossSettings, loaded: LoadedModel | None = None) -> None:
-        self.settings = settings
+        super().__init__(settings, loaded)
         self.template = find_template(settings.template or DEFAULT.name)
-        self.shots = read_shots(self.template, settings.shots, settings.shots_from)
-        self.evidence = dict(CHOICE_EVIDENCE if self.template.multiple_choice else EVIDENCE | ANSWERS[settings.answers])
-        self._loaded = loaded
-
-    @classmethod
-    def make(cls, argument: str, settings: LossSettings, columns: Sequence[str]) -> Estimator:
-        if settings.model is None:
+        self.count = settings.shots
+        if self.count is None:
+            self.count = 0 if self.template.multiple_choice and settings.shots_from is None else SHOTS
+        if self.count < 0 or (self.count == 0 and settings.shots_from is not None):
             raise EstimatorError(
-                f"{setting('by', 'loss')} needs a model.",
-                expected=f"{setting('model')} with a local folder or a Hub id of a pretrained base model",
-                try_next=f"{setting('by', 'loss')} {setting('model', 'meta-llama/Llama-2-7b-hf')}",
+                f"{setting('shots')} is {self.count}, with examples from {settings.shots_from or 'the dataset'}.",
+                expected="how many solved examples, and the dataset to take them from if it is another one",
+                try_next=setting("shots", SHOTS),
             )
-        return cls(settings)
+        self.shots: Shots = Shots(self.template)
+        if settings.shots_from is not None:
+            source = settings.shots_from
+            pool = read(list(source) if isinstance(source, tuple) else source).examples()
+            self.shots = Shots(self.template, pool, self.count)
+        self.evidence = dict(CHOICE_EVIDENCE if self.template.multiple_choice else EVIDENCE | ANSWERS[settings.answers])
 
-    def on(self, device: str) -> LossEstimator:
-        """The same on another device, and in any folder; its model is not loaded."""
-        other = copy.copy(self)
-        other.settings = self.settings.changed(model=absolute(self.settings.model), device=device, processes=1)
-        other._loaded = None
-        return other
-
-    @property
-    def model(self) -> LoadedModel:
-        """The model, loaded now if it is not yet."""
-        if self._loaded is None:
-            from curate.lm.model import load_model
-
-            given = self.settings
-            self._loaded = load_model(
-                given.model, given.dtype, given.device, revision=given.revision, allow_pickle=given.allow_pickle
-            )
-        return self._loaded
+    def draw(self, examples: Callable[[], Iterable[Example]]) -> None:
+        """Draws the solved examples from the dataset itself, unless they come from elsewhere."""
+        if self.count and self.settings.shots_from is None:
+            patterns = patterns_of(examples)
+            self.shots = draw_exemplars(self.template, examples(), self.count, patterns=patterns)[0]
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that could change the numbers: model, texts, solved examples, how losses become one score."""
@@ -230,19 +219,9 @@ class LossEstimator(ModelEstimator):
         for request in requests:
             yield self._score(request, [next(losses) for _ in request.pairs])
 
-    def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str]:
-        """How much text the model would read: what is there twice in a chunk is read once."""
-        from curate.lm.model import load_tokenizer
-
-        tokenizer = load_tokenizer(self.settings.model, self.settings.revision)
-        sequences = tokens = 0
-        for chunk in chunks:
-            requests = map(self._request, chunk)
-            texts = {prompt + completion for request in requests for prompt, completion in request.pairs}
-            sequences += len(texts)
-            tokens += sum(map(len, tokenizer(list(texts))["input_ids"])) if texts else 0
-        line = f"loss: {sequences} sequences, {tokens} tokens through {self.settings.model}"
-        return {"sequences": sequences, "tokens": tokens}, line
+    def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
+        """Prompts and completions whose losses make the score."""
+        return self._request(example).pairs
 
     def _request(self, example: Example) -> LossRequest:
         return loss_request(example, self.template, self.shots, self.settings.answers)
@@ -253,16 +232,3 @@ class LossEstimator(ModelEstimator):
         if request.correct is not None:
             return choice_score(losses, request.correct)
         return merged_score(losses, request.answers, self.settings.reduction, self.settings.answers)
-
-
-def read_shots(template: Template, count: int, source: Any) -> Shots:
-    """So many solved examples from a dataset; EstimatorError for one without the other."""
-    if count < 0 or (count > 0) != (source is not None):
-        raise EstimatorError(
-            f"{setting('shots')} is {count} and {setting('shots_from')} is {source or 'not given'}.",
-            expected="both, or neither: how many solved examples, and the dataset to take them from",
-            try_next=f"{setting('shots', 5)} {setting('shots_from', 'dev.csv')}",
-        )
-    if count == 0:
-        return Shots(template)
-    return Shots(template, read(list(source) if isinstance(source, tuple) else source).examples(), count)

@@ -91,6 +91,12 @@ def _of(section: str, group: type[Settings], *names: str) -> dict[str, Setting]:
 OTHERS = {name: found.Settings for name, found in ESTIMATORS.items() if name != "loss"}
 """What the estimators but loss take: each has a section of its own."""
 
+
+def _own_names(group: type[Settings]) -> list[str]:
+    """The settings that a group does not share with loss: which model, and where it is, is said once."""
+    return [name for name in group.names() if name not in LossSettings.names()]
+
+
 USAGE = ", ".join(found.usage for found in ESTIMATORS.values())
 
 _COLUMNS = [name for name in ReadSettings.names() if name.endswith("_column")]
@@ -116,7 +122,11 @@ KEYS: dict[str, Setting] = {
     **_of("estimators", LossSettings, "reduction", "answers", "shots", "shots_from"),
     "estimators.shots_split": _own("Which part of shots_from, or of train without it, the solved examples are."),
     **_of("estimators", LossSettings, "dtype", "processes"),
-    **{key: item for name, group in OTHERS.items() for key, item in _of(f"estimators.{name}", group).items()},
+    **{
+        key: item
+        for name, group in OTHERS.items()
+        for key, item in _of(f"estimators.{name}", group, *_own_names(group)).items()
+    },
     **_of("selection", SelectSettings, "by", "top", "bottom", "random", "whole", "band", "stratify_by"),
     **_of("selection", SelectSettings, "controlled_by", "holdout", "holdout_by", "min_score", "max_score"),
     **_of("selection", SelectSettings, "missing", "order", "seed"),
@@ -197,6 +207,11 @@ class Recipe:
     def arms(self) -> list[str]:
         """The splits to train on."""
         return Rules.of(SelectSettings.of(self.section("selection"))).training
+
+    @property
+    def has_shots(self) -> bool:
+        """Whether the solved examples are data of their own and not drawn from what is scored."""
+        return bool(self["estimators.shots_from"] or self["estimators.shots_split"])
 
     @property
     def has_test_set(self) -> bool:
@@ -410,11 +425,10 @@ def _check_scores(recipe: Recipe, place: Callable[[str], str]) -> None:
             f"{place('selection')}: selection.by is missing, and there are several scores.",
             expected=f"one of {', '.join(names)}",
         )
-    shots, solved = recipe["estimators.shots"], recipe["estimators.shots_from"] or recipe["estimators.shots_split"]
-    if (shots > 0) != bool(solved):
+    if recipe["estimators.shots"] == 0 and recipe.has_shots:
         raise RecipeError(
-            f"{place('estimators')}: estimators.shots is {shots}, and they come from {solved or 'nowhere'}.",
-            expected="shots with shots_split (a part of the dataset) or shots_from (another one), or none of them",
+            f"{place('estimators')}: estimators.shots is 0, and it says where they come from.",
+            expected="how many solved examples, or nowhere to take them from",
         )
 
 

@@ -85,7 +85,7 @@ def origins(recipe: Recipe) -> dict[str, Origin]:
     found = {"train": locate(train, recipe["dataset.train_split"])}
     if recipe.has_test_set:
         found["test"] = locate(recipe["dataset.test"] or train, recipe["dataset.test_split"])
-    if recipe["estimators.shots"]:
+    if recipe.has_shots:
         found["shots"] = locate(recipe["estimators.shots_from"] or train, recipe["estimators.shots_split"])
     return found
 
@@ -337,7 +337,7 @@ class Work:
     def _score_options(self, by: tuple[str, ...]) -> dict[str, Any]:
         """The arguments of `curate.score` that matter to these estimators and are not at their defaults."""
         recipe = self.recipe
-        shots = str(self.data("shots")) if recipe["estimators.shots"] else None
+        shots = str(self.data("shots")) if recipe.has_shots else None
         shared = {**recipe.section("model"), **recipe.section("estimators")}
         shared |= {"model": self.model, "template": recipe["dataset.template"], "shots_from": shots}
         options: dict[str, Any] = {}
@@ -563,7 +563,7 @@ def run_demo(
     recipe, world = resolve("world"), folder / "world"
     scored, splits = folder / "scored.parquet", folder / f"splits-by-{by}"
 
-    scoring: dict[str, Any] = {"by": ["column:views", "loss"], "model": world / "model", "output": scored}
+    scoring: dict[str, Any] = {"by": ["column:views", "loss"], "model": world / "model", "shots": 0, "output": scored}
     show_command(command_line("score", world / "train.parquet", scoring))
     score(world / "train.parquet", **scoring)
 

@@ -65,7 +65,7 @@ def test_two_processes_give_the_scores_of_one(score: Callable[..., Any]) -> None
     ("arguments", "message"),
     [
         (("--processes", 0), "--processes is 0"),
-        (("--shots", 2), "both, or neither"),
+        (("--shots", 6), "There are 5 examples of different subjects"),
         (("--shots", 9, "--shots-from", "films.jsonl"), "are 6, and --shots asks for 9"),
         (("--template", "no-such"), "There is no template 'no-such'"),
         (("--answers", "worst"), "There is no way to take answers 'worst'"),
@@ -91,7 +91,9 @@ def test_the_plan_counts_what_the_model_would_read(
         return counts
 
     assert (plan()["sequences"], plan("--answers", "best")["sequences"]) == (6, 7)
-    assert plan("--shots", 2, "--shots-from", "films.jsonl")["tokens"] > 2 * plan()["tokens"]
+    alone = plan("--shots", 0)["tokens"]
+    assert plan("--shots", 2, "--shots-from", "films.jsonl")["tokens"] > 2 * alone
+    assert plan()["tokens"] > 4 * alone, "four solved examples stand before each question"
     assert not (tmp_path / "scored.parquet").exists()
 
 

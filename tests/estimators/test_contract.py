@@ -17,9 +17,18 @@ from curate.wikipedia.views import MEASURED
 
 Tiny = Callable[[str], Path]
 
+
+def drawn(estimator: Estimator) -> Estimator:
+    """With the solved examples that it draws from a dataset of its own."""
+    facts = [Example(str(n), f"Who directed M{n}?", (f"D{n}",), f"M{n}", "director") for n in range(6)]
+    estimator.draw(lambda: facts)
+    return estimator
+
+
 MADE: dict[str, Callable[[Tiny], Estimator]] = {
     "column": lambda tiny_model: make_estimator("column:views", {}),
-    "loss": lambda tiny_model: make_estimator("loss", {"model": tiny_model("llama"), "device": "cpu"}),
+    "known": lambda tiny_model: drawn(make_estimator("known", {"model": tiny_model("llama"), "known_sets": 2})),
+    "loss": lambda tiny_model: drawn(make_estimator("loss", {"model": tiny_model("llama"), "device": "cpu"})),
     "pageviews": lambda tiny_model: make_estimator("pageviews", {"views_from": "column:views"}),
 }
 

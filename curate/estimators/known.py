@@ -1,0 +1,146 @@
+"""`known`: how firmly the model knows a fact (SliCK, Gekhman et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of
+from curate.prompts import TEMPLATES, Exemplars, draw_exemplars
+from curate.records import Example, Score
+from curate.settings import option
+
+TEMPLATE = TEMPLATES["slick"]
+CLASSES = ("HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown")
+"""From the best known: always right when greedy, sometimes, only in samples, never."""
+
+
+@dataclass(frozen=True)
+class KnownSettings(ModelSettings):
+    """Which model is asked, and how often."""
+
+    known_sets: int = option(10, "For known: how many sets of solved examples every question is asked after.", least=1)
+    known_shots: int = option(4, "For known: solved examples in a set.", least=1)
+    known_mode: str = option(
+        "exact",
+        "For known: exact reads the answer once a set and computes what would be said; sampled generates it.",
+        choices=("exact", "sampled"),
+    )
+    known_samples: int = option(16, "For known: sampled answers a set, beside the greedy one.", least=1)
+
+
+class KnownEstimator(ModelEstimator):
+    """Scores an example by how often the model answers it, after several sets of solved examples of its relation.
+
+    `greedy` is the share of sets after which the greedy answer is right, `sampled` the share of samples (temperature
+    0.5, the 40 most likely tokens) that are; right is an exact match with an accepted answer. The score is their mean.
+    `class` is HighlyKnown where greedy is 1, MaybeKnown where it is above 0, else WeaklyKnown where a sample among all
+    is right, else Unknown.
+
+    With `known_mode` exact nothing is generated: one pass over question and answer tells whether the answer is the
+    greedy one, and how likely a sample is it. A fact is then WeaklyKnown if at least one right sample among
+    `known_sets` × `known_samples` is more likely than not. What would be said in another tokenisation is missed.
+    """
+
+    usage = "known"
+    Settings = KnownSettings
+    name = "known"
+    evidence: Mapping[str, str] = {"class": "string", "greedy": "float64", "sampled": "float64", "sets": "int64"}
+    settings: KnownSettings
+    sets: Sequence[Exemplars] = ()
+
+    def draw(self, examples: Callable[[], Iterable[Example]]) -> None:
+        """Draws the sets of solved examples from the dataset."""
+        names = [f"known-{number}" for number in range(self.settings.known_sets)]
+        patterns = patterns_of(examples)
+        self.sets = draw_exemplars(TEMPLATE, examples(), self.settings.known_shots, names, patterns)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All that could change the numbers: model, text, solved examples, how often it is asked."""
+        return {
+            "estimator": "known",
+            "mode": self.settings.known_mode,
+            "samples": self.settings.known_samples,
+            "template": asdict(TEMPLATE),
+            "sets": [exemplars.fingerprint() for exemplars in self.sets],
+            "model": self.model.fingerprint(),
+        }
+
+    def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
+        """For every set its prompt with each accepted answer, one set after the other."""
+        return [
+            (prompt, TEMPLATE.render_completion(answer))
+            for prompt in self.prompts(example)
+            for answer in dict.fromkeys(example.answers)
+        ]
+
+    def prompts(self, example: Example) -> list[str]:
+        """The question after each set of solved examples."""
+        return [exemplars.prefix(example) + TEMPLATE.ask(example) for exemplars in self.sets]
+
+    def score(self, examples: Sequence[Example]) -> Iterator[Score]:
+        """One Score an example, in order."""
+        askable = [example for example in examples if _reason(example) is None]
+        found = self._exact(askable) if self.settings.known_mode == "exact" else self._sampled(askable)
+        for example in examples:
+            reason = _reason(example)
+            yield Score(None, reason) if reason else next(found)
+
+    def _exact(self, examples: Sequence[Example]) -> Iterator[Score]:
+        from curate.lm.loss import answer_recalls
+
+        pairs = [self.pairs(example) for example in examples]
+        flat = [pair for some in pairs for pair in some]
+        recalls = iter(answer_recalls(self.model, flat, self.token_budget, self.report))
+        for example, some in zip(examples, pairs, strict=True):
+            answers = len(dict.fromkeys(example.answers))
+            read = [next(recalls) for _ in some]
+            greedy: list[bool] = []
+            sampled: list[float] = []
+            for start in range(0, len(read), answers):
+                measured = [r for r in read[start : start + answers] if r.greedy is not None and r.sampled is not None]
+                if measured:
+                    greedy.append(any(r.greedy for r in measured))
+                    # Different answers are different events, so their chances add up.
+                    sampled.append(min(1.0, sum(r.sampled or 0.0 for r in measured)))
+            if not greedy:
+                yield Score(None, read[0].status)
+                continue
+            chance = sum(sampled) / len(sampled)
+            tries = len(sampled) * self.settings.known_samples
+            yield self._score(greedy, chance, weakly=1 - (1 - chance) ** tries >= 0.5)
+
+    def _sampled(self, examples: Sequence[Example]) -> Iterator[Score]:
+        from curate.lm.generate import greedy_answers, sampled_answers
+
+        count = self.settings.known_sets
+        prompts = [prompt for example in examples for prompt in self.prompts(example)]
+        tokens = self._longest(examples)
+        said = greedy_answers(self.model, prompts, tokens, self.token_budget)
+        samples = sampled_answers(self.model, prompts, self.settings.known_samples, 0, tokens, self.token_budget)
+        for number, example in enumerate(examples):
+            accepted = {answer.strip() for answer in example.answers}
+            own = slice(number * count, (number + 1) * count)
+            greedy = [text.strip() in accepted for text in said[own]]
+            right = [text.strip() in accepted for texts in samples[own] for text in texts]
+            yield self._score(greedy, sum(right) / len(right), weakly=any(right))
+
+    def _longest(self, examples: Sequence[Example]) -> int:
+        """The tokens that the longest accepted answer needs, and one to end it."""
+        answers = {TEMPLATE.render_completion(answer) for example in examples for answer in example.answers}
+        lengths = map(len, self.model.tokenizer(list(answers))["input_ids"]) if answers else ()
+        return 1 + max(lengths, default=1)
+
+    def _score(self, greedy: Sequence[bool], sampled: float, weakly: bool) -> Score:
+        share = sum(greedy) / len(greedy)
+        firmly = 0 if share == 1 else 1 if share > 0 else 2 if weakly else 3
+        evidence = {"class": CLASSES[firmly], "greedy": share, "sampled": sampled, "sets": len(greedy)}
+        return Score((share + sampled) / 2, evidence=evidence)
+
+
+def _reason(example: Example) -> str | None:
+    """Why an example cannot be asked; None if it can be."""
+    if not example.question:
+        return "no_question"
+    return None if example.answers else "no_answer"
