@@ -85,7 +85,7 @@ def test_a_recipe_in_python_has_no_lines() -> None:
         ("learning_rate: 1e-4", "epochs:", ("line 15: finetuning.epochs has no value.", "a number")),
         ("learning_rate: 1e-4", "lora_rank: 3.5", ("line 15: finetuning.lora_rank is '3.5'.", "a whole number")),
         ("off", "paperr", ("line 13: validation.tune:", "'paperr'", "off, quick, paper")),
-        ("column:views", "lloss", ("line 8: estimators.by:", "'lloss'", "column:NAME, loss, pageviews")),
+        ("column:views", "lloss", ("line 8: estimators.by:", "'lloss'", "column:NAME, known, loss, pageviews")),
         ("[column:views]", "[column:views, loss]", ("line 9: selection.by is missing", "one of views, loss")),
         ("top: 0.5", "by: fame", ("line 10: there will be no score 'fame'.", "Expected: views")),
         ("  train: facts.parquet\n", "", ("line 5: dataset.train is missing.", "data='DATASET'")),
