@@ -92,7 +92,11 @@ def test_a_recipe_in_python_has_no_lines() -> None:
         ("model:\n  name: some/model\n", "", ("mine.yaml: model.name is missing.", "model='MODEL'")),
         ("model:\n  name: some/model", "model: some/model", ("mine.yaml line 2: model is not a section.",)),
         ("  test: test.parquet\n", "", ("line 4: there is nothing to test on.", "selection.holdout")),
-        ("  by: [column:views]", "  by: [column:views]\n  shots: 5", ("line 7: estimators.shots is 5", "shots_split")),
+        (
+            "  by: [column:views]",
+            "  by: [column:views]\n  shots: 0\n  shots_split: dev",
+            ("line 7", "estimators.shots is 0", "how many solved examples"),
+        ),
         ("description: mine", "limit: 1", ("line 1: limit is 1.", "at least 2")),
         ("  top: 0.5", "\ttop: 0.5", ("line 10: this is not YAML: a tab indents this line.", "spaces")),
         ("top: 0.5", "top: [0.5", ("this is not YAML", "line 1")),
