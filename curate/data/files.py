@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 import os
@@ -61,15 +60,6 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
-
-
-def file_hash(path: Path, kind: str = "sha256") -> str:
-    """The hash of a file, in hexadecimal digits."""
-    digest = hashlib.new(kind)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

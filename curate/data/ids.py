@@ -44,14 +44,20 @@ def hash_texts(texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> NDArray[np.
 
 
 def _hash_array(array: Any) -> NDArray[np.uint64]:
-    """Eight bytes of every text at a time, each mixed into what came before; long texts one by one."""
+    """Eight bytes of every text at a time, each mixed into what came before; long texts one by one.
+
+    All texts lie in one buffer, `starts` (N,) and `sizes` (N,) tell where. Step `done` takes the word at byte `done` of
+    every text at once, so that there are as many steps as the longest text has words, whatever N is.
+    """
     array = array.cast(pa.large_binary())
     if array.null_count:
         array = array.fill_null(b"")
     _, ends, data = array.buffers()
     offsets = np.frombuffer(ends, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     first, last = int(offsets[0]), int(offsets[-1])
-    content = (b"" if data is None else bytes(data[first:last])) + bytes(8)
+    content = (b"" if data is None else bytes(data[first:last])) + bytes(
+        8
+    )  # 8 more, for the last word of the last text
     words = np.ndarray(len(content) - 7, dtype="<u8", buffer=content, strides=(1,))  # a word at every byte
     starts, sizes = offsets[:-1] - first, np.diff(offsets)
     lengths = np.where(sizes > LONG, 0, sizes)

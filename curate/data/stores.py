@@ -148,7 +148,7 @@ class ParquetRows:
                 start += count
 
     def _whole(self, file: pq.ParquetFile, groups: range, names: Sequence[str] | None, part: range) -> pa.Table:
-        with self._readable():
+        with self._readable():  # no threads of Arrow's own: those of `in_order` read several pieces at once
             return file.read_row_groups(groups, names, use_threads=False).slice(part.start, len(part))
 
     def _divided(self, batches: Iterator[pa.RecordBatch], part: range, start: int) -> Iterator[Piece]:
@@ -308,9 +308,11 @@ def valid_rows(array: pa.Array) -> NDArray[np.bool_]:
     return np.from_dlpack(array.is_valid().cast(pa.uint8())).view(bool)
 
 
-def file_fingerprint(parts: Iterable[Path | bytes], given_up: threading.Event | None = None) -> str:
-    """SHA-256 of files, or their bytes, one after the other; InterruptedError once `given_up` is set."""
-    digest = hashlib.sha256()
+def file_fingerprint(
+    parts: Iterable[Path | bytes], given_up: threading.Event | None = None, kind: str = "sha256"
+) -> str:
+    """The hash of files, or of their bytes, one after the other; InterruptedError once `given_up` is set."""
+    digest = hashlib.new(kind)
     for part in parts:
         with io.BytesIO(part) if isinstance(part, bytes) else part.open("rb") as file:
             while block := file.read(1 << 20):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.data.files import versions
 from curate.data.hub import downloaded, hub_problem
+from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, setting
 
 if TYPE_CHECKING:
@@ -277,14 +277,10 @@ def _revision(name: str, source: str, model: Any) -> str:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return str(getattr(model.config, "_commit_hash", None)) if source == name else Path(source).name
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin", ".json", ".model", ".txt"):
-            digest.update(f"{path.name}\0".encode())
-            with path.open("rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
-    return f"sha256:{digest.hexdigest()[:16]}"
+    kinds = (".safetensors", ".bin", ".json", ".model", ".txt")
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in kinds]
+    named = [part for path in files for part in (f"{path.name}\0".encode(), path)]
+    return f"sha256:{file_fingerprint(named)[:16]}"
 
 
 def _refused(name: str, error: BaseException) -> ModelError:

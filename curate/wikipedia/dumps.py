@@ -8,7 +8,6 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -20,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from curate.data.files import file_hash, manifest_path, versions, whole_file, with_manifest, write_json
+from curate.data.files import manifest_path, versions, whole_file, with_manifest, write_json
+from curate.data.stores import file_fingerprint, read_ahead
 from curate.errors import DataError, EstimatorError, OutputError, PageViewsError, setting
 from curate.wikipedia.client import GaveUpError, PoliteClient, Retry, TroubleError, body_of, check_busy
 from curate.wikipedia.options import (
@@ -203,7 +203,7 @@ def build_table(
         with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": f"{temporary}.d"}) as db:
             db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
             db.sql("CREATE TABLE lines (title VARCHAR, views BIGINT)")
-            for table in in_turn([ahead(dump.tables()) for dump in dumps], os.cpu_count() or 1):
+            for table in in_turn([read_ahead(dump.tables()) for dump in dumps], os.cpu_count() or 1):
                 db.from_arrow(table.group_by("title").aggregate([("views", "sum")])).insert_into("lines")
                 if progress:
                     progress("views build", sum(dump.read for dump in dumps), total)
@@ -243,7 +243,7 @@ class Dump:
     def tables(self) -> Iterator[pa.Table]:
         """The wanted lines (title as in the dump, views), a block at a time."""
         layout = None
-        for block in ahead(self.blocks()):
+        for block in read_ahead(self.blocks()):
             layout = layout or layout_of(block)
             if layout is None:
                 raise _not_a_dump(self.path, block)
@@ -333,16 +333,6 @@ def in_turn(sources: Sequence[Iterator[T]], at_once: int) -> Iterator[T]:
                 active.remove(source)
             else:
                 yield item
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the next one made in another thread while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        end: Any = object()
-        following = pool.submit(next, items, end)
-        while (item := following.result()) is not end:
-            following = pool.submit(next, items, end)
-            yield item
 
 
 def read_titles(path: Path) -> frozenset[str]:
@@ -522,7 +512,7 @@ def _check(client: PoliteClient, url: str, part: Path) -> str | None:
         published = {words[-1].lstrip("*"): words[0] for line in lines if (words := line.split())}
         if name not in published:
             continue
-        if file_hash(part, kind) != published[name].lower():
+        if file_fingerprint([part], kind=kind) != published[name].lower():
             part.unlink()
             raise PageViewsError(
                 f"{name} does not have the {kind} that its server publishes; it was deleted.",

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.data.columns import ENTITY_QUESTIONS
-from curate.data.files import METADATA_KEY, file_hash
+from curate.data.files import METADATA_KEY
+from curate.data.stores import file_fingerprint
 from curate.errors import PageViewsError, setting
 from curate.records import OK
 from curate.wikipedia.cache import Cache, Count, Page, default_cache
@@ -251,7 +252,7 @@ class TableViews(ViewSource):
     def fingerprint(self) -> Mapping[str, Any]:
         return {
             "views_from": self._path.name,
-            "sha256": file_hash(self._path),
+            "sha256": file_fingerprint([self._path]),
             "months": self._month_names,
             "redirects": "followed" if self._resolver else "not followed",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import curate
 from curate.data import stores
 from curate.data.stores import ParquetRows, in_types_of, open_parquet
 
@@ -124,3 +126,34 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_read_once(
     rows = open_parquet("texts", [file])
     assert rows is not None
     assert [read()["text"].to_pylist() for _, read in rows.pieces(dictionaries=True)] == [FEW]
+
+
+def test_a_table_that_is_sent_elsewhere_takes_its_rows_along(tmp_path: Path) -> None:
+    table = pa.table({"question": ["Who?", "Where?"], "answer": ["Ann", "here"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    data = curate.read(tmp_path / "a.parquet")
+    expected = data.examples()
+    packed = pickle.dumps(data)
+    (tmp_path / "a.parquet").unlink()
+    there = pickle.loads(packed)
+    assert (there.table, there.examples()) == (table, expected)
+    assert (there.name, there.fingerprint) == (data.name, data.fingerprint)
+
+
+def test_parquet_is_read_when_it_is_asked_for_and_only_the_columns_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"question": ["Who?"] * 60, "answer": ["Ann"] * 60, "note": ["…"] * 60}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet", row_group_size=20)
+    read: list[Any] = []
+    original = pq.ParquetFile.read_row_groups
+
+    def noted(self: pq.ParquetFile, groups: Any, names: Any, **how: Any) -> pa.Table:
+        read.append(names)
+        return original(self, groups, names, **how)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noted)
+    data = curate.read(tmp_path / "a.parquet")
+    assert (len(data), data.schema.names, read) == (60, list(rows), [])
+    assert len(data.examples()) == 60
+    assert {tuple(names) for names in read} == {("question", "answer")}
