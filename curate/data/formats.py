@@ -51,15 +51,15 @@ def read_content(path: Path) -> Content:
     """What a file on this machine holds; DataError if it cannot be read, or is empty."""
     try:
         with path.open("rb") as file:
-            start = file.read(1)
-            content = path if path.suffix.lower() in LINES else start + file.read()
+            content: Content = path if path.suffix.lower() in LINES else file.read()
+            empty = not (content if isinstance(content, bytes) else file.read(1))
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}",
             expected="a readable file",
             try_next="ls -l, to see whether you may read it",
         ) from error
-    if not start:
+    if empty:
         raise DataError(f"{path} is empty (0 bytes).", expected="a file with at least one example")
     return content if isinstance(content, Path) else decompressed(path, content)
 
