@@ -173,7 +173,7 @@ def simulation_tables(summary: Mapping[str, Any]) -> Tables:
     """A simulation's own tables, and its verdict."""
     from curate.simulation.simulate import find_experiment
 
-    shown = find_experiment(summary["experiment"]).shown(summary)
+    shown = find_experiment(summary["experiment"]).tables(summary)
     return [*(make_table(t.title, t.headers, t.rows) for t in shown), summary["verdict"]]
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from curate.report.figures import (
     COLOURS,
@@ -17,32 +16,15 @@ from curate.report.figures import (
     new_figure,
     over_seeds,
 )
-from curate.report.page import configuration, render_page
-from curate.simulation.map import spoken
-from curate.simulation.summary import SWEPT
-from curate.simulation.synthetic import Shown, Tables
+from curate.simulation.settings import Tables
+from curate.simulation.summary import SWEPT, Found, in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
 
-def simulation_page(
-    title: str, verdict: str, tables: Sequence[Shown], figures: Mapping[str, bytes], manifest: Mapping[str, Any]
-) -> str:
-    """One HTML page that needs no network; all text is escaped."""
-    return render_page(
-        "simulation.html.j2",
-        title=title,
-        verdict=verdict,
-        tables=tables,
-        figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
-        experiment=manifest["experiment"],
-        **configuration(manifest["settings"], manifest),
-    )
-
-
-def sweep_figures(tables: Tables) -> dict[str, Drawing]:
+def sweep_figures(tables: Tables, _: Found) -> dict[str, Drawing]:
     """Accuracy by popularity of the last setting; and of a sweep the gap, and every arm, against what was swept."""
     import pandas as pd
 
@@ -94,7 +76,7 @@ AGAINST = {
 }
 
 
-def map_figures(summary: Mapping[str, Any]) -> dict[str, Drawing]:
+def map_figures(_: Tables, summary: Found) -> dict[str, Drawing]:
     """The gap along every factor; against how much is memorised; and against how often FT-Bottom's facts were met."""
     factors = summary["factors"]
     return {
@@ -105,7 +87,7 @@ def map_figures(summary: Mapping[str, Any]) -> dict[str, Drawing]:
 
 
 @figure
-def factors_figure(factors: Sequence[Mapping[str, Any]]) -> Figure:
+def factors_figure(factors: Sequence[Found]) -> Figure:
     """A panel a factor: FT-Top minus FT-Bottom at each of its values, with 95% intervals; the default is filled."""
     rows = -(-len(factors) // COLUMNS)
     made, axes = new_figure(height=1.8 * rows, width=7.5, columns=COLUMNS, rows=rows)
@@ -120,7 +102,7 @@ def factors_figure(factors: Sequence[Mapping[str, Any]]) -> Figure:
         panel.plot(middle, gap[middle], marker="o", color=COLOURS["bottom"], zorder=3)
         panel.set_xticks(x, [f"{place['value']:g}" for place in places])
         panel.tick_params(labelsize=7.5)
-        panel.set_title(spoken(found["factor"]), fontsize=9)
+        panel.set_title(in_words(found["factor"]), fontsize=9)
     limits = [panel.get_ylim() for panel in panels]
     for panel in panels:
         panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
@@ -131,7 +113,7 @@ def factors_figure(factors: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @figure
-def against_figure(factors: Sequence[Mapping[str, Any]], column: str) -> Figure:
+def against_figure(factors: Sequence[Found], column: str) -> Figure:
     """FT-Top minus FT-Bottom against a column of the places, a line for every factor of pretraining that moves it."""
     import matplotlib
 
@@ -144,7 +126,7 @@ def against_figure(factors: Sequence[Mapping[str, Any]], column: str) -> Figure:
         gap, error = _gap_and_error(places)
         x = [scale * place[column] for place in places]
         colour, shape = matplotlib.color_sequences["tab10"][number % 10], "osD^v<>P*X"[number % 10]
-        look = {"color": colour, "marker": shape, "markersize": 5, "label": spoken(found["factor"])}
+        look = {"color": colour, "marker": shape, "markersize": 5, "label": in_words(found["factor"])}
         axes.errorbar(x, gap, yerr=error, elinewidth=0.5, alpha=0.8, **look)
         for place, across, up in zip(places, x, gap, strict=True):
             if not place["middle"]:
@@ -156,17 +138,18 @@ def against_figure(factors: Sequence[Mapping[str, Any]], column: str) -> Figure:
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(AGAINST[column])
     axes.set_ylabel(_GAP)
-    axes.legend()
+    if moving:
+        axes.legend()
     return made
 
 
-def _moves(found: Mapping[str, Any], column: str) -> bool:
+def _moves(found: Found, column: str) -> bool:
     """Whether a factor changes a column by more than its arms, drawn anew, do by chance."""
     values = [place[column] for place in found["places"]]
     return max(values) > min(values) * (1.2 if column == "bottom_exposures" else 1)
 
 
-def _gap_and_error(places: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+def _gap_and_error(places: Sequence[Found]) -> tuple[list[float], list[float]]:
     """Points of accuracy, and how far their intervals reach; no interval from one seed."""
     gaps = [place["gap"] for place in places]
     errors = [0.0 if gap["low"] is None else 100 * (gap["high"] - gap["difference"]) for gap in gaps]
@@ -179,7 +162,7 @@ WATCHED = {
 }
 
 
-def one_layer_figures(tables: Tables) -> dict[str, Drawing]:
+def one_layer_figures(tables: Tables, _: Found) -> dict[str, Drawing]:
     """Attention and accuracy over finetuning steps for every setting, then salience against count."""
     import pandas as pd
 

@@ -1,59 +1,25 @@
-"""The one-layer transformer of Section 4: the model, its world and its experiment."""
+"""The one-layer transformer of Section 4, exactly: M models of one vocabulary side by side, and plain SGD on them.
+
+    f(s, r) = softmax(W_V X softmax(X^T W_KQ phi(r))),   X = [phi(s) phi(r)]
+
+The embeddings phi are orthonormal and fixed: token i is the i-th unit vector, so phi(a)^T W phi(b) is W[a, b]. The
+output head is the identity. W_V and W_KQ are all there is to learn. Tokens are the input tokens of `Facts`, then the
+answers.
+
+Shapes throughout: M models, N facts a model, T tokens in the vocabulary, K answers of a relation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curate.report.figures import Drawing
-from curate.simulation.settings import OneLayerSettings
-from curate.simulation.synthetic import Shown, Tables
 from curate.simulation.world import Facts
-
-
-def vocabulary(facts: Facts) -> int:
-    """T, the number of tokens: input tokens and answers."""
-    return facts.tokens + facts.n_answers
-
-
-def statements(facts: Facts, subjects: NDArray[np.int64]) -> Triples:
-    """`(s, r, a)` for every relation of the subjects, subject by subject, for one model. -> (1, N)"""
-    about, relations = facts.every_relation_of(subjects)
-    return pairs(facts, facts.statements(about, relations), facts.answers[about, relations])
-
-
-def questions(facts: Facts, subjects: NDArray[np.int64]) -> Triples:
-    """`(s, p_r, a)` for every relation of the subjects, subject by subject, for one model. -> (1, N)"""
-    about, relations = facts.every_relation_of(subjects)
-    return pairs(facts, facts.questions(about, relations), facts.answers[about, relations])
-
-
-def pairs(facts: Facts, inputs: NDArray[np.int64], answers: NDArray[np.int64]) -> Triples:
-    """Facts given as inputs (N, 2) and answers (N,) counted from 0, for one model. -> (1, N)"""
-    tokens = torch.from_numpy(inputs).unsqueeze(0)
-    return Triples(tokens[..., 0], tokens[..., 1], torch.from_numpy(answers + facts.tokens).unsqueeze(0))
-
-
-def side_by_side(parts: Sequence[Triples]) -> Triples:
-    """Facts of as many for every model, for the models side by side. (1, N) each -> (M, N)"""
-    return Triples(
-        torch.cat([part.subjects for part in parts]),
-        torch.cat([part.relations for part in parts]),
-        torch.cat([part.answers for part in parts]),
-    )
-
-
-def rivals(facts: Facts, answers: Tensor) -> Tensor:
-    """A^r: all answers of the relation that each answer belongs to. (M, N) -> (M, N, K)"""
-    each = facts.n_answers // facts.relations
-    first = facts.tokens + (answers - facts.tokens) // each * each
-    return first.unsqueeze(-1) + torch.arange(each)
 
 
 @dataclass(frozen=True)
@@ -72,13 +38,52 @@ class Triples:
     relations: Tensor  # or the prompt tokens that stand for them
     answers: Tensor
 
+    def at(self, positions: slice) -> Triples:
+        """Some of the facts. -> (M, n)"""
+        return Triples(self.subjects[:, positions], self.relations[:, positions], self.answers[:, positions])
+
+
+def vocabulary(facts: Facts) -> int:
+    """T, the number of tokens: input tokens and answers."""
+    return facts.tokens + facts.n_answers
+
+
+def statements(facts: Facts, subjects: NDArray[np.int64] | None = None) -> Triples:
+    """`(s, r, a)` for every relation of the subjects (or all), subject by subject, for one model. -> (1, N)"""
+    about, relations = facts.every_relation_of(subjects)
+    return pairs(facts, facts.statements(about, relations), facts.answers[about, relations])
+
+
+def questions(facts: Facts, subjects: NDArray[np.int64] | None = None) -> Triples:
+    """`(s, p_r, a)` for every relation of the subjects (or all), subject by subject, for one model. -> (1, N)"""
+    about, relations = facts.every_relation_of(subjects)
+    return pairs(facts, facts.questions(about, relations), facts.answers[about, relations])
+
+
+def pairs(facts: Facts, inputs: NDArray[np.int64], answers: NDArray[np.int64]) -> Triples:
+    """Facts given as inputs (N, 2) and answers (N,) counted from 0, for one model. -> (1, N)"""
+    tokens = torch.from_numpy(inputs).unsqueeze(0)
+    return Triples(tokens[..., 0], tokens[..., 1], torch.from_numpy(answers + facts.tokens).unsqueeze(0))
+
+
+def side_by_side(parts: Sequence[Triples]) -> Triples:
+    """Facts of as many for every model, for the models side by side. (1, N) each -> (M, N)"""
+    tokens = ([part.subjects, part.relations, part.answers] for part in parts)
+    return Triples(*(torch.cat(each) for each in zip(*tokens, strict=True)))
+
+
+def rivals(facts: Facts, answers: Tensor) -> Tensor:
+    """A^r: all answers of the relation that each answer belongs to. (M, N) -> (M, N, K)"""
+    each = facts.n_answers // facts.relations
+    first = facts.tokens + (answers - facts.tokens) // each * each
+    return first.unsqueeze(-1) + torch.arange(each)
+
 
 def zero_weights(models: int, tokens: int, dtype: torch.dtype = torch.float64) -> OneLayer:
     """Weights that are all 0, where Theorem 4.6 starts."""
     # Columns are what training reads and writes, so they are what lies together in memory.
-    return OneLayer(
-        torch.zeros(models, tokens, tokens, dtype=dtype).mT, torch.zeros(models, tokens, tokens, dtype=dtype)
-    )
+    values, attention = torch.zeros(2, models, tokens, tokens, dtype=dtype)
+    return OneLayer(values.mT, attention)
 
 
 def random_weights(
@@ -94,10 +99,7 @@ def random_weights(
 def repeated(model: OneLayer, models: int) -> OneLayer:
     """That many copies of a single model, to be trained apart. M must be 1."""
     # A clone of the transpose keeps columns together in memory.
-    return OneLayer(
-        model.values.mT.repeat(models, 1, 1).mT,
-        model.attention.repeat(models, 1, 1),
-    )
+    return OneLayer(model.values.mT.repeat(models, 1, 1).mT, model.attention.repeat(models, 1, 1))
 
 
 def columns(weights: Tensor, tokens: Tensor) -> Tensor:
@@ -131,24 +133,52 @@ def probabilities(model: OneLayer, subjects: Tensor, relations: Tensor) -> Tenso
     return torch.softmax(logits(model, subjects, relations), dim=-1)
 
 
-def is_right(model: OneLayer, facts: Triples) -> Tensor:
-    """Whether the answer is more likely than every other token of the vocabulary; a tie is wrong. (M, N), boolean"""
+def is_right(model: OneLayer, facts: Triples, among: Tensor | None = None) -> Tensor:
+    """Whether the answer is more likely than every other token, or than the others `among` (M, N, K). (M, N), boolean
+
+    A tie is wrong.
+    """
     scores = logits(model, facts.subjects, facts.relations)
     right = scores.gather(-1, facts.answers.unsqueeze(-1))
-    return (scores >= right).sum(dim=-1) == 1
-
-
-def is_right_among(model: OneLayer, facts: Triples, rivals: Tensor) -> Tensor:
-    """Whether the answer is more likely than the other rivals, (M, N, K), the answers of its relation. (M, N)"""
-    scores = logits(model, facts.subjects, facts.relations)
-    right = scores.gather(-1, facts.answers.unsqueeze(-1))
-    return (scores.gather(-1, rivals) >= right).sum(dim=-1) == 1
+    return ((scores if among is None else scores.gather(-1, among)) >= right).sum(dim=-1) == 1
 
 
 def loss(model: OneLayer, facts: Triples) -> Tensor:
     """-log f(s, r)_a of each fact. (M, N)"""
     logs = torch.log_softmax(logits(model, facts.subjects, facts.relations), dim=-1)
     return -logs.gather(-1, facts.answers.unsqueeze(-1)).squeeze(-1)
+
+
+def salience(model: OneLayer, facts: Triples) -> Tensor:
+    """S(s, r, a) = phi(a)^T W_V phi(s): how strongly the subject alone speaks for the answer (Definition 4.1)."""
+    return entries(model.values, facts.answers, facts.subjects)
+
+
+def error(model: OneLayer, facts: Triples) -> Tensor:
+    """phi(a) - f(s, r): the descent direction of the loss in the logits. (M, N, T)"""
+    wrong = -probabilities(model, facts.subjects, facts.relations)
+    answers = facts.answers.unsqueeze(-1)
+    return wrong.scatter(-1, answers, wrong.gather(-1, answers) + 1)
+
+
+def subject_relevance(model: OneLayer, facts: Triples) -> Tensor:
+    """s_rel = (phi(a) - f(s, p_r))^T W_V phi(s): how much reading the subject would help (Definition 4.3)."""
+    return (error(model, facts) * columns(model.values, facts.subjects)).sum(dim=-1)
+
+
+def prompt_relevance(model: OneLayer, facts: Triples) -> Tensor:
+    """p_rel = (phi(a) - f(s, p_r))^T W_V phi(p_r): how much reading the prompt token would help (Definition 4.4)."""
+    return (error(model, facts) * columns(model.values, facts.relations)).sum(dim=-1)
+
+
+def attention_push(model: OneLayer, facts: Triples) -> Tensor:
+    """Att_s Att_r (s_rel - p_rel): the size and sign of a gradient step on W_KQ.
+
+    For one fact, -dL/dW_KQ is this number times phi(s) phi(r)^T - phi(r) phi(r)^T (Section 4).
+    """
+    attended = subject_attention(model, facts.subjects, facts.relations)
+    relevance = subject_relevance(model, facts) - prompt_relevance(model, facts)
+    return attended * (1 - attended) * relevance
 
 
 def _each_model(tokens: Tensor) -> Tensor:
@@ -162,8 +192,6 @@ def sgd_step(model: OneLayer, facts: Triples, rate: float) -> None:
     -dL/dW_KQ is Att_s Att_r (s_rel - p_rel)(phi(s) phi(r)^T - phi(r) phi(r)^T), each summed over facts.
     """
     step = rate / facts.answers.shape[1]
-    from curate.simulation.theorems import error
-
     wrong = error(model, facts)
     attended = subject_attention(model, facts.subjects, facts.relations)
     by_subject, by_relation = columns(model.values, facts.subjects), columns(model.values, facts.relations)
@@ -179,9 +207,7 @@ def sgd_step(model: OneLayer, facts: Triples, rate: float) -> None:
 def one_epoch(model: OneLayer, facts: Triples, rate: float) -> None:
     """Every fact once, in order, one at a time, in place: the training of Theorem 4.6."""
     for position in range(facts.answers.shape[1]):
-        one = slice(position, position + 1)
-        fact = Triples(facts.subjects[:, one], facts.relations[:, one], facts.answers[:, one])
-        sgd_step(model, fact, rate)
+        sgd_step(model, facts.at(slice(position, position + 1)), rate)
 
 
 def _add_to_columns(weights: Tensor, tokens: Tensor, amounts: Tensor) -> None:
@@ -190,72 +216,3 @@ def _add_to_columns(weights: Tensor, tokens: Tensor, amounts: Tensor) -> None:
     rows = weights.mT.view(models * size, size)
     offsets = size * torch.arange(models).unsqueeze(-1)
     rows.index_add_(0, (tokens + offsets).flatten(), amounts.flatten(0, 1))
-
-
-WORLDS = 20  # random worlds a seed for every theorem
-
-
-@dataclass(frozen=True)
-class OneLayerExperiment:
-    """Follows the `Experiment` protocol."""
-
-    name: str = "one-layer"
-    title: str = "Why does finetuning on unpopular facts suppress facts that stay stored?"
-
-    def settings(self, full: bool) -> OneLayerSettings:
-        """The default settings; with `full` after pretraining of several lengths."""
-        settings = OneLayerSettings()
-        return replace(settings, steps=(250, 350, 500, 700, 1000, 2000)) if full else settings
-
-    def points(self, settings: OneLayerSettings) -> list[OneLayerSettings]:
-        """One world and one pretraining for every alpha; the steps are checkpoints of the same pretraining."""
-        return [replace(settings, alpha=(alpha,)) for alpha in settings.alpha]
-
-    def run(self, point: OneLayerSettings, seed: int) -> Tables:
-        """Check the theorems; pretrain, and at every checkpoint finetune and watch all arms."""
-
-        from curate.simulation.dynamics import finetune, pretrain, salience_after_epoch, salience_by_count, stored
-        from curate.simulation.synthetic import top_rows
-        from curate.simulation.theorems import THEOREMS
-        from curate.simulation.world import make_arms, make_facts, partition
-
-        tables: Tables = {"results": [], "dynamics": [], "pretraining": [], "salience": [], "theorems": []}
-        tables["theorems"] += [asdict(theorem.check(WORLDS, seed)) for theorem in THEOREMS]
-
-        rng = np.random.default_rng(seed)
-        (alpha,) = point.alpha
-        facts = make_facts(point.subjects, point.relations, point.answers, alpha, point.answer_alpha, rng)
-        parts = partition(point.subjects, point.finetuning_subjects, 0, rng)
-        arms = make_arms(parts.finetuning, point.share, rng)
-        tables["salience"] += [{"alpha": alpha, "steps": None, **row} for row in salience_after_epoch(facts, rng)]
-        for steps, model, counts in pretrain(facts, point, rng):
-            setting = {"alpha": alpha, "steps": steps}
-            tables["pretraining"].append({**setting, **stored(model, facts, parts.evaluation)})
-            tables["salience"] += [{**setting, **row} for row in salience_by_count(facts, model, counts)]
-            watched, right = finetune(model, facts, arms, parts.evaluation, point)
-            tables["dynamics"] += [{**setting, **row} for row in watched]
-            for arm, answered in right.items():
-                size = {"n_train": len(arms[arm]) * facts.relations}
-                tables["results"] += [{"arm": arm, **setting, **size, **row} for row in top_rows(answered)]
-        return tables
-
-    def summarise(self, tables: Tables) -> dict[str, Any]:
-        """Attention and accuracy of every arm before and after, what stayed stored, and the theorems."""
-        from curate.simulation.dynamics import summarise
-
-        return {"experiment": self.name, **summarise(tables)}
-
-    def shown(self, summary: Mapping[str, Any]) -> list[Shown]:
-        """The theorems and the arms as tables for a person."""
-        from curate.simulation.dynamics import shown
-
-        return shown(summary)
-
-    def figures(self, tables: Tables) -> dict[str, Drawing]:
-        """Attention and accuracy over finetuning steps, salience against count."""
-        from curate.simulation.figures import one_layer_figures
-
-        return one_layer_figures(tables)
-
-
-ONE_LAYER = OneLayerExperiment()

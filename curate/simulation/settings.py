@@ -1,4 +1,4 @@
-"""The settings of the experiments; free of torch, so that `curate simulate --help` is."""
+"""What goes into an experiment and what comes out; free of torch, so that `curate simulate --help` is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 
 from curate.errors import SettingError, setting
 from curate.settings import Settings, option, without_defaults
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+"""Rows by the name of the file they go to; `results` is always there."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,39 @@ class SyntheticSettings(ExperimentSettings):
             )
 
 
+FACTS = SyntheticSettings()
+PAPER_SIZED = FACTS.changed(
+    subjects=1000,
+    relations=40,
+    answers=20,
+    width=128,
+    steps=(4000,),
+    finetuning_subjects=500,
+    validation_subjects=100,
+    share=0.04,
+)
+"""With --full."""
+
+EXPOSURES_KEPT = "relations, exposures kept"
+"""A factor of the map: the number of relations, and of steps with it."""
+
+
+@dataclass(frozen=True)
+class MapSettings(SyntheticSettings):
+    """The settings in the middle of the map."""
+
+    def check(self) -> None:
+        """SettingError if the settings cannot be, or are several."""
+        super().check()
+        for name in ("alpha", "steps"):
+            if len(getattr(self, name)) > 1:
+                raise SettingError(
+                    f"{setting(name)} has several values: map varies one factor at a time around a single setting.",
+                    expected="one number",
+                    try_next=f"curate simulate {'zipf' if name == 'alpha' else name} sweeps {setting(name)}",
+                )
+
+
 @dataclass(frozen=True)
 class OneLayerSettings(ExperimentSettings):
     """The world, pretraining with plain SGD, and finetuning with plain SGD on all questions of an arm at once.
@@ -96,6 +133,11 @@ class OneLayerSettings(ExperimentSettings):
                 f"{self.subjects} subjects leave none to test on after {self.finetuning_subjects} to finetune on.",
                 try_next=setting("subjects", 2 * self.finetuning_subjects),
             )
+
+
+def one_alpha_each(settings: S) -> list[S]:
+    """One world and one pretraining for every alpha; the steps are checkpoints of the same pretraining."""
+    return [settings.changed(alpha=(alpha,)) for alpha in settings.alpha]  # type: ignore[attr-defined]
 
 
 ExperimentOptions = without_defaults(SyntheticSettings)

@@ -2,75 +2,115 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import base64
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
+from curate.checkpoint import Checkpoint, key_of
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
-from curate.errors import SettingError
+from curate.engines import Work, WorkerDiedError, in_processes
+from curate.errors import SettingError, setting
 from curate.records import as_seeds
-from curate.simulation.settings import ExperimentSettings, with_options
-from curate.simulation.synthetic import PARTS, Experiment, Progress, Row, Tables, make_parts, part_of
+from curate.report.figures import Drawing
+from curate.report.page import configuration, render_page
+from curate.simulation import figures, summary
+from curate.simulation.dynamics import run_one_layer
+from curate.simulation.settings import (
+    FACTS,
+    PAPER_SIZED,
+    ExperimentSettings,
+    MapSettings,
+    OneLayerSettings,
+    Tables,
+    one_alpha_each,
+    with_options,
+)
+from curate.simulation.summary import Table
+from curate.simulation.synthetic import regions, run_region, run_sweep
+
+Progress = Callable[[str, int, int], None]
+"""Called with the experiment's name, how many of its runs are done, and how many there are."""
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
+class Experiment:
+    """One experiment of `curate simulate`: what it computes, and what is made of it."""
 
-    experiment: Experiment[Any]
-    settings: ExperimentSettings
-    seeds: Sequence[int]
-    tables: Tables
-    summary: dict[str, Any]
+    name: str
+    title: str  # the heading of its report
+    default: ExperimentSettings
+    paper_sized: ExperimentSettings  # with --full
+    points: Callable[[Any], Sequence[ExperimentSettings]]  # the settings of every run of a sweep
+    run: Callable[[Any, int], Tables]  # one run: its settings, a seed; JSON values only
+    summarise: Callable[[Tables], dict[str, Any]]  # all runs, for summary.json; `verdict` is a sentence that says it
+    tables: Callable[[Mapping[str, Any]], list[Table]]  # the summary for a person
+    figures: Callable[[Tables, Mapping[str, Any]], dict[str, Drawing]]  # of rows and summary, by name
 
-
-def write_simulation(result: Simulation, folder: Path) -> None:
-    """Write everything a finished simulation leaves in its folder."""
-    from curate.simulation.figures import simulation_page
-
-    manifest = {
-        "command": "simulate",
-        "experiment": result.experiment.name,
-        "settings": asdict(result.settings),
-        "seeds": list(result.seeds),
-        "versions": versions("torch", "numpy", "pyarrow"),
-    }
-    for name, rows in result.tables.items():
-        _write_rows(rows, folder / f"{name}.parquet", manifest)
-    write_json(result.summary, folder / "summary.json")
-    figures = {name: drawing.png() for name, drawing in result.experiment.figures(result.tables).items()}
-    for name, png in figures.items():
-        with whole_file(folder / "figures" / f"{name}.png") as temporary:
-            temporary.write_bytes(png)
-    tables = result.experiment.shown(result.summary)
-    page = simulation_page(result.experiment.title, result.summary["verdict"], tables, figures, manifest)
-    write_text(page, folder / "report.html")
-    write_json(manifest, folder / "manifest.json")
+    def settings(self, full: bool) -> ExperimentSettings:
+        """The default settings; with `full` those of the paper-sized sweep."""
+        return self.paper_sized if full else self.default
 
 
-def _write_rows(rows: list[Row], path: Path, manifest: dict[str, Any]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))  # of all rows, in order of appearance
-    table = pa.table({name: [row.get(name) for row in rows] for name in columns})
-    with whole_file(path) as temporary:
-        pq.write_table(with_manifest(table, manifest), temporary, compression="zstd")
+_sweep = partial(
+    Experiment,
+    points=one_alpha_each,
+    run=run_sweep,
+    summarise=summary.summarise_sweep,
+    tables=summary.sweep_tables,
+    figures=figures.sweep_figures,
+)
+
+_EXPERIMENTS = (
+    _sweep("facts", "Does finetuning on popular facts make a model more factual?", FACTS, PAPER_SIZED),
+    _sweep(
+        "zipf",
+        "Does the gap grow with the skew of popularity?",
+        FACTS.changed(alpha=(0.0, 0.5, 0.75, 1.0, 1.25)),
+        PAPER_SIZED.changed(alpha=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25)),
+    ),
+    _sweep(
+        "steps",
+        "Does more pretraining close the gap?",
+        FACTS.changed(steps=(400, 800, 1600)),
+        PAPER_SIZED.changed(steps=(2000, 4000, 8000, 16000)),
+    ),
+    Experiment(
+        "map",
+        "What drives the gap between FT-Top and FT-Bottom?",
+        MapSettings(**vars(FACTS)),
+        MapSettings(**vars(PAPER_SIZED)),
+        regions,
+        run_region,
+        summary.summarise_map,
+        summary.map_tables,
+        figures.map_figures,
+    ),
+    Experiment(
+        "one-layer",
+        "Why does finetuning on unpopular facts suppress facts that stay stored?",
+        OneLayerSettings(),
+        OneLayerSettings(steps=(250, 350, 500, 700, 1000, 2000)),
+        one_alpha_each,
+        run_one_layer,
+        summary.summarise_one_layer,
+        summary.one_layer_tables,
+        figures.one_layer_figures,
+    ),
+)
+EXPERIMENTS = {experiment.name: experiment for experiment in _EXPERIMENTS}
 
 
-EXPERIMENTS = {
-    "facts": "curate.simulation.synthetic:FACTS",
-    "zipf": "curate.simulation.synthetic:ZIPF",
-    "steps": "curate.simulation.synthetic:STEPS",
-    "map": "curate.simulation.map:MAP",
-    "one-layer": "curate.simulation.one_layer:ONE_LAYER",
-}
-
-
-def find_experiment(name: str) -> Experiment[Any]:
+def find_experiment(name: str) -> Experiment:
     """The experiment of that name; SettingError if there is none."""
     if name not in EXPERIMENTS:
         raise SettingError(
@@ -78,9 +118,18 @@ def find_experiment(name: str) -> Experiment[Any]:
             expected=", ".join(EXPERIMENTS),
             try_next="curate simulate facts -o facts/",
         )
-    module, variable = EXPERIMENTS[name].split(":")
-    found: Experiment[Any] = getattr(import_module(module), variable)
-    return found
+    return EXPERIMENTS[name]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
+
+    experiment: Experiment
+    settings: ExperimentSettings
+    seeds: Sequence[int]
+    tables: Tables
+    summary: dict[str, Any]
 
 
 def simulate(
@@ -105,13 +154,14 @@ def simulate(
     seed_list = as_seeds(seeds)
     folder = Path(output)
     check_own_folder(folder, PARTS, "curate simulate")
+    kept = Checkpoint(folder / PARTS)
+    parts = [Part(experiment, point, seed) for point in found.points(chosen) for seed in seed_list]
+    make_parts(parts, kept, processes, progress or (lambda name, done, total: None))
     tables: Tables = {}
-    parts = [part_of(found.name, point, seed, folder) for point in found.points(chosen) for seed in seed_list]
-    make_parts(parts, processes, progress or (lambda name, done, total: None))
     for part in parts:
-        for name, rows in json.loads(part.file.read_text()).items():
+        for name, rows in kept.get(part.key).items():
             tables.setdefault(name, []).extend(rows)
-    result = Simulation(found, chosen, seed_list, tables, found.summarise(tables))
+    result = Simulation(found, chosen, seed_list, tables, {"experiment": experiment, **found.summarise(tables)})
     write_simulation(result, folder)
     return result
 
@@ -127,3 +177,110 @@ def plan(experiment: str, seeds: int | Sequence[int], full: bool, **settings: An
         "seeds": seed_list,
         "runs": len(found.points(chosen)) * len(seed_list),
     }
+
+
+PARTS = ".parts"
+"""The folder of finished runs, inside that of the simulation."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of an experiment."""
+
+    experiment: str
+    point: ExperimentSettings
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """A hash of everything that could change its rows."""
+        return key_of(self.experiment, asdict(self.point), self.seed, versions("torch", "numpy"))
+
+    def run(self) -> Tables:
+        """Its tables, the experiment's name and the seed in front of every row."""
+        with one_thread():
+            tables = find_experiment(self.experiment).run(self.point, self.seed)
+        front = {"experiment": self.experiment, "seed": self.seed}
+        return {name: [{**front, **row} for row in rows] for name, rows in tables.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the models are small, and the sums then are the same whatever number of cores there is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def make_parts(parts: Sequence[Part], kept: Checkpoint, processes: int | None, progress: Progress) -> None:
+    """Run and keep those that are not there yet, several at once: as many as there are cores, unless told otherwise."""
+    missing = [part for part in parts if part.key not in kept]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    at_once = min(len(missing), cores if processes is None else processes)
+    done = len(parts) - len(missing)
+    progress(parts[0].experiment, done, len(parts))
+    for part, tables in made_in_processes(missing, at_once) if at_once > 1 else ((p, p.run()) for p in missing):
+        kept.put(part.key, tables)
+        done += 1
+        progress(part.experiment, done, len(parts))
+
+
+def made_in_processes(parts: Sequence[Part], processes: int) -> Iterator[tuple[Part, Tables]]:
+    """Every part with its tables as it is done."""
+    with in_processes(_worker, ["cpu"] * processes) as pool:
+        running = {pool.submit([part]): part for part in parts}
+        for future in as_completed(running):
+            try:
+                (tables,) = future.result()
+            except WorkerDiedError as died:
+                raise SettingError(
+                    f"A process of the simulation ended with {died}.",
+                    expected="memory for as many processes as there are cores",
+                    try_next=f"{setting('processes', 1)}; what is done is kept",
+                ) from died
+            yield running[future], tables
+
+
+def _worker(device: str) -> tuple[None, Work]:
+    """What a process does: it runs parts."""
+    return None, lambda parts: [part.run() for part in parts]
+
+
+def write_simulation(result: Simulation, folder: Path) -> None:
+    """Write everything a finished simulation leaves in its folder; the manifest last: it says that all is there."""
+    manifest = {
+        "command": "simulate",
+        "experiment": result.experiment.name,
+        "settings": asdict(result.settings),
+        "seeds": list(result.seeds),
+        "versions": versions("torch", "numpy", "pyarrow"),
+    }
+    for name, rows in result.tables.items():
+        columns = dict.fromkeys(column for row in rows for column in row)  # of all rows, in order of appearance
+        table = pa.table({column: [row.get(column) for row in rows] for column in columns})
+        with whole_file(folder / f"{name}.parquet") as temporary:
+            pq.write_table(with_manifest(table, manifest), temporary, compression="zstd")
+    write_json(result.summary, folder / "summary.json")
+    drawings = result.experiment.figures(result.tables, result.summary)
+    pngs = {name: drawing.png() for name, drawing in drawings.items()}
+    for name, png in pngs.items():
+        with whole_file(folder / "figures" / f"{name}.png") as temporary:
+            temporary.write_bytes(png)
+    write_text(simulation_page(result, pngs, manifest), folder / "report.html")
+    write_json(manifest, folder / "manifest.json")
+
+
+def simulation_page(result: Simulation, pngs: Mapping[str, bytes], manifest: Mapping[str, Any]) -> str:
+    """One HTML page that needs no network; all text is escaped."""
+    return render_page(
+        "simulation.html.j2",
+        title=result.experiment.title,
+        verdict=result.summary["verdict"],
+        tables=result.experiment.tables(result.summary),
+        figures={name: base64.b64encode(png).decode() for name, png in pngs.items()},
+        experiment=result.experiment.name,
+        **configuration(manifest["settings"], manifest),
+    )

@@ -1,54 +1,71 @@
-"""Results of the synthetic experiments, summed up."""
+"""The experiments summed up: numbers for summary.json, the sentence that says them, and tables for a person."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.report.figures import label
-from curate.simulation.synthetic import Row, Shown, Tables
+from curate.simulation.settings import EXPOSURES_KEPT, Tables
+from curate.summary import rank_correlation
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 FloatArray = NDArray[np.float64]
+Found = Mapping[str, Any]
+"""What was found: a summary, or a part of one."""
 
 ARMS = ("top", "random", "bottom", "whole")
 SWEPT = ("alpha", "steps")
-SHUFFLES = 20_000
-SHOWN_PERCENTS = (5, 10, 20, 50, 100)
 
 
-def accuracies(
-    results: Sequence[Row], arm: str, top_percent: int = 100, column: str = "accuracy", **setting: Any
-) -> dict[int, float]:
-    """Accuracy by seed of an arm under a setting; `accuracy_at_last` is that without early stopping."""
-    wanted = {"arm": arm, "top_percent": top_percent, **setting}
-    return {row["seed"]: row[column] for row in results if row.items() >= wanted.items()}
+@dataclass(frozen=True)
+class Table:
+    """A table for a person, printed and put in the report; its cells are text."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
-def settings_of(results: Sequence[Row]) -> list[dict[str, Any]]:
-    """The different settings of the rows, in order of appearance."""
-    found = dict.fromkeys((row["alpha"], row["steps"]) for row in results)
-    return [{"alpha": alpha, "steps": steps} for alpha, steps in found]
+def _beside(front: Sequence[Sequence[str]], cells: Iterable[Iterable[str]]) -> list[list[str]]:
+    """Rows of a table: what stands in front of each, then its cells."""
+    return [[*begin, *others] for begin, others in zip(front, cells, strict=True)]
 
 
-def gaps(results: Sequence[Row], other: str = "bottom", top_percent: int = 100, **setting: Any) -> list[float]:
-    """Accuracy of top minus that of another arm, a number a seed; arguments are those of `accuracies`."""
-    top = accuracies(results, "top", top_percent, **setting)
-    compared = accuracies(results, other, top_percent, **setting)
-    return [top[seed] - compared[seed] for seed in top]
+def of_arm(results: DataFrame, arm: str, column: str = "accuracy") -> Series[float]:
+    """A column of the rows of an arm, by seed; `accuracy_at_last` is that without early stopping."""
+    return results[results["arm"] == arm].set_index("seed")[column]
 
 
-def mean_interval(values: Sequence[float], name: str = "mean") -> dict[str, Any]:
+def gap(results: DataFrame, other: str = "bottom", column: str = "accuracy") -> FloatArray:
+    """FT-Top minus another arm, a number a seed."""
+    return (of_arm(results, "top", column) - of_arm(results, other, column)).to_numpy()
+
+
+def mean(values: Series[float]) -> float:
+    """The mean, summed up in order: the same digits as ever."""
+    return float(sum(values) / len(values))
+
+
+def mean_interval(values: Any, name: str = "mean") -> dict[str, Any]:
     """The mean over seeds, under a name, with Student's 95% interval; no interval for a single seed."""
     from scipy.stats import t as student
 
-    mean = float(np.mean(values))
+    values = np.asarray(values)
+    middle = float(values.mean())
     if len(values) < 2:
-        return {name: mean, "low": None, "high": None}
+        return {name: middle, "low": None, "high": None}
     half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return {name: mean, "low": mean - half, "high": mean + half}
+    return {name: middle, "low": middle - half, "high": middle + half}
+
+
+SHUFFLES = 20_000
 
 
 def trend(x: FloatArray, gap: FloatArray) -> dict[str, Any]:
@@ -69,19 +86,19 @@ def trend(x: FloatArray, gap: FloatArray) -> dict[str, Any]:
     each = ranks @ against  # (S,)
     shuffled = np.random.default_rng(0).permuted(np.tile(ranks, (SHUFFLES, 1, 1)), axis=-1) @ against
     as_strong = np.abs(shuffled.mean(axis=-1)) >= abs(each.mean()) - 1e-9
-    found = mean_interval(each.tolist(), "spearman")
+    found = mean_interval(each, "spearman")
     clipped = {name: value if value is None else max(-1.0, min(1.0, value)) for name, value in found.items()}
     return {**clipped, "p": float((1 + as_strong.sum()) / (1 + SHUFFLES))}
 
 
-def moves(found: Mapping[str, Any]) -> str:
+def moves(found: Found) -> str:
     """What the gap does along a trend, as far as it is clear: more than one seed, and p below 0.05."""
     if found["low"] is None or found["p"] >= 0.05:
         return "does not clearly move"
     return "grows" if found["spearman"] > 0 else "shrinks"
 
 
-def correlation(found: Mapping[str, Any]) -> str:
+def correlation(found: Found) -> str:
     """A trend in text."""
     if found["low"] is None:
         return f"Spearman {found['spearman']:+.2f}, one seed, no interval"
@@ -89,104 +106,352 @@ def correlation(found: Mapping[str, Any]) -> str:
     return f"Spearman {found['spearman']:+.2f}, {interval}, p = {found['p']:.2g}"
 
 
-def summarise(tables: Tables) -> dict[str, Any]:
+def percent(share: float) -> str:
+    """A share in percent."""
+    return f"{100 * share:.1f}"
+
+
+def points(found: Found, sign: str = "+") -> str:
+    """An interval in points of accuracy."""
+    if found["low"] is None:
+        return "no interval from one seed"
+    return f"{100 * found['low']:{sign}.1f} to {100 * found['high']:{sign}.1f}"
+
+
+def in_points(found: Found, name: str = "difference", sign: str = "+") -> str:
+    """A number with its interval, in points of accuracy."""
+    return f"{100 * found[name]:{sign}.1f} ({points(found, sign)})"
+
+
+# facts, zipf and steps
+
+
+def summarise_sweep(tables: Tables) -> dict[str, Any]:
     """Per setting: memorisation, accuracy by arm, differences. Over settings: the trend of the gap. And the verdict."""
+    import pandas as pd
 
-    results = tables["results"]
-    settings = [_summary_of(setting, tables) for setting in settings_of(results)]
-    trends = {}
-    for swept in SWEPT:
-        if len({setting[swept] for setting in settings}) > 1:
-            gap = np.array([gaps(results, alpha=s["alpha"], steps=s["steps"]) for s in settings]).T
-            trends[swept] = trend(np.array([setting[swept] for setting in settings], dtype=float), gap)
-    return {"verdict": verdict(settings, trends), "settings": settings, "trends": trends}
+    results, pretraining = (pd.DataFrame(tables[name]) for name in ("results", "pretraining"))
+    pretrained = pretraining.groupby([*SWEPT], sort=False)["memorisation"]
+    settings, gaps = [], []
+    for swept, rows in results.groupby([*SWEPT], sort=False):
+        settings.append(_sweep_setting(swept, rows, pretrained.get_group(swept)))
+        gaps.append(gap(rows[rows["top_percent"] == 100]))
+    along = {name: np.array([setting[name] for setting in settings], dtype=float) for name in SWEPT}
+    trends = {name: trend(x, np.array(gaps).T) for name, x in along.items() if len(set(x)) > 1}
+    return {"verdict": sweep_verdict(settings, trends), "settings": settings, "trends": trends}
 
 
-def _summary_of(setting: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
-    results = tables["results"]
-    known = [row["memorisation"] for row in tables["pretraining"] if row.items() >= setting.items()]
+def _sweep_setting(swept: tuple[float, int], results: DataFrame, memorisation: Series[float]) -> dict[str, Any]:
+    whole = results[results["top_percent"] == 100]
+    arms = {arm: mean_interval(of_arm(whole, arm), "accuracy") for arm in ARMS}
+    differences = {other: mean_interval(gap(whole, other), "difference") for other in ARMS[1:]}
+    popular = {share: mean_interval(gap(rows), "difference") for share, rows in results.groupby("top_percent")}
     return {
-        **setting,
-        "seeds": len(known),
-        "memorisation": mean_interval(known, "share"),
-        "arms": [
-            {"arm": arm, **mean_interval(list(accuracies(results, arm, **setting).values()), "accuracy")}
-            for arm in ARMS
-        ],
-        "differences": [
-            {"a": "top", "b": other, **mean_interval(gaps(results, other, **setting), "difference")}
-            for other in ARMS[1:]
-        ],
-        "gap_at_last": mean_interval(gaps(results, column="accuracy_at_last", **setting), "difference"),
-        "gap_by_popularity": [
-            {
-                "top_percent": percent,
-                **mean_interval(gaps(results, top_percent=percent, **setting), "difference"),
-            }
-            for percent in dict.fromkeys(row["top_percent"] for row in results)
-        ],
+        **dict(zip(SWEPT, swept, strict=True)),
+        "seeds": len(memorisation),
+        "memorisation": mean_interval(memorisation, "share"),
+        "arms": [{"arm": arm, **found} for arm, found in arms.items()],
+        "differences": [{"a": "top", "b": other, **found} for other, found in differences.items()],
+        "gap_at_last": mean_interval(gap(whole, column="accuracy_at_last"), "difference"),
+        "gap_by_popularity": [{"top_percent": share, **found} for share, found in popular.items()],
     }
 
 
-def verdict(settings: Sequence[Mapping[str, Any]], trends: Mapping[str, Mapping[str, Any]]) -> str:
+def sweep_verdict(settings: Sequence[Found], trends: Mapping[str, Found]) -> str:
     """How the gap moves where something was swept, else how large it is; read off the intervals."""
     if trends:
-        return " ".join(_trend_sentence(swept, found) for swept, found in trends.items())
+        return " ".join(
+            f"The gap between FT-Top and FT-Bottom {moves(found)} with {swept} ({correlation(found)})."
+            for swept, found in trends.items()
+        )
     (setting,) = settings
-    gap = next(row for row in setting["differences"] if row["b"] == "bottom")
-    whole = next(row for row in setting["differences"] if row["b"] == "whole")
-    sure = gap["low"] is None or gap["low"] > 0 or gap["high"] < 0
+    bottom, whole = (next(row for row in setting["differences"] if row["b"] == arm) for arm in ("bottom", "whole"))
+    sure = bottom["low"] is None or bottom["low"] > 0 or bottom["high"] < 0
     return (
-        f"With {100 * setting['memorisation']['share']:.1f}% of all facts memorised, finetuning on the most popular "
-        f"subjects instead of the least popular changes accuracy by {100 * gap['difference']:+.1f} points "
-        f"({'95% interval ' if gap['low'] is not None else ''}{points(gap)})"
-        f"{'' if sure else ', no clear difference'}; instead of all of them, by "
-        f"{100 * whole['difference']:+.1f} ({points(whole)})."
+        f"With {percent(setting['memorisation']['share'])}% of all facts memorised, finetuning on the most popular "
+        f"subjects instead of the least popular changes accuracy by {100 * bottom['difference']:+.1f} points "
+        f"({'95% interval ' if bottom['low'] is not None else ''}{points(bottom)})"
+        f"{'' if sure else ', no clear difference'}; instead of all of them, by {in_points(whole)}."
     )
 
 
-def _trend_sentence(swept: str, found: Mapping[str, Any]) -> str:
-    return f"The gap between FT-Top and FT-Bottom {moves(found)} with {swept} ({correlation(found)})."
+SHOWN_PERCENTS = (5, 10, 20, 50, 100)
 
 
-def shown(summary: Mapping[str, Any]) -> list[Shown]:
-    """Two tables: accuracy by arm, and the differences, a row a setting."""
+def sweep_tables(summary: Found) -> list[Table]:
+    """Accuracy by arm, the differences, and the gap by popularity, a row a setting."""
     settings = summary["settings"]
     swept = [name for name in SWEPT if len({s[name] for s in settings}) > 1]
     headers = [*swept, "memorised %"]
-    front = [[*(f"{s[name]:g}" for name in swept), f"{100 * s['memorisation']['share']:.1f}"] for s in settings]
-    arms = [[f"{100 * row['accuracy']:.1f}" for row in s["arms"]] for s in settings]
-    differences = [[in_points(row) for row in (*s["differences"], s["gap_at_last"])] for s in settings]
-    by_popularity = [
-        [in_points(row) for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS] for s in settings
-    ]
+    front = [[*(f"{s[name]:g}" for name in swept), percent(s["memorisation"]["share"])] for s in settings]
+    shown = [[row for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS] for s in settings]
     return [
-        Shown(
+        Table(
             f"Accuracy on questions about other subjects (%), mean of {settings[0]['seeds']} seeds",
-            [*headers, *(label(arm) for arm in ARMS)],
-            [[*a, *b] for a, b in zip(front, arms, strict=True)],
+            [*headers, *map(label, ARMS)],
+            _beside(front, ([percent(row["accuracy"]) for row in s["arms"]] for s in settings)),
         ),
-        Shown(
+        Table(
             "FT-Top minus the others, in points, with 95% intervals over seeds",
             [*headers, *(f"− {label(arm)}" for arm in ARMS[1:]), "− FT-Bottom, after the last step"],
-            [[*a, *b] for a, b in zip(front, differences, strict=True)],
+            _beside(front, (map(in_points, [*s["differences"], s["gap_at_last"]]) for s in settings)),
         ),
-        Shown(
+        Table(
             "FT-Top minus FT-Bottom in points, on the most popular x% of the test subjects",
-            [*headers, *(f"{percent}%" for percent in SHOWN_PERCENTS)],
-            [[*a, *b] for a, b in zip(front, by_popularity, strict=True)],
+            [*headers, *(f"{share}%" for share in SHOWN_PERCENTS)],
+            _beside(front, (map(in_points, rows) for rows in shown)),
         ),
     ]
 
 
-def in_points(row: Mapping[str, Any]) -> str:
-    """A difference with its interval, in points of accuracy."""
-    return f"{100 * row['difference']:+.1f} ({points(row)})"
+# map
 
 
-def points(row: Mapping[str, Any], signed: bool = True) -> str:
-    """The interval of a row in points of accuracy."""
-    if row["low"] is None:
-        return "no interval from one seed"
-    low, high = (f"{100 * row[end]:{'+' if signed else ''}.1f}" for end in ("low", "high"))
-    return f"{low} to {high}"
+def summarise_map(tables: Tables) -> dict[str, Any]:
+    """Every factor with its places, in order of its value, and the trend of the gap; and the verdict."""
+    import pandas as pd
+
+    results, pretraining = (pd.DataFrame(tables[name]) for name in ("results", "pretraining"))
+    whole = results[results["top_percent"] == 100]
+    pretrained = pretraining.groupby("factor")
+    factors = [_factor(name, rows, pretrained.get_group(name)) for name, rows in whole.groupby("factor", sort=False)]
+    return {"verdict": map_verdict(factors), "factors": factors}
+
+
+def _factor(name: str, results: DataFrame, pretraining: DataFrame) -> dict[str, Any]:
+    places = dict(iter(results.groupby("value")))
+    pretrained = dict(iter(pretraining.groupby("value")))
+    gaps = {value: gap(rows.sort_values("seed")) for value, rows in places.items()}
+    at_last = {value: gap(rows.sort_values("seed"), column="accuracy_at_last") for value, rows in places.items()}
+    middle = next(value for value, rows in places.items() if rows["middle"].all())
+    found = [
+        {
+            "value": value,
+            "middle": value == middle,
+            "seeds": len(pretrained[value]),
+            **{column: mean(pretrained[value][column]) for column in ("memorisation", "bottom_exposures")},
+            "arms": {arm: mean(of_arm(rows, arm)) for arm in ARMS},
+            "gap": mean_interval(gaps[value], "difference"),
+            "change": mean_interval(gaps[value] - gaps[middle], "difference"),
+            "gap_at_last": mean_interval(at_last[value], "difference"),
+        }
+        for value, rows in places.items()
+    ]
+    return {"factor": name, "places": found, "trend": trend(np.array([*gaps]), np.array([*gaps.values()]).T)}
+
+
+def map_verdict(factors: Sequence[Found]) -> str:
+    """The gap in the middle, and the factors along which it grows, shrinks, or neither."""
+    middle = next(place for place in factors[0]["places"] if place["middle"])
+    named: dict[str, list[str]] = {"grows": [], "shrinks": [], "does not clearly move": []}
+    for found in factors:
+        named[moves(found["trend"])].append(in_words(found["factor"]))
+    along = "; ".join(f"{does} with {', '.join(names)}" for does, names in named.items() if names)
+    return (
+        f"In the middle of the map FT-Top minus FT-Bottom is {100 * middle['gap']['difference']:+.1f} points with "
+        f"{percent(middle['memorisation'])}% of all facts memorised. The gap {along}."
+    )
+
+
+def in_words(factor: str) -> str:
+    """A factor in words."""
+    words = {
+        "alpha": "skew of popularity",
+        "answer_alpha": "skew of answers",
+        EXPOSURES_KEPT: "relations at equal exposures",
+    }
+    return words.get(factor, factor.replace("_", " "))
+
+
+def map_tables(summary: Found) -> list[Table]:
+    """The trends, all places, and how they compare with the default."""
+    factors = summary["factors"]
+    pair = ("top", "bottom")
+    places = [place for found in factors for place in found["places"]]
+    front = [
+        [in_words(found["factor"]), f"{place['value']:g}{' *' if place['middle'] else ''}"]
+        for found in factors
+        for place in found["places"]
+    ]
+    gaps = (
+        [
+            percent(place["memorisation"]),
+            f"{place['bottom_exposures']:.0f}",
+            f"{100 * place['gap']['difference']:+.1f}",
+            points(place["gap"]),
+        ]
+        for place in places
+    )
+    accuracies = (
+        [
+            *(percent(place["arms"][arm]) for arm in pair),
+            "" if place["middle"] else in_points(place["change"]),
+            in_points(place["gap_at_last"]),
+        ]
+        for place in places
+    )
+    return [
+        Table(
+            "How the gap between FT-Top and FT-Bottom moves",
+            ["with", "it", "over seeds"],
+            [[in_words(found["factor"]), moves(found["trend"]), correlation(found["trend"])] for found in factors],
+        ),
+        Table(
+            f"The gap in points, one factor at a time, mean of {places[0]['seeds']} seeds; exposures: how often a fact "
+            "of FT-Bottom was met in pretraining; *: the default",
+            ["factor", "value", "memorised %", "exposures", "gap", "95% interval"],
+            _beside(front, gaps),
+        ),
+        Table(
+            "Accuracy (%), the gap minus that of the default in the same seed, and the gap without early stopping",
+            ["factor", "value", *map(label, pair), "minus the default's", "after the last step"],
+            _beside(front, accuracies),
+        ),
+    ]
+
+
+# one-layer
+
+EARLY = 10  # the last step of the first stage in Appendix C.1
+
+
+def summarise_one_layer(tables: Tables) -> dict[str, Any]:
+    """Theorems over all random worlds; per setting pretraining, arms and gaps; salience against count."""
+    import pandas as pd
+
+    checks, results, dynamics, pretraining, salience = (
+        pd.DataFrame(tables[name]) for name in ("theorems", "results", "dynamics", "pretraining", "salience")
+    )
+    named = ["theorem", "statement", "assumptions", "assumptions_met"]
+    theorems = checks.groupby(named, sort=False)[["cases", "violations"]].sum().reset_index().to_dict("records")
+    pretrained, watched = (frame.groupby([*SWEPT], sort=False) for frame in (pretraining, dynamics))
+    settings = []
+    for swept, rows in results[results["top_percent"] == 100].groupby([*SWEPT], sort=False):
+        known = pretrained.get_group(swept)
+        by_arm = watched.get_group(swept).groupby("arm")
+        settings.append(
+            {
+                **dict(zip(SWEPT, swept, strict=True)),
+                "seeds": len(known),
+                "memorisation": mean_interval(known["memorisation"]),
+                "answerable": mean_interval(known["answerable"]),
+                "arms": {arm: _arm(by_arm.get_group(arm)) for arm in ARMS},
+                "gaps": {f"top - {other}": mean_interval(gap(rows, other)) for other in ARMS[1:]},
+            }
+        )
+    summary = {"theorems": theorems, "settings": settings, "salience": _salience(salience)}
+    return {"verdict": one_layer_verdict(theorems, settings[0]), **summary}
+
+
+def _arm(dynamics: DataFrame) -> dict[str, float]:
+    """Means over seeds; `best` is the best of the mean, so it is a step that all seeds share."""
+    columns = ["subject_attention", "accuracy", "accuracy_among", "salience"]
+    means = dynamics.groupby("step")[columns].agg(mean)  # by step
+    last = means.index[-1]
+    accuracy, attention = means["accuracy"], means["subject_attention"]
+    found = {
+        "attention_start": attention[0],
+        "attention_early": attention[min(EARLY, last)],
+        "attention_end": attention[last],
+        "accuracy_best": accuracy.max(),
+        "best_step": accuracy.idxmax(),
+        "accuracy_end": accuracy[last],
+        "accuracy_among_end": means["accuracy_among"][last],
+        "salience_start": means["salience"][0],
+        "salience_end": means["salience"][last],
+    }
+    return {name: number.item() for name, number in found.items()}
+
+
+def _salience(facts: DataFrame) -> dict[str, Any]:
+    """Rank correlation of salience with count in either training, and how the bound of Theorem 4.6 fares."""
+    epoch, pretraining = (facts[facts["training"] == training] for training in ("epoch", "pretraining"))
+
+    def correlation(rows: DataFrame) -> float:
+        return rank_correlation(rows["count"].to_numpy(float), rows["salience"].to_numpy())
+
+    return {
+        "epoch_rank_correlation": correlation(epoch),
+        "pretraining_rank_correlation": correlation(pretraining),
+        "bound_cases": len(epoch),
+        "bound_violations": int((epoch["salience"] < epoch["bound"]).sum()),
+        "salience_over_bound": float(np.mean((epoch["salience"] / epoch["bound"]).to_numpy())),
+    }
+
+
+def one_layer_verdict(theorems: Sequence[Found], setting: Found) -> str:
+    """Whether the theorems hold, and what finetuning does to attention and accuracy at the first setting."""
+    inside = [t for t in theorems if t["assumptions_met"]]
+    violations, cases = sum(t["violations"] for t in inside), sum(t["cases"] for t in inside)
+    top, bottom = setting["arms"]["top"], setting["arms"]["bottom"]
+    held = "every theorem holds" if violations == 0 else f"theorems are violated {violations:,} times"
+    return (
+        f"Under its assumptions {held} in {cases:,} cases. Attention to the subject goes from "
+        f"{top['attention_start']:.2f} to {top['attention_end']:.2f} under FT-Top and to {bottom['attention_end']:.2f} "
+        f"under FT-Bottom, whose accuracy goes from {percent(bottom['accuracy_best'])}% at its best to "
+        f"{percent(bottom['accuracy_end'])}%, while the salience of the test facts goes from "
+        f"{bottom['salience_start']:.3f} to {bottom['salience_end']:.3f}."
+    )
+
+
+def one_layer_tables(summary: Found) -> list[Table]:
+    """The theorems, the arms of every setting, the gaps, what is stored, and salience against count."""
+    settings, salience = summary["settings"], summary["salience"]
+    named = ["steps"] if len(settings) > 1 else []
+    front = [[f"{s['steps']:,}"] if named else [] for s in settings]
+    arms = [(begin, name, s["arms"][name]) for begin, s in zip(front, settings, strict=True) for name in ARMS]
+    theorems = [
+        [t["theorem"], t["statement"], t["assumptions"], f"{t['cases']:,}", f"{t['violations']:,}"]
+        for t in summary["theorems"]
+    ]
+    watched = [
+        [
+            *begin,
+            label(name),
+            *(f"{arm[f'attention_{when}']:.3f}" for when in ("start", "early", "end")),
+            percent(arm["accuracy_best"]),
+            str(arm["best_step"]),
+            percent(arm["accuracy_end"]),
+            percent(arm["accuracy_among_end"]),
+        ]
+        for begin, name, arm in arms
+    ]
+    stored = (
+        [
+            in_points(s["memorisation"], "mean", sign=""),
+            percent(s["answerable"]["mean"]),
+            *(f"{s['arms']['bottom'][f'salience_{when}']:.3f}" for when in ("start", "end")),
+        ]
+        for s in settings
+    )
+    epoch = [
+        f"{salience['epoch_rank_correlation']:.2f}",
+        f"{salience['bound_cases']:,}",
+        f"{salience['bound_violations']:,}",
+        f"{salience['salience_over_bound']:.2f}",
+    ]
+    pretraining = [f"{salience['pretraining_rank_correlation']:.2f}", "", "", ""]
+    return [
+        Table("Theorems on random worlds", ["theorem", "statement", "assumptions", "cases", "violations"], theorems),
+        Table(
+            f"Attention to the subject (Att) and accuracy (%) on unseen subjects by finetuning step, "
+            f"mean of {settings[0]['seeds']} seeds",
+            [*named, "arm", "Att at 0", f"at {EARLY}", "at end", "best %", "at step", "end %", "among %"],
+            watched,
+        ),
+        Table(
+            "FT-Top minus the others at the end in points, 95% interval over seeds",
+            [*named, *(f"− {label(arm)}" for arm in ARMS[1:])],
+            _beside(front, ([in_points(s["gaps"][f"top - {arm}"], "mean") for arm in ARMS[1:]] for s in settings)),
+        ),
+        Table(
+            "What is stored about the test subjects",
+            [*named, "answered as (s, r), %", "by the subject alone, %", "salience before", "after FT-Bottom"],
+            _beside(front, stored),
+        ),
+        Table(
+            "Salience against the number of times a fact was seen",
+            ["training", "rank correlation", "facts", "below n c1 eps", "salience / bound, mean"],
+            [["one epoch from zero", *epoch], ["pretraining", *pretraining]],
+        ),
+    ]

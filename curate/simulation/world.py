@@ -1,4 +1,7 @@
-"""Facts of a made-up world, and small transformers that learn them."""
+"""Facts as in Section 3 of the paper, one token a subject, relation, prompt or answer, and transformers to learn them.
+
+Several transformers of one shape are computed side by side, so that they train as one batch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from curate.simulation.settings import SyntheticSettings
+from curate.simulation.settings import Row, SyntheticSettings
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,15 @@ class Facts:
 
     def statements(self, subjects: NDArray[np.int64], relations: NDArray[np.int64]) -> NDArray[np.int64]:
         """The inputs `(s, r)` of pretraining sequences. (N,), (N,) -> (N, 2)"""
-
         return np.stack([subjects, self.subjects + relations], axis=-1)
 
     def questions(self, subjects: NDArray[np.int64], relations: NDArray[np.int64]) -> NDArray[np.int64]:
         """The inputs `(s, p_r)` of question answering. (N,), (N,) -> (N, 2)"""
-
         return np.stack([subjects, self.subjects + self.relations + relations], axis=-1)
 
-    def every_relation_of(self, subjects: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All facts about the given subjects, subject by subject. (n,) -> (n·R,), (n·R,)"""
-
+    def every_relation_of(self, subjects: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All facts about the given subjects, or all, subject by subject. (n,) -> (n·R,), (n·R,)"""
+        subjects = np.arange(self.subjects) if subjects is None else subjects
         return np.repeat(subjects, self.relations), np.tile(np.arange(self.relations), len(subjects))
 
 
@@ -68,7 +69,6 @@ class Partition:
 
 def zipf(n: int, alpha: float) -> NDArray[np.float64]:
     """Probabilities proportional to rank to the power -alpha, ranks 1 to n. () -> (n,)"""
-
     weights = np.arange(1, n + 1, dtype=np.float64) ** -alpha
     return weights / weights.sum()
 
@@ -77,7 +77,6 @@ def make_facts(
     subjects: int, relations: int, answers: int, alpha: float, answer_alpha: float, rng: np.random.Generator
 ) -> Facts:
     """Facts with Zipf(alpha) subjects; the answer of each is Zipf(answer_alpha) among its relation's own `answers`."""
-
     drawn = rng.choice(answers, size=(subjects, relations), p=zipf(answers, answer_alpha))
     return Facts(drawn + answers * np.arange(relations), zipf(subjects, alpha), answers * relations)
 
@@ -86,7 +85,6 @@ def draw_statements(
     facts: Facts, n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Pretraining sequences, drawn i.i.d.: s ~ Zipf(alpha), r ~ Uniform. -> subjects, relations, answers, (n,) each"""
-
     ends = np.cumsum(facts.popularity)
     subjects = np.searchsorted(ends / ends[-1], rng.random(n), side="right")
     relations = rng.integers(facts.relations, size=n)
@@ -95,7 +93,6 @@ def draw_statements(
 
 def partition(subjects: int, finetuning: int, validation: int, rng: np.random.Generator) -> Partition:
     """A random partition of the subjects; what is left over is for evaluation."""
-
     shuffled = rng.permutation(subjects)
     parts = np.split(shuffled, [finetuning, finetuning + validation])
     return Partition(*(np.sort(part) for part in parts))
@@ -103,7 +100,6 @@ def partition(subjects: int, finetuning: int, validation: int, rng: np.random.Ge
 
 def make_arms(finetuning: NDArray[np.int64], share: float, rng: np.random.Generator) -> Mapping[str, NDArray[np.int64]]:
     """The finetuning subjects of every arm; top, bottom and random have the same number, whole has all."""
-
     k = max(1, int(share * len(finetuning) + 0.5))
     return {
         "top": finetuning[:k],
@@ -111,6 +107,18 @@ def make_arms(finetuning: NDArray[np.int64], share: float, rng: np.random.Genera
         "random": np.sort(rng.choice(finetuning, size=k, replace=False)),
         "whole": finetuning,
     }
+
+
+TOP_PERCENTS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+
+
+def top_rows(right: NDArray[np.bool_]) -> list[Row]:
+    """Accuracy on the facts of the most popular x% of test subjects. (subjects by popularity, relations) -> rows"""
+    rows = []
+    for percent in TOP_PERCENTS:
+        n = max(1, round(len(right) * percent / 100))
+        rows.append({"top_percent": percent, "accuracy": float(right[:n].mean()), "n": right[:n].size})
+    return rows
 
 
 LENGTH = 2  # a subject and a relation; the answer is predicted at the second
@@ -247,7 +255,7 @@ def pretrain(facts: Facts, settings: SyntheticSettings, rng: np.random.Generator
 
 def memorised(model: Transformers, facts: Facts) -> NDArray[np.bool_]:
     """Which facts the model completes in pretraining form. -> (subjects, relations)"""
-    subjects, relations = facts.every_relation_of(np.arange(facts.subjects))
+    subjects, relations = facts.every_relation_of(None)
     right = is_right(model, facts.statements(subjects, relations), facts.answers[subjects, relations])
     return right[0].reshape(facts.answers.shape)
 

@@ -29,7 +29,7 @@ def made(runs: Path, name: str, what: str) -> str:
     summary = json.loads((runs / name / "summary.json").read_text(encoding="utf-8"))
     if what == "verdict":
         return f"> {summary['verdict']}"
-    table = find_experiment(summary["experiment"]).shown(summary)[int(what)]
+    table = find_experiment(summary["experiment"]).tables(summary)[int(what)]
     headers, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (table.headers, *table.rows))
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join([f"*{table.title}:*", "", *(f"| {' | '.join(line)} |" for line in lines)])

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from curate.simulation import map as mapping
-from curate.simulation.map import EXPOSURES_KEPT, MAP, MIDDLE, places, summarise
-from curate.simulation.settings import SyntheticSettings
-from curate.simulation.synthetic import FACTS, Tables
+from curate.simulation import synthetic
+from curate.simulation.settings import EXPOSURES_KEPT, FACTS, SyntheticSettings, Tables
+from curate.simulation.summary import summarise_map
+from curate.simulation.synthetic import MIDDLE, places, regions, run_region, run_sweep
 
-SMALL = replace(
-    FACTS.settings(full=False),
+SMALL = FACTS.changed(
     subjects=30,
     relations=4,
     answers=4,
@@ -31,9 +30,8 @@ SMALL = replace(
 
 
 def test_every_place_differs_from_the_middle_in_its_factor_only() -> None:
-    middle = FACTS.settings(full=False)
-    for place in places(middle):
-        changed = {name for name, value in asdict(place.settings).items() if value != asdict(middle)[name]}
+    for place in places(FACTS):
+        changed = {name for name, value in asdict(place.settings).items() if value != asdict(FACTS)[name]}
         allowed = {MIDDLE: set(), EXPOSURES_KEPT: {"relations", "steps"}}.get(place.factor, {place.factor})
         assert changed == allowed, place
 
@@ -44,7 +42,7 @@ def test_exposures_are_kept_where_it_says_so() -> None:
 
 
 def test_no_place_is_the_middle_again_or_another_twice() -> None:
-    found = places(replace(SMALL, alpha=(0.5,), relations=1))
+    found = places(SMALL.changed(alpha=(0.5,), relations=1))
     assert len({place.settings for place in found if place.factor != EXPOSURES_KEPT}) == sum(
         place.factor != EXPOSURES_KEPT for place in found
     )
@@ -53,20 +51,19 @@ def test_no_place_is_the_middle_again_or_another_twice() -> None:
 
 
 def test_places_are_pretrained_together_where_only_finetuning_differs() -> None:
-    regions = MAP.points(MAP.settings(full=False))
-    together = next(region.places for region in regions if region.places[0].factor == MIDDLE)
+    found = regions(FACTS)
+    together = next(region.places for region in found if region.places[0].factor == MIDDLE)
     assert {place.factor for place in together} >= {"steps", "share", "finetuning_steps", "finetuning_learning_rate"}
-    assert sum(len(region.places) for region in regions) == len(places(FACTS.settings(full=False)))
-    assert all(len({place.settings.width for place in region.places}) == 1 for region in regions)
+    assert sum(len(region.places) for region in found) == len(places(FACTS))
+    assert all(len({place.settings.width for place in region.places}) == 1 for region in found)
 
 
 def test_the_middle_of_the_map_is_the_experiment_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapping, "MULTIPLES", {"steps": (2,), "share": (2,)})
-    monkeypatch.setattr(mapping, "EXPONENTS", {})
-    monkeypatch.setattr(mapping, "FACTORS", ("steps", "share"))
-    (region,) = MAP.points(SMALL)
-    tables = MAP.run(region, seed=0)
-    for name, rows in FACTS.run(SMALL, seed=0).items():
+    monkeypatch.setattr(synthetic, "MULTIPLES", {"steps": (2,), "share": (2,)})
+    monkeypatch.setattr(synthetic, "EXPONENTS", {})
+    (region,) = regions(SMALL)
+    tables = run_region(region, seed=0)
+    for name, rows in run_sweep(SMALL, seed=0).items():
         for factor in ("steps", "share"):
             middle = [row for row in tables[name] if row["middle"] and row["factor"] == factor]
             assert [{k: v for k, v in row.items() if k not in ("factor", "value", "middle")} for row in middle] == rows
@@ -90,7 +87,7 @@ def made_up(gap: dict[float, list[float]]) -> Tables:
 
 
 def test_a_place_is_compared_with_the_middle_inside_each_seed() -> None:
-    (factor,) = summarise(made_up({64: [0.1, 0.3], 128: [0.15, 0.35], 32: [0.05, 0.25]}))["factors"]
+    (factor,) = summarise_map(made_up({64: [0.1, 0.3], 128: [0.15, 0.35], 32: [0.05, 0.25]}))["factors"]
     assert [place["value"] for place in factor["places"]] == [32, 64, 128]
     assert [place["change"]["difference"] for place in factor["places"]] == pytest.approx([-0.05, 0, 0.05])
     wider = factor["places"][2]
@@ -109,15 +106,14 @@ def test_a_place_is_compared_with_the_middle_inside_each_seed() -> None:
     ],
 )
 def test_the_verdict_names_what_moves_the_gap(gap: dict[float, list[float]], said: str) -> None:
-    assert summarise(made_up(gap))["verdict"].endswith(said)
+    assert summarise_map(made_up(gap))["verdict"].endswith(said)
 
 
 def test_the_command_leaves_a_whole_line_for_every_factor(
     curate: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mapping, "MULTIPLES", {"width": (2,), "finetuning_steps": (2,)})
-    monkeypatch.setattr(mapping, "EXPONENTS", {"alpha": (0.0,)})
-    monkeypatch.setattr(mapping, "FACTORS", ("alpha", "width", "finetuning_steps"))
+    monkeypatch.setattr(synthetic, "MULTIPLES", {"width": (2,), "finetuning_steps": (2,)})
+    monkeypatch.setattr(synthetic, "EXPONENTS", {"alpha": (0.0,)})
     given = {name: value for name, value in asdict(SMALL).items() if value != getattr(SyntheticSettings(), name)}
     options = [
         part for k, v in given.items() for part in (f"--{k.replace('_', '-')}", v[0] if isinstance(v, tuple) else v)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 
 from curate.data.files import manifest_in
 from curate.errors import SettingError
-from curate.simulation.settings import with_options
-from curate.simulation.simulate import simulate
-from curate.simulation.synthetic import FACTS
+from curate.simulation.settings import FACTS, with_options
+from curate.simulation.simulate import Part, Simulation, find_experiment, made_in_processes, simulate, simulation_page
+from curate.simulation.summary import Table
 
 Curate = Callable[..., Any]
 
@@ -53,6 +54,45 @@ def test_facts_leaves_results_a_summary_figures_and_a_report(curate: Curate, tmp
     assert summary["verdict"] in (tmp_path / "out" / "report.html").read_text()
 
 
+FRONT = ["experiment", "seed"]
+SIZES = ["n_train", "best_step", "top_percent", "accuracy", "n", "accuracy_at_last"]
+COLUMNS = {
+    "facts": {
+        "results": [*FRONT, "arm", "alpha", "steps", *SIZES],
+        "pretraining": [*FRONT, "alpha", "steps", "memorisation", "bottom_exposures"],
+    },
+    "map": {
+        "results": [*FRONT, "arm", "factor", "value", "alpha", "steps", *SIZES, "middle"],
+        "pretraining": [*FRONT, "factor", "value", "alpha", "steps", "memorisation", "bottom_exposures", "middle"],
+    },
+    "one-layer": {
+        "results": [*FRONT, "arm", "alpha", "steps", "n_train", "top_percent", "accuracy", "n"],
+        "dynamics": [
+            *(*FRONT, "alpha", "steps", "arm", "step"),
+            *("subject_attention", "accuracy", "accuracy_among", "salience"),
+        ],
+        "pretraining": [*FRONT, "alpha", "steps", "memorisation", "answerable", "subject_attention", "salience"],
+        "salience": [*FRONT, "alpha", "steps", "training", "count", "salience", "bound"],
+        "theorems": [*FRONT, "theorem", "statement", "assumptions", "assumptions_met", "cases", "violations"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(COLUMNS))
+def test_the_tables_have_these_columns_in_this_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("curate.simulation.dynamics.WORLDS", 1)
+    monkeypatch.setattr("curate.simulation.dynamics.EPOCH_STATEMENTS", 50)
+    monkeypatch.setattr("curate.simulation.synthetic.MULTIPLES", {"finetuning_steps": (2,)})
+    monkeypatch.setattr("curate.simulation.synthetic.EXPONENTS", {})
+    own = find_experiment(name).settings(full=False).names()
+    chosen = {setting: value for setting, value in SETTINGS.items() if setting in own}
+    simulate(name, tmp_path / "out", seeds=1, processes=1, **chosen)
+    found = {path.stem: pq.read_schema(path).names for path in (tmp_path / "out").glob("*.parquet")}
+    assert found == COLUMNS[name]
+
+
 @pytest.mark.parametrize(("name", "swept", "values"), [("zipf", "alpha", [0.5, 1.5]), ("steps", "steps", [10, 20])])
 def test_a_sweep_says_how_the_gap_moves(
     curate: Curate, tmp_path: Path, name: str, swept: str, values: list[float]
@@ -66,18 +106,16 @@ def test_a_sweep_says_how_the_gap_moves(
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate.simulation.synthetic import Synthetic
+    honest, ran = Part.run, []
 
-    honest, ran = Synthetic.run, []
-
-    def stops_at_the_third(self: Synthetic, point: Any, seed: int) -> Any:
-        ran.append(seed)
+    def stops_at_the_third(self: Part) -> Any:
+        ran.append(self.seed)
         if len(ran) == 3:
             raise KeyboardInterrupt
-        return honest(self, point, seed)
+        return honest(self)
 
     whole = simulate("facts", tmp_path / "whole", seeds=3, processes=2, **SETTINGS)
-    monkeypatch.setattr(Synthetic, "run", stops_at_the_third)
+    monkeypatch.setattr(Part, "run", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         simulate("facts", tmp_path / "stopped", seeds=3, processes=1, **SETTINGS)
     assert not (tmp_path / "stopped" / "manifest.json").exists()
@@ -89,12 +127,17 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
         assert same, f"{name} depends on where the run stopped, or on the number of processes"
 
 
-def test_what_goes_wrong_in_a_process_is_raised_here(tmp_path: Path) -> None:
-    from curate.simulation.synthetic import FACTS, make_in_processes, part_of
-
-    parts = [part_of("no such experiment", FACTS.settings(full=False), seed, tmp_path) for seed in (0, 1)]
+def test_what_goes_wrong_in_a_process_is_raised_here() -> None:
+    parts = [Part("no such experiment", FACTS, seed) for seed in (0, 1)]
     with pytest.raises(SettingError, match="no such experiment"):
-        list(make_in_processes(parts, 1))
+        list(made_in_processes(parts, 1))
+
+
+def test_a_run_is_known_by_all_that_could_change_its_rows() -> None:
+    part = Part("facts", FACTS, 0)
+    others = [Part("zipf", FACTS, 0), Part("facts", FACTS.changed(width=32), 0), Part("facts", FACTS, 1)]
+    assert part.key == Part("facts", FACTS.changed(), 0).key
+    assert len({part.key, *(other.key for other in others)}) == 4
 
 
 def test_a_checkpoint_is_the_same_as_a_pretraining_that_ends_there(tmp_path: Path) -> None:
@@ -136,18 +179,15 @@ def test_wrong_input_gets_one_message_and_nothing_is_written(curate: Curate, tmp
     assert [path.name for path in tmp_path.rglob("*")] == ["mine.txt"]
 
 
-MANIFEST = {"experiment": "facts", "settings": {"steps": "<q>"}}
-
-
 def test_the_report_escapes_its_text() -> None:
-    from curate.simulation.figures import simulation_page
-    from curate.simulation.synthetic import Shown
-
-    page = simulation_page("<b>title", "a < b", [Shown("<i>", ["<u>"], [["<s>"]])], {"a": b"png"}, MANIFEST)
-    for text in ("<b>", "a < b", "<i>", "<u>", "<s>", "<q>"):
+    evil = replace(find_experiment("facts"), name="<e>", title="<b>title", tables=lambda _: [table])
+    table = Table("<i>", ["<u>"], [["<s>"]])
+    result = Simulation(evil, FACTS, [0], {}, {"verdict": "a < b"})
+    page = simulation_page(result, {"a": b"png"}, {"settings": {"steps": "<q>"}})
+    for text in ("<e>", "<b>", "a < b", "<i>", "<u>", "<s>", "<q>"):
         assert text not in page
 
 
 def test_one_value_of_a_sweep_needs_no_list() -> None:
     for steps in (500, [500], (500,)):
-        assert with_options(FACTS.settings(False), {"steps": steps}, "facts").steps == (500,)
+        assert with_options(FACTS, {"steps": steps}, "facts").steps == (500,)

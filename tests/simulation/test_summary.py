@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.simulation.summary import mean_interval, summarise, trend
-from curate.simulation.synthetic import Tables
+from curate.simulation.settings import Tables
+from curate.simulation.summary import mean_interval, summarise_sweep, trend
 
 
 def made_up(gap_by_seed: dict[float, list[float]]) -> Tables:
@@ -23,13 +23,22 @@ def made_up(gap_by_seed: dict[float, list[float]]) -> Tables:
     return tables
 
 
+def test_a_summary_has_these_names_in_this_order() -> None:
+    summary = summarise_sweep(made_up({0.5: [0.05, 0.06], 1.0: [0.07, 0.08]}))
+    assert list(summary) == ["verdict", "settings", "trends"]
+    front = ["alpha", "steps", "seeds", "memorisation", "arms"]
+    assert list(summary["settings"][0]) == [*front, "differences", "gap_at_last", "gap_by_popularity"]
+    assert list(summary["trends"]["alpha"]) == ["spearman", "low", "high", "p"]
+    assert [row["arm"] for row in summary["settings"][0]["arms"]] == ["top", "random", "bottom", "whole"]
+
+
 def test_the_interval_is_students() -> None:
     assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx({"mean": 2, "low": 2 - 2.484, "high": 2 + 2.484}, abs=1e-3)
     assert mean_interval([1.0], "share") == {"share": 1.0, "low": None, "high": None}
 
 
 def test_the_gap_is_of_all_test_facts_and_positive_where_top_is_better() -> None:
-    (setting,) = summarise(made_up({1.0: [0.05, 0.06, 0.07]}))["settings"]
+    (setting,) = summarise_sweep(made_up({1.0: [0.05, 0.06, 0.07]}))["settings"]
     differences = {(row["a"], row["b"]): row["difference"] for row in setting["differences"]}
     assert differences == pytest.approx({("top", "random"): 0.05, ("top", "bottom"): 0.06, ("top", "whole"): -0.1})
     assert setting["memorisation"]["share"] == pytest.approx(0.97)
@@ -56,7 +65,7 @@ def test_the_gap_is_of_all_test_facts_and_positive_where_top_is_better() -> None
     ],
 )
 def test_the_verdict_says_what_the_intervals_allow(gaps: dict[float, list[float]], said: str) -> None:
-    assert said in summarise(made_up(gaps))["verdict"]
+    assert said in summarise_sweep(made_up(gaps))["verdict"]
 
 
 def test_a_trend_is_taken_inside_each_seed() -> None:
