@@ -157,6 +157,8 @@ def _report_scored(out: Output, scored: Any, output: Path) -> None:
     for stats in (getattr(estimator, "stats", None) for estimator in scored.estimators):
         for line in lookup_lines(stats) if stats is not None and stats.subjects else ():
             out.note(line)
+    for note in (note for estimator in scored.estimators for note in estimator.notes()):
+        out.note(note)
     rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
     summaries = score_summaries(read_scores(output))
     content = {

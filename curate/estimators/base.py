@@ -14,7 +14,7 @@ import pyarrow as pa
 import curate.settings
 from curate.engines import absolute
 from curate.errors import EstimatorError, setting
-from curate.prompts import Patterns, topic
+from curate.prompts import Exemplars, Patterns, Shots, topic
 from curate.records import Example, Score
 from curate.settings import option
 
@@ -81,6 +81,10 @@ class Estimator(ABC):
     def score_table(self, table: pa.Table) -> list[pa.Array] | None:
         """The scores of a batch as Arrow arrays (value, evidence, status), where its `columns` alone tell them so."""
         return None
+
+    def notes(self) -> Sequence[str]:
+        """What a person should know of how it scored, a sentence each."""
+        return ()
 
     def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str] | None:
         """What scoring so many examples would cost, for a dry run: as values and as a line; None if nothing."""
@@ -177,6 +181,15 @@ def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:
             sample = [text for text in sample if zlib.crc32(text.encode("utf-8", "surrogatepass")) < share]
     patterns = Patterns(sample)
     return patterns if patterns else None
+
+
+def note_patterns(shots: Shots) -> Sequence[str]:
+    """That question patterns stand for relations, if they do."""
+    if not isinstance(shots, Exemplars) or not shots.patterns:
+        return ()
+    found = sorted(pattern for pattern in shots.drawn if pattern)
+    such_as = f", such as {found[0]!r}" if found else ""
+    return (f"No relation is known; {len(found)} question patterns stand for relations{such_as}.",)
 
 
 MOST_QUESTIONS = 20_000

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of
+from curate.estimators.base import ModelEstimator, ModelSettings, note_patterns, patterns_of
 from curate.prompts import TEMPLATES, Exemplars, draw_exemplars
 from curate.records import Example, Score
 from curate.settings import option
@@ -66,6 +66,10 @@ class KnownEstimator(ModelEstimator):
             "sets": [exemplars.fingerprint() for exemplars in self.sets],
             "model": self.model.fingerprint(),
         }
+
+    def notes(self) -> Sequence[str]:
+        """That question patterns stand for relations, if they do."""
+        return note_patterns(self.sets[0])
 
     def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
         """For every set its prompt with each accepted answer, one set after the other."""

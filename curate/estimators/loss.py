@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.data.table import read
 from curate.errors import EstimatorError, setting
-from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of
+from curate.estimators.base import ModelEstimator, ModelSettings, note_patterns, patterns_of
 from curate.prompts import DEFAULT, LETTERS, Shots, Template, draw_exemplars, find_template
 from curate.records import Example, Score
 from curate.settings import option
@@ -218,6 +218,10 @@ class LossEstimator(ModelEstimator):
         losses = iter(answer_losses(self.model, pairs, self.token_budget, self.report))
         for request in requests:
             yield self._score(request, [next(losses) for _ in request.pairs])
+
+    def notes(self) -> Sequence[str]:
+        """That question patterns stand for relations, if they do."""
+        return note_patterns(self.shots)
 
     def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
         """Prompts and completions whose losses make the score."""

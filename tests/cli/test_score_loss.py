@@ -112,3 +112,18 @@ def test_mmlu_in_the_hub_layout_is_scored_by_its_letters(
     assert {row["loss_choice"] for row in scored} <= set("ABCD")
     assert estimator_in(tmp_path)["template"]["name"] == "mmlu"
     assert "about prehistory.\n" in curate("show", "scored.parquet").stdout
+
+
+def test_question_patterns_stand_for_relations_and_a_note_says_so(
+    curate: Curate, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    asked = [(f"Who wrote B{n}?", f"W{n}") for n in range(6)] + [(f"Where is P{n} located?", f"C{n}") for n in range(6)]
+    rows = [{"question": question, "answer": answer} for question, answer in asked]
+    (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    scored = curate("score", "facts.jsonl", "--by", "loss", "--model", tiny_model("llama"), "-o", "scored.parquet")
+    assert "2 question patterns stand for relations, such as 'Where is … located'" in scored.stderr
+    drawn = estimator_in(tmp_path)["shots"]["drawn"]
+    assert {pattern: len(shots) for pattern, shots in drawn.items() if pattern} == {
+        "Where is … located": 5,
+        "Who wrote …": 5,
+    }
