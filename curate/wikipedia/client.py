@@ -57,7 +57,7 @@ class TroubleError(Exception):
     """
 
     reason: str
-    after: float | None = None
+    after: float = 0.0
     for_everyone: bool = False
     unreachable: bool = False
 
@@ -78,22 +78,27 @@ class Retry:
 
 
 class RateLimiter:
-    """Lets at most `rate` requests a second begin, over all threads; None is no limit."""
+    """Lets at most `rate` requests a second begin, over all threads; None is no limit. All waits end with `stop`.
+
+    `clock` gives seconds; `sleep` waits so many of them.
+    """
 
     def __init__(
         self,
         rate: float | None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Any] = time.sleep,
+        sleep: Callable[[float], Any] | None = None,
     ) -> None:
         self._interval = 1 / rate if rate else 0.0
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
+        self._stopped = threading.Event()
+        self.sleep = sleep or self._stopped.wait
         self._lock = threading.Lock()
         self._next = float("-inf")
 
     def wait(self) -> None:
-        """Return when the next request may begin."""
-        while True:
+        """Return when the next request may begin; StoppedError when none may any more."""
+        while not self._stopped.is_set():
             with self._lock:
                 now = self._clock()
                 delay = self._next - now
@@ -101,21 +106,24 @@ class RateLimiter:
                     # A slot missed by less than one interval is made up for, or the rate would never be reached.
                     self._next = max(self._next, now - self._interval) + self._interval
                     return
-            if self._sleep(delay):  # an event that was set, instead of a sleep that ended
-                return
+            self.sleep(delay)
+        raise StoppedError
 
     def pause(self, seconds: float) -> None:
         """Let no request begin for so many seconds."""
         with self._lock:
             self._next = max(self._next, self._clock() + seconds)
 
+    def stop(self) -> None:
+        """End every wait, and let no request begin."""
+        self._stopped.set()
+
 
 class PoliteClient:
     """Asks over `http`, however often the server stumbles; safe to use from several threads.
 
     Tried again after growing, random delays: 429 and 5xx, time-outs, dropped connections, broken answers. Retry-After
-    is obeyed, and after a 429 by every thread. `sleep` waits so many seconds; `random` gives a number in [0, 1);
-    `stopped`, once set, ends every wait.
+    is obeyed, and after a 429 by every thread. `random` gives a number in [0, 1).
     """
 
     def __init__(
@@ -123,13 +131,10 @@ class PoliteClient:
         http: httpx.Client,
         limiter: RateLimiter,
         retry: Retry | None = None,
-        sleep: Callable[[float], Any] | None = None,
         random: Callable[[], float] = random,
-        stopped: threading.Event | None = None,
     ) -> None:
-        self._http, self._limiter, self._retry, self._random = http, limiter, retry or Retry(), random
-        self._stopped = stopped or threading.Event()
-        self._sleep = sleep or self._stopped.wait
+        self.limiter = limiter
+        self._http, self._retry, self._random = http, retry or Retry(), random
         self._answered = False
         self._given_up = 0
         self.requests = 0
@@ -149,12 +154,7 @@ class PoliteClient:
             timeout=timeout,
             follow_redirects=True,
         )
-        stopped = threading.Event()
-        return cls(http, RateLimiter(rate, sleep=stopped.wait), retry, stopped=stopped)
-
-    def stop(self) -> None:
-        """Make every thread that waits or would ask again raise StoppedError."""
-        self._stopped.set()
+        return cls(http, RateLimiter(rate), retry)
 
     def get(
         self, url: str, params: Mapping[str, str] | None = None, trouble: Callable[[Any], str | None] | None = None
@@ -172,9 +172,7 @@ class PoliteClient:
         """
         failures = 0
         while True:
-            self._limiter.wait()
-            if self._stopped.is_set():
-                raise StoppedError
+            self.limiter.wait()
             try:
                 found = attempt()
             except TroubleError as trouble:
@@ -242,18 +240,17 @@ class PoliteClient:
                 try_next=f"check the network, {setting('pageviews_url')} and {setting('mediawiki_url')}; "
                 f"{setting('offline')} uses kept answers only",
             )
-        if trouble.after is not None and trouble.after > LONGEST_WAIT:
+        if trouble.after > LONGEST_WAIT:
             raise PageViewsError(
                 f"{_base(url)} asks to wait {trouble.after:.0f} seconds ({trouble.reason}).",
                 expected=f"to wait {LONGEST_WAIT:.0f} seconds at most",
                 try_next="the same command again after that time; answers so far are kept",
             )
         self.retries += 1
-        if trouble.after is not None and trouble.for_everyone:
-            self._limiter.pause(trouble.after)
-        elif trouble.after is not None:
-            self._sleep(trouble.after)
-        self._sleep(self._retry.delay(failures - 1, self._random()))
+        if trouble.for_everyone:
+            self.limiter.pause(trouble.after)
+        own = 0.0 if trouble.for_everyone else trouble.after
+        self.limiter.sleep(own + self._retry.delay(failures - 1, self._random()))
 
 
 def body_of(response: httpx.Response, raw: bool = False) -> Iterator[bytes]:
@@ -270,7 +267,7 @@ def check_busy(response: httpx.Response) -> None:
 def _trouble(reason: str, response: httpx.Response) -> TroubleError:
     """Why to ask again, and not before the server says so; after a 429 that goes for every request."""
     after = retry_after(response.headers.get("Retry-After", ""), datetime.now(timezone.utc))
-    return TroubleError(reason, after, for_everyone=response.status_code == 429)
+    return TroubleError(reason, after or 0.0, for_everyone=response.status_code == 429)
 
 
 def retry_after(header: str, now: datetime) -> float | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     import duckdb
     import httpx
 
-ALL_ACCESS = "all-access"
-
 # How the hourly files abbreviate the projects: `en` is en.wikipedia, `en.d` en.wiktionary, `en.m.d` its mobile site.
 _HOURLY_FAMILIES = {
     "wikipedia": "",
@@ -55,27 +53,21 @@ _HOURLY_FAMILIES = {
 _MONTH_IN_NAME = re.compile(r"(?<!\d)(20\d\d)-?(0[1-9]|1[0-2])(?!\d(?!\d))")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The fields of a line, which spaces separate."""
+Layout = tuple[str, ...]
+"""The fields of a line, which spaces separate."""
 
-    name: Literal["complete", "hourly"]
-    fields: tuple[str, ...]
-
-
-COMPLETE = Layout("complete", ("project", "title", "page_id", "access", "views", "days"))
+COMPLETE: Layout = ("project", "title", "page_id", "access", "views", "days")
 """`pageview_complete`: en.wikipedia Zürich 34196 mobile-web 41235 A1330B1411…"""
 
-HOURLY = Layout("hourly", ("project", "title", "views", "bytes"))
+HOURLY: Layout = ("project", "title", "views", "bytes")
 """`pageviews`: en.m Zürich 57 0"""
 
 
 def project_codes(wanted: BuildSettings, layout: Layout) -> list[str]:
     """What the first field of a wanted line may be."""
-    project = wanted.project.removesuffix(".org")
     if layout is COMPLETE:
-        return [project]
-    language, _, family = project.partition(".")
+        return [wanted.wiki]
+    language, _, family = wanted.wiki.partition(".")
     suffix = _HOURLY_FAMILIES.get(family, f".{family}")
     desktop, mobile = [f"{language}{suffix}"], [f"{language}.m{suffix}", f"{language}.zero{suffix}"]
     return {"desktop": desktop, "mobile-web": mobile, "mobile-app": []}.get(wanted.access, desktop + mobile)
@@ -94,8 +86,8 @@ def layout_of(lines: bytes) -> Layout | None:
     """The layout of the first line that has one; None if no line looks like a dump's."""
     for line in lines.split(b"\n", 1000)[:1000]:
         fields = line.split(b" ")
-        for layout, views in ((COMPLETE, 4), (HOURLY, 2)):
-            if len(fields) == len(layout.fields) and fields[views].isdigit():
+        for layout in (COMPLETE, HOURLY):
+            if len(fields) == len(layout) and fields[layout.index("views")].isdigit():
                 return layout
     return None
 
@@ -112,17 +104,16 @@ def parse_block(block: bytes, layout: Layout, wanted: BuildSettings) -> Parsed:
     A line is malformed if it has another number of fields, or if it is one of the project and its views are not a
     number or its title is not UTF-8.
     """
-
     odd: list[int] = []
 
     def skip(row: csv.InvalidRow) -> str:
         odd.append(row.actual_columns)
         return "skip"
 
-    columns = [name for name in ("project", "title", "access", "views") if name in layout.fields]
+    columns = [name for name in layout if name in ("project", "title", "access", "views")]
     rows = csv.read_csv(
         pa.BufferReader(block),
-        csv.ReadOptions(column_names=list(layout.fields), block_size=1 << 20),
+        csv.ReadOptions(column_names=list(layout), block_size=1 << 20),
         csv.ParseOptions(delimiter=" ", quote_char=False, invalid_row_handler=skip),
         csv.ConvertOptions(
             include_columns=columns,
@@ -133,7 +124,7 @@ def parse_block(block: bytes, layout: Layout, wanted: BuildSettings) -> Parsed:
     )
     lines = rows.num_rows + len(odd)
     rows = rows.filter(_is_one_of(rows["project"], project_codes(wanted, layout)))
-    if layout is COMPLETE and wanted.access != ALL_ACCESS:
+    if layout is COMPLETE and wanted.access != "all-access":
         rows = rows.filter(pc.equal(rows["access"], wanted.access))
     if wanted.titles is not None:
         rows = rows.filter(_is_one_of(rows["title"], wanted.titles))
@@ -150,20 +141,13 @@ def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedAr
 
 
 def _with_readable_titles(rows: pa.Table) -> pa.Table:
+    """The rows whose titles are UTF-8; they are looked at one by one only where some are not."""
     try:
         rows["title"].validate(full=True)
         return rows
     except pa.ArrowInvalid:
         titles = rows["title"].cast(pa.binary()).to_pylist()
-        return rows.filter(pa.array([_is_utf8(title) for title in titles], pa.bool_()))
-
-
-def _is_utf8(title: bytes) -> bool:
-    try:
-        title.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        return rows.filter(pa.array([title.decode(errors="ignore").encode() == title for title in titles], pa.bool_()))
 
 
 READ = 1 << 18
@@ -174,6 +158,9 @@ BLOCK = 4 << 20
 
 MEMORY = "160MB"
 """What DuckDB may hold of the lines; the others are in temporary files."""
+
+THREADS = 4
+"""At most, of DuckDB: each needs a share of that memory, and 64 of them would not get enough."""
 
 ROW_GROUP = 100_000
 
@@ -196,27 +183,32 @@ def build_table(
     """
     import duckdb
 
-    paths = sorted(dict.fromkeys(paths))
-    total = sum(_size(path) for path in paths)
-    dumps = [Dump(path, wanted) for path in paths]
+    dumps = [Dump(path, wanted) for path in sorted(dict.fromkeys(paths))]
+    config: dict[str, Any] = {"memory_limit": MEMORY, "threads": min(THREADS, os.cpu_count() or 1)}
     with whole_file(output) as temporary:
-        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": f"{temporary}.d"}) as db:
+        with duckdb.connect(config=config | {"temp_directory": f"{temporary}.d"}) as db:
             db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
-            db.sql("CREATE TABLE lines (title VARCHAR, views BIGINT)")
-            for table in in_turn([read_ahead(dump.tables()) for dump in dumps], os.cpu_count() or 1):
-                db.from_arrow(table.group_by("title").aggregate([("views", "sum")])).insert_into("lines")
-                if progress:
-                    progress("views build", sum(dump.read for dump in dumps), total)
+            _insert_lines(db, dumps, progress)
             manifest = _manifest(dumps, wanted)
             manifest["rows"] = _write_sums(db, temporary, manifest)
         if not manifest["rows"]:
             raise PageViewsError(
-                f"The {len(dumps)} dumps hold no line of {wanted.project}.",
+                f"The {len(dumps)} dumps hold no line of {wanted.wiki}.",
                 expected="a project as the dumps call it, such as en.wikipedia or de.wiktionary",
                 try_next=setting("project", "NAME"),
             )
     write_json(manifest, manifest_path(output))
     return manifest
+
+
+def _insert_lines(db: duckdb.DuckDBPyConnection, dumps: Sequence[Dump], progress: Progress | None) -> None:
+    """Make the table `lines` of title and views, from all dumps; a title is summed inside a block already."""
+    db.sql("CREATE TABLE lines (title VARCHAR, views BIGINT)")
+    total = sum(dump.size for dump in dumps)
+    for table in in_turn([read_ahead(dump.tables()) for dump in dumps], os.cpu_count() or 1):
+        db.from_arrow(table.group_by("title").aggregate([("views", "sum")])).insert_into("lines")
+        if progress:
+            progress("views build", sum(dump.read for dump in dumps), total)
 
 
 def _write_sums(db: duckdb.DuckDBPyConnection, path: Path, manifest: dict[str, Any]) -> int:
@@ -236,6 +228,14 @@ class Dump:
     """One dump (.bz2, .gz or plain text) as it is read: so many bytes, lines and malformed lines so far."""
 
     def __init__(self, path: Path, wanted: BuildSettings) -> None:
+        try:
+            self.size = path.stat().st_size
+        except OSError as error:
+            raise PageViewsError(
+                f"There is no dump {path}.",
+                expected="files such as pageviews-202110-user.bz2",
+                try_next="curate views fetch --month 2021-10 -o dumps/",
+            ) from error
         self.path, self.wanted = path, wanted
         self.read = self.lines = self.malformed = 0
         self._digest = hashlib.sha256()
@@ -353,23 +353,12 @@ def _manifest(dumps: Sequence[Dump], wanted: BuildSettings) -> dict[str, Any]:
     return {
         "command": "views build",
         "versions": versions("pyarrow", "duckdb"),
-        "project": wanted.project.removesuffix(".org"),
+        "project": wanted.wiki,
         "access": wanted.access,
         "titles": "all" if wanted.titles is None else len(wanted.titles),
         "months": sorted({month for dump in dumps if (month := month_in(dump.path))}),
         "dumps": [dump.describe() for dump in dumps],
     }
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise PageViewsError(
-            f"There is no dump {path}.",
-            expected="files such as pageviews-202110-user.bz2",
-            try_next="curate views fetch --month 2021-10 -o dumps/",
-        ) from error
 
 
 def _not_a_dump(path: Path, block: bytes) -> PageViewsError:

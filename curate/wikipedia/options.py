@@ -226,6 +226,11 @@ class BuildSettings(Settings):
     access: str = option("all-access", "all-access, desktop, mobile-web or mobile-app.", choices=ACCESS)
     titles: frozenset[str] | None = option(None, on_command_line=False)
 
+    @property
+    def wiki(self) -> str:
+        """The project as the dumps call it: without `.org`."""
+        return self.project.removesuffix(".org")
+
 
 def check_contact(contact: str | None) -> None:
     """EstimatorError unless there is somebody to write to."""

@@ -206,7 +206,7 @@ class ApiViews(ViewSource):
             try:
                 counts |= {futures[future]: future.result() for future in as_completed(futures)}
             except BaseException:  # Ctrl-C, or a server that refuses: nobody waits for what is no longer wanted
-                client.stop()
+                client.limiter.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         self.stats.requests, self.stats.retries = client.requests, client.retries
