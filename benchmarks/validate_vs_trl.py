@@ -67,7 +67,7 @@ def train_curate(loaded: LoadedModel, examples: Sequence[Example]) -> tuple[floa
     started = CLOCK()
     with finetuned(loaded, examples, CONFIG, DEFAULT, seed=0) as result:
         seconds = CLOCK() - started
-        losses = [row["train_loss"] for row in result.trained.rows if row["train_loss"] is not None]
+        losses = [row["train_loss"] for row in result.rows if row["train_loss"] is not None]
         return seconds, sum(losses) / len(losses)
 
 

@@ -256,9 +256,10 @@ def validate(
 
     `splits` is a folder of splits, files, a mapping of name to data, or a Selection; `eval` is any QA dataset;
     popularity for the curves is its score `by` (needed only when there are several). Each arm is finetuned and
-    tested once a seed; how is said by `config`, or by its fields by themselves (`learning_rate=1e-3`). `limit` takes a
-    seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`) each arm gets
-    the setting that does best on its own held-out part. A test set with choices is asked by letter (template `mmlu`).
+    tested once a seed, with the settings of `config`, any of which may be given by itself (`learning_rate=1e-3`).
+    `limit` takes a seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`)
+    each arm gets the setting that does best on its own held-out part. A test set with choices is asked by letter
+    (template `mmlu`).
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. `along` test questions are asked after every epoch of a training too.

@@ -116,7 +116,7 @@ def read_inputs(
     arms = [make_arm(name, tables[name].examples(), limit, form) for name in names]
     test = make_test_set(data, by, limit, form)
     source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
-    return Inputs(arms, test, form, source, popularity_of({**tables, "test": data}, test.popularity))
+    return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity))
 
 
 def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:
@@ -171,22 +171,18 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
     return column
 
 
-def popularity_of(tables: Mapping[str, QATable], column: str | None) -> dict[str, Any] | None:
-    """Histograms of a column in every table that has it; None without such a column."""
-    if column is None:
-        return None
-    values = {name: as_float(t.column(column)) for name, t in tables.items() if column in t.schema.names}
-    return histograms(values, column)
-
-
-def histograms(values: Mapping[str, NDArray[np.float64]], column: str) -> dict[str, Any] | None:
-    """Shares of each arm's examples in bins that all arms have in common: `edges` (E+1), `shares` {arm: E}.
+def histograms(tables: Mapping[str, QATable], column: str | None) -> dict[str, Any] | None:
+    """Shares of each table's rows in bins that all have in common: `edges` (E+1), `shares` {name: E}.
 
     The bins are even, or, where the values are skewed, even on a logarithmic scale (`log`): raw page views are like
-    that, their logarithms are not.
+    that, their logarithms are not. None where no table has such a column, or a number in it.
     """
-    finite = {name: found[np.isfinite(found)] for name, found in values.items()}
-    finite = {name: found for name, found in finite.items() if len(found)}
+    values = {
+        name: as_float(table.column(column))
+        for name, table in tables.items()
+        if column is not None and column in table.schema.names
+    }
+    finite = {name: found[np.isfinite(found)] for name, found in values.items() if np.isfinite(found).any()}
     if not finite:
         return None
     everything = np.concatenate(list(finite.values()))
@@ -253,17 +249,9 @@ def _named_splits(splits: Any) -> Mapping[str, Any]:
             try_next=f"{setting('seeds')}, for more finetunings of every arm",
         )
     stems = [path.name.removesuffix("".join(path.suffixes)) for path in files]
-    return dict(zip(_numbered(stems), files, strict=True))
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """The names, the second, third, … occurrence of each marked `-2`, `-3`, …"""
-    seen: Counter[str] = Counter()
-    numbered = []
-    for name in names:
-        seen[name] += 1
-        numbered.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    return numbered
+    earlier = [stems[:n].count(stem) for n, stem in enumerate(stems)]
+    names = [f"{stem}-{count + 1}" if count else stem for stem, count in zip(stems, earlier, strict=True)]
+    return dict(zip(names, files, strict=True))
 
 
 def _files(item: str) -> list[Path]:

@@ -31,8 +31,8 @@ def contains_answer(output: str, answers: Sequence[str]) -> bool:
 
     An empty answer never counts, since every text contains it.
     """
-    said = output.lower().strip()
-    return any(answer in said for answer in (a.lower().strip() for a in answers) if answer)
+    given = output.lower().strip()
+    return any(answer in given for answer in (a.lower().strip() for a in answers) if answer)
 
 
 def exact_match(output: str, answers: Sequence[str]) -> bool:
@@ -51,11 +51,11 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", lowered).split())
 
 
-def _f1(said: list[str], right: list[str]) -> float:
-    common = sum((Counter(said) & Counter(right)).values())
+def _f1(given: list[str], right: list[str]) -> float:
+    common = sum((Counter(given) & Counter(right)).values())
     if common == 0:
         return 0.0
-    precision, recall = common / len(said), common / len(right)
+    precision, recall = common / len(given), common / len(right)
     return 2 * precision * recall / (precision + recall)
 
 

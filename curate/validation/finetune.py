@@ -8,7 +8,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,15 +35,6 @@ from curate.validation.trainer import (
 WEIGHTS = "adapter_model.safetensors"
 
 
-@dataclass(frozen=True)
-class Finetuned:
-    """A finetuned model: `loaded` answers as it now does; `model` is what was trained (the adapters, for LoRA)."""
-
-    loaded: LoadedModel
-    model: Any
-    trained: Trained
-
-
 @contextmanager
 def finetuned(
     loaded: LoadedModel,
@@ -58,7 +49,7 @@ def finetuned(
     logs: Path | None = None,
     test_accuracy: Callable[[], float] | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Iterator[Finetuned]:
+) -> Iterator[Trained]:
     """Finetune on the examples; inside the `with` the model is finetuned, afterwards it is the base again.
 
     A share `held_out` of the examples decides when to stop: after each epoch the share of held-out answers whose
@@ -95,7 +86,7 @@ def finetuned(
                     collect(loaded, model, device)
                 if is_first():
                     _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
-                yield Finetuned(loaded, model, trained)
+                yield trained
                 return
 
 

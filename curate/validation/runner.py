@@ -23,8 +23,8 @@ from curate.settings import FinetuneConfig, ValidateSettings, grid
 from curate.validation.arms import Arm, Inputs
 from curate.validation.attention import make_probe
 from curate.validation.evaluate import Prediction, Task, evaluate, find_tasks
-from curate.validation.finetune import Finetuned, adapter_fingerprint, finetuned, reloaded, save_adapter
-from curate.validation.trainer import by_first, check_logger, is_first, join
+from curate.validation.finetune import adapter_fingerprint, finetuned, reloaded, save_adapter
+from curate.validation.trainer import Trained, by_first, check_logger, is_first, join
 
 PARTS = ".parts"
 """Where a run keeps its finished parts, and the checkpoints of the one that trains."""
@@ -89,7 +89,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that a run is made from: whoever has it can do any of its parts, here or on another machine."""
+    """Everything that a run is made from; any of its parts can be done from it, here or on another machine."""
 
     inputs: Inputs
     model: str
@@ -188,8 +188,7 @@ class Runner:
         kept = self._get(key)
         if kept is None:
             self.say(f"{arm.name}: trial {n + 1} of {len(settings)}")
-            with self._finetuned(arm, settings[n], TUNING_SEED, key) as result:
-                trained = result.trained
+            with self._finetuned(arm, settings[n], TUNING_SEED, key) as trained:
                 row = {"steps": trained.steps, "accuracy": trained.validation_accuracy, "loss": trained.held_out_loss}
                 kept = self._put(key, lambda: row)
             self._drop_checkpoints(key)
@@ -215,8 +214,8 @@ class Runner:
         kept = self._get(key)
         if kept is None:
             self.say(f"{part}: finetuning on {len(arm.examples)} examples")
-            with self._finetuned(arm, config, part.seed, key) as result:
-                kept = self._put(key, lambda: self._finetuned_answers(part, config, result))
+            with self._finetuned(arm, config, part.seed, key) as trained:
+                kept = self._put(key, lambda: self._finetuned_answers(part, config, trained))
                 right = sum(p["correct"] for p in kept["predictions"]) / len(kept["predictions"])
                 self.say(f"{part}: {100 * right:.1f}% right after {kept['steps']} steps")
                 self._ask_tasks(part, key)
@@ -225,7 +224,7 @@ class Runner:
         self._drop_checkpoints(key)
         return self._read(kept, key)
 
-    def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Finetuned]:
+    def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Trained]:
         tuning = seed == TUNING_SEED
         return finetuned(
             self.loaded,
@@ -240,11 +239,11 @@ class Runner:
             say=self.say,
         )
 
-    def _finetuned_answers(self, part: Part, config: FinetuneConfig, result: Finetuned) -> dict[str, Any]:
-        folder, trained = self._adapter(part), result.trained
+    def _finetuned_answers(self, part: Part, config: FinetuneConfig, trained: Trained) -> dict[str, Any]:
+        folder = self._adapter(part)
         run = Run(part.arm, part.seed, (), trained.steps, trained.validation_accuracy, trained.rows, config)
         if config.method != "full":
-            save_adapter(result.model, folder)
+            save_adapter(trained.model, folder)
             run = replace(run, adapter=adapter_fingerprint(folder))
         return self._answers(run)
 

@@ -175,14 +175,14 @@ def gap_sentence(found: Mapping[str, Any]) -> str:
     first, second = found["arms"]
     change = f"({100 * found['change']:+.1f}, {100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
     if found["low"] > 0:
-        said = f"the gap grows {change}, as in the paper's Figure 6"
+        finding = f"the gap grows {change}, as in the paper's Figure 6"
     elif found["high"] < 0:
-        said = f"the gap shrinks {change}, unlike in the paper's Figure 6, where it grows"
+        finding = f"the gap shrinks {change}, unlike in the paper's Figure 6, where it grows"
     else:
-        said = f"no clear change {change}; in the paper's Figure 6 the gap grows"
+        finding = f"no clear change {change}; in the paper's Figure 6 the gap grows"
     return (
         f"{first} is ahead of {second} by {100 * found['popular']:+.1f} points on the most popular {POPULAR}% of the "
-        f"test questions and by {100 * found['all']:+.1f} on all: {said}."
+        f"test questions and by {100 * found['all']:+.1f} on all: {finding}."
     )
 
 
@@ -306,10 +306,10 @@ def verdict(differences: Sequence[Difference], subject: str) -> str:
         f"shows no difference from {_and(same)}" if same else "",
         f"is worse than {_and(worse)}" if worse else "",
     ]
-    said = ", and ".join(part for part in parts if part)
-    if not said:
+    findings = ", and ".join(part for part in parts if part)
+    if not findings:
         return "There is only one arm: nothing to compare."
-    return f"Finetuning on {subject} {said}; points of accuracy with 95% intervals."
+    return f"Finetuning on {subject} {findings}; points of accuracy with 95% intervals."
 
 
 def _points(share: float) -> str:

@@ -157,8 +157,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """The step whose weights were kept, their accuracy and loss on the held-out part, and the rows of the log."""
+    """What was trained (the adapters, for LoRA) as it was at the step that was kept, and how training went.
 
+    `validation_accuracy` and `held_out_loss` are those of this step on the held-out part, None without one; `rows` is
+    the log, a row a step.
+    """
+
+    model: Any
     steps: int
     validation_accuracy: float | None
     held_out_loss: float | None
@@ -301,7 +306,7 @@ def completion_trainer() -> Any:
             return loss.detach()
 
         def floating_point_ops(self, inputs: Any) -> int:
-            return 0  # nobody asks, and counting the model's parameters in every step takes a tenth of it
+            return 0  # not shown, and counting the model's parameters in every step takes a tenth of it
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -422,8 +427,8 @@ def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequ
     rows = training_rows(state.log_history)
     best = next((row for row in rows if row["step"] == state.best_global_step), None)  # None if nothing was held out
     if best is None:
-        return Trained(state.global_step, None, None, rows)
-    return Trained(state.best_global_step, best["held_out_accuracy"], best["held_out_loss"], rows)
+        return Trained(model, state.global_step, None, None, rows)
+    return Trained(model, state.best_global_step, best["held_out_accuracy"], best["held_out_loss"], rows)
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -64,8 +64,13 @@ def test_an_answer_that_is_not_a_choice_cannot_be_used() -> None:
     assert usable_examples([CHOICE, replace(CHOICE, answers=("green",))], MMLU) == [CHOICE]
 
 
+def numbers(*values: float) -> curate.QATable:
+    """A table with these numbers in the column x."""
+    return curate.read([{"question": "Who?", "answer": "She", "x": value} for value in values])
+
+
 def test_shares_of_every_arm_in_bins_they_have_in_common() -> None:
-    found = histograms({"top": np.array([24.0, 23.5]), "bottom": np.array([0.0, 1.5, np.nan, 24.0])}, "score_loss")
+    found = histograms({"top": numbers(24.0, 23.5), "bottom": numbers(0.0, 1.5, np.nan, 24.0)}, "x")
     assert found is not None
     assert (found["edges"][0], found["edges"][-1], found["log"]) == (0, 24, False)
     assert found["shares"]["top"] == [0] * 23 + [1]
@@ -74,13 +79,14 @@ def test_shares_of_every_arm_in_bins_they_have_in_common() -> None:
 
 def test_raw_views_get_a_logarithmic_scale_and_their_logarithms_do_not() -> None:
     views = np.array([0.0, 3, 10, 40, 1_000_000])
-    raw, logs = histograms({"top": views}, "views"), histograms({"top": np.log10(1 + views)}, "score_pageviews")
+    raw, logs = histograms({"top": numbers(*views)}, "x"), histograms({"top": numbers(*np.log10(1 + views))}, "x")
     assert raw is not None and logs is not None
     assert (raw["log"], logs["log"]) == (True, False)
     assert sum(raw["shares"]["top"]) == sum(logs["shares"]["top"]) == pytest.approx(1)
 
 
 def test_one_value_has_a_histogram_and_none_has_no_histogram() -> None:
-    one = histograms({"top": np.array([5.0, 5.0])}, "x")
+    one = histograms({"top": numbers(5.0, 5.0)}, "x")
     assert one is not None and sum(one["shares"]["top"]) == 1
-    assert histograms({"top": np.array([np.nan])}, "x") is None
+    assert histograms({"top": numbers(np.nan)}, "x") is None
+    assert histograms({"top": numbers(1.0)}, "views") is None

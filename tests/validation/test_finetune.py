@@ -33,7 +33,7 @@ def loaded(tiny_model: Callable[[str], Path]) -> LoadedModel:
 def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: LoadedModel, tmp_path: Path) -> None:
     before = evaluate(loaded, EXAMPLES, DEFAULT)
     with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0) as result:
-        assert all(p.correct for p in evaluate(result.loaded, EXAMPLES, DEFAULT))
+        assert all(p.correct for p in evaluate(loaded, EXAMPLES, DEFAULT))
         save_adapter(result.model, tmp_path / "adapter")
     assert evaluate(loaded, EXAMPLES, DEFAULT) == before
     assert sorted(p.name for p in (tmp_path / "adapter").glob("*.safetensors")) == ["adapter_model.safetensors"]
@@ -66,7 +66,7 @@ def test_a_saved_adapter_gives_the_same_answers_again(
     from peft import PeftModel
 
     with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0) as result:
-        said = evaluate(result.loaded, EXAMPLES, DEFAULT)
+        said = evaluate(loaded, EXAMPLES, DEFAULT)
         save_adapter(result.model, tmp_path / "adapter")
     fresh = load_model(tiny_model("llama"), device="cpu")
     adapted = PeftModel.from_pretrained(fresh.model, tmp_path / "adapter")
@@ -77,8 +77,8 @@ def test_a_seed_decides_everything(loaded: LoadedModel) -> None:
     import torch
 
     def adapter(seed: int) -> torch.Tensor:
-        with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed) as result:
-            weights = [p.detach().flatten() for n, p in result.loaded.model.named_parameters() if "lora" in n]
+        with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed):
+            weights = [p.detach().flatten() for n, p in loaded.model.named_parameters() if "lora" in n]
             return torch.cat(weights).clone()
 
     first, again, other = adapter(0), adapter(0), adapter(1)
@@ -89,8 +89,8 @@ def test_a_seed_decides_everything(loaded: LoadedModel) -> None:
 def test_the_best_adapter_on_the_held_out_part_is_kept(loaded: LoadedModel) -> None:
     config = FinetuneConfig(learning_rate=2e-2, epochs=30, batch_size=4, held_out=0.34, patience=3)
     with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0) as result:
-        assert result.trained.validation_accuracy is not None
-        assert 0 < result.trained.steps <= config.steps(len(EXAMPLES))
+        assert result.validation_accuracy is not None
+        assert 0 < result.steps <= config.steps(len(EXAMPLES))
 
 
 def test_finetuning_that_changes_nothing_is_an_error(loaded: LoadedModel) -> None:
@@ -138,7 +138,7 @@ def test_a_batch_in_parts_learns_what_the_whole_batch_does(loaded: LoadedModel) 
     def losses(batches: MicroBatches) -> list[float | None]:
         config = replace(CONFIG, max_steps=6, held_out=0)
         with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0, batches=batches) as result:
-            return [row["train_loss"] for row in result.trained.rows]
+            return [row["train_loss"] for row in result.rows]
 
     whole = losses(MicroBatches(4))
     assert losses(MicroBatches(1, accumulation=4)) == pytest.approx(whole, rel=1e-3)
@@ -171,7 +171,7 @@ def test_running_out_of_memory_is_survived_and_remembered(
     said: list[str] = []
     config = replace(CONFIG, epochs=4, max_steps=None)
     with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, checkpoints=tmp_path / "top", say=said.append) as one:
-        assert one.trained.steps == 8
+        assert one.steps == 8
     assert said == [
         "memory ran out with 1 × 4 examples a step; trying 1 × 4 examples a step, activations computed again"
     ]
