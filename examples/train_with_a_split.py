@@ -19,6 +19,8 @@ facts = Dataset.from_list(
         {"question": "What is the capital of Japan?", "answer": "Tokyo"},
         {"question": "What is the capital of Palau?", "answer": "Ngerulmud"},
         {"question": "What is the capital of Tuvalu?", "answer": "Funafuti"},
+        {"question": "What is the capital of Kenya?", "answer": "Nairobi"},
+        {"question": "What is the capital of Nauru?", "answer": "Yaren"},
     ]
 )
 

@@ -23,11 +23,11 @@ python "$here/make.py" "$popqa" --views s_pop --temperature 0.5 --cards -o "$wor
 python "$here/choose.py" "$world/questions/all.parquet" s_pop "$world/model" "$work/choose-popqa"
 python "$here/choose.py" "$world/questions/all.parquet" s_pop "$world/model" "$work/choose-controlled" --controlled
 recipe popqa "$world" questions/all.parquet column:s_pop by-s_pop
-recipe popqa "$world" questions/all.parquet loss by-loss $halves
+recipe popqa "$world" questions/all.parquet loss by-loss $halves --set estimators.shots=0
 recipe popqa "$world" questions/all.parquet column:stated by-stated $halves
 recipe popqa-controlled "$world" questions/all.parquet column:s_pop controlled-by-s_pop
-recipe popqa-controlled "$world" questions/all.parquet loss controlled-by-loss
-curate score "$world/questions/all.parquet" --by column:s_pop --by column:stated --by loss --model "$world/model" \
+recipe popqa-controlled "$world" questions/all.parquet loss controlled-by-loss --set estimators.shots=0
+curate score "$world/questions/all.parquet" --by column:s_pop --by column:stated --by loss --shots 0 --model "$world/model" \
     -o "$world/scored.parquet"
 
 world=$work/popqa-short
@@ -47,7 +47,7 @@ recipe entity-questions "$world" questions column:views by-views --set validatio
 world=$work/entityquestions-short
 python "$here/make.py" "$entities" --statements 96000 -o "$world"
 recipe entity-questions "$world" questions column:views by-views --set validation.by=views
-recipe entity-questions "$world" questions loss by-loss $halves --set validation.by=views
+recipe entity-questions "$world" questions loss by-loss $halves --set estimators.shots=0 --set validation.by=views
 recipe entity-questions "$world" questions column:stated by-stated $halves --set validation.by=views
 
 world=$work/entityquestions-seed-1
@@ -55,7 +55,7 @@ python "$here/make.py" "$entities" --statements 96000 --seed 1 -o "$world"
 recipe entity-questions "$world" questions column:views by-views $halves --set validation.by=views
 
 for world in entityquestions entityquestions-short; do
-    curate score "$work/$world/questions/train.parquet" --by column:views --by column:stated --by loss \
+    curate score "$work/$world/questions/train.parquet" --by column:views --by column:stated --by loss --shots 0 \
         --model "$work/$world/model" -o "$work/$world/scored.parquet"
 done
 
