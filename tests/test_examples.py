@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *arguments: object) -> str:
+def run(name: str, *arguments: object, cache: Path | None = None) -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    own = {"HF_DATASETS_CACHE": str(cache)} if cache else {}  # what an earlier run left in the user's is not read
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | own)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -31,6 +33,6 @@ def test_datasets_map() -> None:
 
 def test_train_with_a_split(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     pytest.importorskip("trl")
-    said = run("train_with_a_split.py", tiny_model("llama"), tmp_path)
-    assert said.count("'completion': ' ") == 2
+    said = run("train_with_a_split.py", tiny_model("llama"), tmp_path / "out", cache=tmp_path / "cache")
+    assert said.count("'completion': ' ") == 3
     assert "train_loss" in said
