@@ -249,10 +249,12 @@ def draw_exemplars(
     sets: Sequence[str] = ("",),
     patterns: Patterns | None = None,
     seed: int = 0,
+    asked_by: str = "shots",
 ) -> list[Exemplars]:
     """Exemplars out of all examples of a dataset, which pass by once; each name in `sets` draws an unrelated set.
 
-    EstimatorError where the dataset has too few rows with an answer about different subjects.
+    EstimatorError where the dataset has too few rows with an answer about different subjects; it names the setting
+    `asked_by` which so many were asked for.
     """
     keys = [hashlib.blake2b(f"exemplars:{name}:{seed}".encode(), digest_size=16).digest() for name in sets]
     most = SPARE * (count + 1)
@@ -282,7 +284,7 @@ def draw_exemplars(
                 f"There are {there} examples of different subjects with an answer to draw solved examples from; "
                 f"{count} besides the question itself are asked for.",
                 expected=f"at least {count + 1}",
-                try_next=f"{setting('shots', max(0, there - 1))}, or {setting('shots_from', 'DATASET')}",
+                try_next=setting(asked_by, max(0, there - 1)),
             )
         found.append(Exemplars(template, drawn, count, patterns))
     return found

@@ -106,7 +106,7 @@ def test_another_set_has_other_exemplars() -> None:
 
 
 def test_too_few_rows_to_draw_from_are_refused_with_what_would_do() -> None:
-    with pytest.raises(EstimatorError, match=r"There are 3 examples(.|\n)*shots=2, or shots_from"):
+    with pytest.raises(EstimatorError, match=r"There are 3 examples(.|\n)*Try: shots=2"):
         draw_exemplars(TEMPLATES["qa"], FACTS[-3:], 4)
 
 

@@ -54,7 +54,9 @@ class KnownEstimator(ModelEstimator):
         """Draws the sets of solved examples from the dataset."""
         names = [f"known-{number}" for number in range(self.settings.known_sets)]
         patterns = patterns_of(examples)
-        self.sets = draw_exemplars(TEMPLATE, examples(), self.settings.known_shots, names, patterns)
+        self.sets = draw_exemplars(
+            TEMPLATE, examples(), self.settings.known_shots, names, patterns, asked_by="known_shots"
+        )
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that could change the numbers: model, text, solved examples, how often it is asked."""

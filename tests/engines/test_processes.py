@@ -97,7 +97,7 @@ def test_two_processes_score_to_the_bit_as_one(tiny_model: Tiny, monkeypatch: py
 
 def test_a_model_that_is_none_is_said_as_by_one_process(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no config") as error:
-        curate.score([{"question": "a?", "answer": "b"}], by="loss", model=tmp_path, device="cpu", processes=2)
+        curate.score([{"question": "a?", "answer": "b"}], by="loss", shots=0, model=tmp_path, device="cpu", processes=2)
     assert error.value.expected is not None
 
 
