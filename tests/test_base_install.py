@@ -28,7 +28,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_base_install_names_the_extra_or_works(command: str, tmp_path: Path) -> None:
-    rows = [{"question": f"Q{i}?", "answer": f"A{i}", "views": i} for i in range(4)]
+    rows = [{"question": f"Q{i}?", "answer": f"A{i}", "views": i} for i in range(6)]
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
     blocked = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS})); from curate.cli.app import main; main()"
     done = subprocess.run(
