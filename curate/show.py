@@ -113,7 +113,7 @@ def _describe_example(example: Example, template: Template) -> dict[str, Any]:
     answer = solution(template, example)
     return {
         "id": example.id,
-        "prompt": template.head(example) + template.ask(example),
+        "prompt": template.zero_shot(example),
         "completion": None if answer is None else template.render_completion(answer),
         "answers": list(example.answers),
         "subject": example.subject,

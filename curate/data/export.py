@@ -85,7 +85,7 @@ STREAMS: dict[str, type[ParquetStream | TextStream]] = {
 
 def _prompt_completion(template: Template, example: Example, answer: str) -> dict[str, Any]:
     """The shape of TRL; the completion begins with the template's space, so that prompt + completion is the text."""
-    prompt = template.head(example) + template.ask(example)
+    prompt = template.zero_shot(example)
     return {"prompt": prompt, "completion": template.render_completion(answer)}
 
 
@@ -105,7 +105,7 @@ def _alpaca(template: Template, example: Example, answer: str) -> dict[str, Any]
 
 def _instruction(template: Template, example: Example) -> str:
     """The question as one asks a person; with choices, the whole prompt, which names the letters."""
-    return template.head(example) + template.ask(example) if template.multiple_choice else example.question
+    return template.zero_shot(example) if template.multiple_choice else example.question
 
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])

@@ -156,7 +156,7 @@ def _names(files: list[str]) -> list[str]:
 
 def _subjects(data: QATable, name: str) -> NDArray[np.uint64]:
     """Hashes of the distinct subjects, those that a holdout would call the same being one."""
-    subjects = subjects_of(data.encoded(name), name)
+    subjects = subjects_of(data, name)
     used = np.unique(subjects.codes[subjects.codes >= 0])  # a dictionary may have values that no row has
     return np.unique(hash_texts([subjects.labels[code] for code in used]))
 

@@ -91,9 +91,9 @@ def rows_with(data: QATable, name: str, values: Sequence[str], of: str = "") -> 
     return np.array([label in values for label in groups.labels])[groups.codes]
 
 
-def subjects_of(column: pa.ChunkedArray, name: str) -> Groups:
+def subjects_of(data: QATable, column: str) -> Groups:
     """The rows by their subject: the same when its text is, outer blanks and case aside; a row may have none."""
-    codes, values = _plain_values(column, name)
+    codes, values = _plain_values(data.encoded(column), column)
     return Groups.of(codes, [answer_text(value).casefold() or None for value in values])
 
 

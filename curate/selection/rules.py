@@ -79,7 +79,11 @@ class Rules:
         """SelectionError for what cannot be meant."""
         rules = cls(
             settings,
-            asked={name: SPLITS[name].parse(getattr(settings, name)) for name in SPLITS if _is_given(settings, name)},
+            asked={
+                name: rule.parse(value)
+                for name, rule in SPLITS.items()
+                if (value := getattr(settings, name)) is not None and value is not False
+            },
             by=(settings.by,) if isinstance(settings.by, str) else tuple(settings.by or ()),
             where=parse_where(settings.where),
             min_score=_number("min_score", settings.min_score),
@@ -158,11 +162,6 @@ class Rules:
             "holdout": self.holdout and {"size": str(self.holdout), "by": self.holdout_by},
         }
         return {name: value for name, value in given.items() if value is not None}
-
-
-def _is_given(settings: SelectSettings, name: str) -> bool:
-    value = getattr(settings, name)
-    return value is not None and value is not False
 
 
 def _number(name: str, value: Any) -> float | None:
@@ -422,7 +421,7 @@ def _evaluation_sets(data: QATable, rules: Rules, pool: Pool) -> Iterator[Split]
     """The held-out subjects and the test set of other answers; what is in them leaves the pool."""
     if rules.holdout is not None:
         name = role_column(data, rules.holdout_by, "holdout_by")
-        subjects = subjects_of(data.encoded(name), name)
+        subjects = subjects_of(data, name)
         hashes = keyed(hash_texts(subjects.labels), rules.settings.seed, "holdout")
         mask = held_out(subjects.codes, hashes, pool.mask, rules.holdout.rows(len(pool))) & pool.mask
         pool.leave_out(mask, "held out")
@@ -551,7 +550,7 @@ def token_counter(data: QATable, tokenizer: Any) -> Callable[[NDArray[np.int64]]
 
     def text(example: Example) -> str:
         answer = solution(template, example)
-        return template.head(example) + template.ask(example) + (template.render_completion(answer) if answer else "")
+        return template.zero_shot(example) + (template.render_completion(answer) if answer else "")
 
     def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
         texts = [text(example) for example in data.examples_of(table.take(as_arrow(rows)))]

@@ -199,7 +199,7 @@ class AttentionProbe:
 
 def make_probe(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> AttentionProbe:
     """A seeded sample of the test examples that name their subject, with their zero-shot prompts."""
-    prompts = [template.head(example) + template.ask(example) for example in examples]
+    prompts = [template.zero_shot(example) for example in examples]
     found = [prompt for prompt in subject_prompts(loaded, examples, prompts) if prompt is not None]
     rows = random_rows([prompt.id for prompt in found], min(EXAMPLES, len(found)), seed=0)
     return AttentionProbe([found[row] for row in rows], len(found))

@@ -302,6 +302,7 @@ def test_popqa_controlled_is_what_pandas_says(popqa: Path, tmp_path: Path) -> No
     ("settings", "found", "try_next"),
     [
         ({"top": "half"}, "top='half' is not a size.", "top=0.3"),
+        ({"top": 0}, "top=0 is not a size.", "top=0.3"),
         ({"band": "70:30"}, "band='70:30' is not a band.", "band='30:70', for the middle 40%"),
         ({"top": 0.5, "by": "fame"}, "has no score named 'fame'.", "by='views'"),
         ({"top": 0.5, "stratify_by": "relatoin"}, "has no column 'relatoin' (asked for with stratify_by).", "relation"),
