@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -56,6 +57,9 @@ from curate.selection.ranking import (
 from curate.settings import Order, SelectSettings
 
 Mask = NDArray[np.bool_]
+
+Pick = Callable[[NDArray[np.float64], int, Ties], Mask]
+"""What takes so many of the rows with some scores, such as `top_rows`: (n,) -> (n,)"""
 
 
 @dataclass(frozen=True)
@@ -302,22 +306,23 @@ class Pool:
         counts = [int(np.count_nonzero(self.reasons == number)) for number in range(len(self.labels))]
         return {why: n for why, n in zip(self.labels[1:], counts[1:], strict=True) if n}
 
-    def share_out(self, size: Size, rounded: Callable[..., list[int]] = quotas) -> list[int]:
-        """How many rows of every stratum add up to a size."""
-        size.rows(len(self))  # is it a size of this pool?
-        sizes = [len(self)] if self.strata is None else [len(rows) for rows in self.strata]
-        return rounded(sizes, size.fraction(len(self)))
+    @property
+    def sizes(self) -> list[int]:
+        """How many rows each stratum has."""
+        return [len(self)] if self.strata is None else [len(rows) for rows in self.strata]
 
-    def take(self, pick: Callable[[int, NDArray[np.float64], Ties], Mask], salt: str = "ties") -> Mask:
-        """The rows that `pick` takes of every stratum. (N,)
+    def share_out(self, size: Size, rounded: Callable[[Sequence[int], Fraction], list[int]] = quotas) -> list[int]:
+        """How many rows of each stratum make up a size."""
+        size.rows(len(self))  # raises for what is no size of this pool
+        return rounded(self.sizes, size.fraction(len(self)))
 
-        It is given the number of the stratum, its scores (n,) and what hashes its rows, and gives a mask (n,).
-        """
+    def take(self, pick: Pick, counts: Sequence[int], salt: str = "ties") -> Mask:
+        """So many rows of each stratum as `counts` says, those that `pick` takes. (N,)"""
         if self.strata is None:
-            return pick(0, self.scores, partial(self.hashes, salt))
+            return pick(self.scores, counts[0], partial(self.hashes, salt))
         mask = np.zeros(len(self.scores), dtype=bool)
-        for number, rows in enumerate(self.strata):
-            mask[rows] = pick(number, self.scores[rows], partial(self.hashes, salt, rows))
+        for rows, count in zip(self.strata, counts, strict=True):
+            mask[rows] = pick(self.scores[rows], count, partial(self.hashes, salt, rows))
         return mask
 
     def hashes(
@@ -455,28 +460,22 @@ def strata_of(data: QATable, settings: SelectSettings) -> Groups | None:
 
 
 def _top(pool: Pool, size: Size) -> Split:
-    counts = pool.share_out(size)
-    mask = pool.take(lambda stratum, scores, ties: top_rows(scores, counts[stratum], ties))
+    mask = pool.take(top_rows, pool.share_out(size))
     return pool.split("top", mask, size, "below the cut of top", np.min)
 
 
 def _bottom(pool: Pool, size: Size) -> Split:
-    counts = pool.share_out(size, quotas_of_tail)
-    mask = pool.take(lambda stratum, scores, ties: bottom_rows(scores, counts[stratum], ties))
+    mask = pool.take(bottom_rows, pool.share_out(size, quotas_of_tail))
     return pool.split("bottom", mask, size, "above the cut of bottom", np.max)
 
 
 def _random(pool: Pool, size: Size) -> Split:
-    counts = pool.share_out(size)
-    mask = pool.take(lambda stratum, scores, hashes: draw_random(scores, counts[stratum], hashes), salt="random")
+    mask = pool.take(draw_random, pool.share_out(size), salt="random")
     return pool.split("random", mask, size, "not drawn for random")
 
 
 def _band(pool: Pool, band: Band) -> Split:
-    def pick(_: int, scores: NDArray[np.float64], ties: Ties) -> Mask:
-        return between(scores, *band.positions(int(np.count_nonzero(~np.isnan(scores)))), ties)
-
-    mask = pool.take(pick)
+    mask = pool.take(lambda scores, rows, ties: between(scores, *band.positions(rows), ties), pool.sizes)
     if not mask.any():
         raise SelectionError(f"The band {band} of {len(pool)} rows is no row at all.", expected="a wider band")
     return pool.split("band", mask, band, "outside the band")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import curate
+from curate.data import stores
 from curate.selection import explain as explaining
 from curate.selection.explain import mix
 from curate.selection.groups import Groups
@@ -54,6 +55,15 @@ def test_a_large_table_is_explained_by_every_nth_row(scored: Rows, monkeypatch: 
     told = curate.select(scored, whole=True).explanation
     assert told["counted"] == "1 row in 3"
     assert told["relation"]["most_frequent"] == [{"value": "city", "share": 0.5}, {"value": "job", "share": 0.5}]
+
+
+def test_every_nth_row_is_the_same_however_the_rows_lie_in_batches(
+    scored: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "EXPLAINED", 5)
+    told = curate.select(scored, top=0.5, whole=True).explanation
+    monkeypatch.setattr(stores, "BATCH", 5)
+    assert curate.select(scored, top=0.5, whole=True).explanation == told
 
 
 def test_writing_gathers_the_same_explanation_as_asking(file: Path, tmp_path: Path) -> None:

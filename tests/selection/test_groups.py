@@ -17,7 +17,7 @@ import curate
 from curate.data.ids import id_hashes
 from curate.errors import SelectionError
 from curate.selection import groups as strata
-from curate.selection.groups import encoded, held_out
+from curate.selection.groups import Groups, encoded, held_out, most_frequent
 
 SHARES = st.integers(1, 100).map(lambda n: Decimal(n) / 100)
 
@@ -104,3 +104,12 @@ def test_a_holdout_takes_whole_subjects_and_enough_rows(subjects: list[int], see
     assert set(codes[mask]) & set(codes[~mask]) == set()
     assert mask.sum() >= k
     assert -1 not in codes[mask]
+
+
+def test_of_equally_frequent_answers_the_first_by_its_text_is_kept() -> None:
+    groups = Groups(np.array([0, 0, 0, 0, 1, 1, 2], dtype=np.int32), ["city", "job", "sport"])
+    answers = Groups(np.array([1, 0, 1, 0, 1, 2, -1], dtype=np.int32), ["Oslo", "Rome", "poet"])
+    pool = np.ones(7, dtype=bool)
+    assert most_frequent(groups, answers, pool).tolist() == [0, 1, -2], "-2: no row of the group has an answer"
+    pool[1] = False
+    assert most_frequent(groups, answers, pool).tolist() == [1, 1, -2]
