@@ -24,27 +24,41 @@ _DIRECTION_MARKS = re.compile("[\u200e\u200f\u202a-\u202e]")
 _IMPOSSIBLE = re.compile(
     "[\x00-\x1f\x7f<>\\[\\]{}|#\ufffd\ud800-\udfff]|%[0-9A-Fa-f]{2}|&[0-9A-Za-z]+;|&#[0-9A-Za-z]+;|~~~"
 )
+DOTTED = ("tr", "az", "kaa")
+"""Languages whose small i has a large one with a dot."""
+
 _QID = re.compile(r"(?:^|[/:])([Qq][1-9]\d*)$")
 
 
-def normalise(title: str, capital: bool = True) -> str | None:
-    """The title as MediaWiki writes it: single spaces, NFC, the first letter large where `capital` holds.
+def normalise(title: str, project: str = "en.wikipedia") -> str | None:
+    """The title as MediaWiki writes it in a project: single spaces, NFC, the first letter as there is the rule.
 
     None if no article can have this title. `normalise` of a normalised title changes nothing.
     """
     text = unicodedata.normalize("NFC", _DIRECTION_MARKS.sub("", title))
-    text = _BLANKS.sub(" ", text).strip(" :")
-    if not text or _IMPOSSIBLE.search(text) or text in (".", "..") or text.startswith(("./", "../")):
+    text = _BLANKS.sub(" ", text).strip(" ").removeprefix(":").strip(" ")  # one colon in front says: an article
+    if not text or _IMPOSSIBLE.search(text) or text in (".", "..") or text.startswith(("./", "../", ":")):
         return None
     if len(text.encode()) > LONGEST_TITLE:
         return None
-    first = text[0].upper()
-    return first + text[1:] if capital and len(first) == 1 else text
+    return first_letter(text[0], project) + text[1:]
 
 
-def has_capitals(project: str) -> bool:
-    """Whether the first letter of a title is always large in a project: everywhere but in the Wiktionaries."""
-    return not project.endswith("wiktionary")
+def first_letter(letter: str, project: str) -> str:
+    """The letter as a title of the project begins with it: large, except in the Wiktionaries and in Lojban.
+
+    Only a small letter that has a large one in its own alphabet changes: not ß, nor the Georgian ones, nor ⅷ.
+
+    >>> first_letter("é", "fr.wikipedia"), first_letter("ა", "ka.wikipedia"), first_letter("i", "tr.wikipedia")
+    ('É', 'ა', 'İ')
+    """
+    language, _, family = project.partition(".")
+    if family == "wiktionary" or language == "jbo" or unicodedata.category(letter) != "Ll":
+        return letter
+    if letter == "i" and language in DOTTED:
+        return "İ"
+    large = letter.title()  # which is how Georgian stays as it is, and ǆ becomes ǅ
+    return large if len(large) == 1 else letter
 
 
 def encode(title: str) -> str:

@@ -35,7 +35,6 @@ from curate.wikipedia.titles import (
     TITLE_COLUMNS,
     Reference,
     SubjectFinder,
-    has_capitals,
     normalise,
     read_templates,
 )
@@ -121,7 +120,7 @@ class Resolver:
 
     def __init__(self, wikimedia: Wikimedia | None, cache: Cache, settings: ResolvedSettings) -> None:
         self._wikimedia, self._cache = wikimedia, cache
-        self._capital = has_capitals(settings.project)
+        self._project = settings.project
         self._titles = f"{settings.mediawiki_url} {settings.project} {'followed' if settings.redirects else 'as it is'}"
         self._items = f"{settings.wikidata_url} {settings.project}"
 
@@ -133,7 +132,7 @@ class Resolver:
         pages: dict[Reference, Page] = {}
         for reference in references:
             link = linked[reference.text] if reference.kind == "qid" else Page(OK, reference.text)
-            title = normalise(link.title or "", self._capital) if link.status == OK else None
+            title = normalise(link.title or "", self._project) if link.status == OK else None
             if title is None:
                 pages[reference] = Page(NO_ARTICLE) if link.status == OK else link
             else:
@@ -244,8 +243,8 @@ class TableViews(ViewSource):
 
     in_bulk = True
 
-    def __init__(self, path: Path, capital: bool = True, resolver: Resolver | None = None) -> None:
-        self._path, self._capital, self._resolver = path, capital, resolver
+    def __init__(self, path: Path, project: str = "en.wikipedia", resolver: Resolver | None = None) -> None:
+        self._path, self._project, self._resolver = path, project, resolver
         self._month_names = _months(path)
         super().__init__(max(1, len(self._month_names)))
 
@@ -260,7 +259,7 @@ class TableViews(ViewSource):
     def _pages(self, references: Sequence[Reference]) -> Mapping[Reference, Page]:
         if self._resolver:
             return self._resolver.resolve(references)
-        titles = {r: normalise(r.text, self._capital) if r.kind == "title" else None for r in references}
+        titles = {r: normalise(r.text, self._project) if r.kind == "title" else None for r in references}
         return {r: Page(OK, title) if title else Page(NO_ARTICLE) for r, title in titles.items()}
 
     def _counts(self, titles: Sequence[str]) -> Mapping[str, Count]:
@@ -310,7 +309,7 @@ def open_source(given: PageviewSettings) -> ViewSource:
         window = parse_window(given.window, datetime.now(timezone.utc).date())
         return ApiViews(settings, window, open_cache(settings), open_wikimedia(settings))
     resolver = Resolver(open_wikimedia(settings), open_cache(settings), settings) if _resolves(given) else None
-    return TableViews(Path(given.views_from), has_capitals(settings.project), resolver)
+    return TableViews(Path(given.views_from), settings.project, resolver)
 
 
 def make_finder(given: PageviewSettings, columns: Sequence[str]) -> SubjectFinder:

@@ -18,7 +18,6 @@ from curate.wikipedia.titles import (
     Reference,
     SubjectFinder,
     encode,
-    has_capitals,
     normalise,
     qid,
     read_templates,
@@ -46,6 +45,18 @@ HARD = [
         ("no\u00a0break", "No break"),
         ("\u200emarked", "Marked"),
         ("iPod", "IPod"),
+        ("Java:", "Java:"),
+        (" : Java :", "Java :"),
+        ("თბილისი", "თბილისი"),
+        ("ŉ", "ŉ"),
+        ("ǰ", "ǰ"),
+        ("ﬁn", "ﬁn"),
+        ("ǆ", "ǅ"),
+        ("ǅ", "ǅ"),
+        ("Ǆ", "Ǆ"),
+        ("ᾳ", "ᾼ"),
+        ("ⅷ", "ⅷ"),
+        ("ⓐ", "ⓐ"),
     ],
 )
 def test_a_title_is_written_as_mediawiki_writes_it(written: str, title: str) -> None:
@@ -53,15 +64,25 @@ def test_a_title_is_written_as_mediawiki_writes_it(written: str, title: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", " _ ", "C#", "a|b", "[X]", "{{x}}", "a<b", ".", "../x", "%41", "&amp;", "x" * 256]
+    "text", ["", " _ ", "C#", "a|b", "[X]", "{{x}}", "a<b", ".", "../x", "%41", "&amp;", "x" * 256, ":", "::x"]
 )
 def test_what_no_article_can_be_called_has_no_title(text: str) -> None:
     assert normalise(text) is None
 
 
-def test_wiktionaries_keep_a_small_first_letter() -> None:
-    assert normalise("house", has_capitals("en.wiktionary")) == "house"
-    assert normalise("house", has_capitals("en.wikipedia")) == "House"
+@pytest.mark.parametrize(
+    ("project", "written", "title"),
+    [
+        ("en.wiktionary", "house", "house"),
+        ("jbo.wikipedia", "lojban", "lojban"),
+        ("en.wikipedia", "istanbul", "Istanbul"),
+        ("tr.wikipedia", "istanbul", "İstanbul"),
+        ("az.wikipedia", "istanbul", "İstanbul"),
+        ("tr.wikipedia", "ırmak", "Irmak"),
+    ],
+)
+def test_the_first_letter_is_a_matter_of_the_wiki(project: str, written: str, title: str) -> None:
+    assert normalise(written, project) == title
 
 
 @given(st.text(max_size=60))

@@ -301,3 +301,17 @@ def _asked_since(server: WikimediaServer, position: int) -> set[str]:
     from tests.wikimedia_server import article_in, is_views
 
     return {article_in(r.path) for r in server.log[position:] if is_views(r.path)}
+
+
+def test_a_georgian_subject_has_the_views_of_its_article(curate: Callable[..., object], tmp_path: Path) -> None:
+    dump = tmp_path / "pageviews-202110-user"
+    dump.write_text("ka.wikipedia თბილისი 2 desktop 900 A900\nka.wikipedia Java 3 desktop 70 A70\n", encoding="utf-8")
+    data = tmp_path / "data.csv"
+    data.write_text(
+        "question,answer,subject\nWhich river flows through it?,Kura,თბილისი\nIs it an island?,yes,Java\n",
+        encoding="utf-8",
+    )
+    curate("views", "build", dump, "--project", "ka.wikipedia", "-o", "views.parquet")
+    options = ("--by", "pageviews", "--views-from", "views.parquet", "--project", "ka.wikipedia")
+    curate("score", data, *options, "-o", "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["pageviews_views"].to_pylist() == [900, 70]
