@@ -312,6 +312,8 @@ def validate(
             f"{found['trials']} trials, {found['finetunings']} finetunings, {found['answers']} answers",
             f"would write {output}",
         )
+        for warning in found["warnings"]:
+            out.note(f"Warning: {warning}")
         return
     options = {**settings.given(), **engine.given()}
     result = run(splits, eval=test_set, model=model, output=output, progress=out.note, **options)

@@ -263,7 +263,7 @@ def prepare(
     if not len(rows):
         raise DataError(f"No row of {data.name} meets dataset.where.", expected="conditions that some row meets")
     if limit is not None and len(rows) > limit:
-        rows = rows[np.sort(random_rows([data.ids[row] for row in rows], limit, seed=0))]
+        rows = rows[np.sort(random_rows([data.ids[row] for row in rows], limit, 0, "random"))]
     details = {"where": {name: list(values) for name, values in where.items()}, "limit": limit}
     details |= {"made_from": data.manifest} if data.manifest else {}
     table = data.table if len(rows) == len(data) else data.table.take(as_arrow(rows))

@@ -201,9 +201,12 @@ def total_order(scores: NDArray[np.float64], ids: Sequence[str], seed: int) -> N
     return ordered(scores, id_hashes(ids, seed, "ties"))
 
 
-def random_rows(ids: Sequence[str], k: int, seed: int) -> NDArray[np.int64]:
-    """k row numbers drawn by a seeded hash of the id, with a salt of their own. (N,) ids -> (k,)"""
-    return np.argsort(id_hashes(ids, seed, "random"), kind="stable")[:k]
+def random_rows(ids: Sequence[str], k: int, seed: int, salt: str) -> NDArray[np.int64]:
+    """k row numbers drawn by a seeded hash of the id. (N,) ids -> (k,)
+
+    Two draws, one from what the other left, must have different salts: with one hash the second draws nothing.
+    """
+    return np.argsort(id_hashes(ids, seed, salt), kind="stable")[:k]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,32 @@ class Inputs:
                 "subject": sum(_folded(e.subject) in subjects for e in self.test.examples if e.subject),
             }
         return counts
+
+
+def arms_alike(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """The pairs of arms that train on the same examples, whatever the order and the ids."""
+    rows = {arm.name: Counter((e.question, e.answers, e.choices) for e in arm.examples) for arm in arms}
+    return [(a, b) for a, b in combinations(rows, 2) if rows[a] == rows[b]]
+
+
+def data_warnings(arms: Sequence[Arm], test: TestSet, leakage: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What can be said of a run's data before anything is trained."""
+    warnings = []
+    for name, shared in leakage.items():
+        if shared["question"]:
+            warnings.append(f"{shared['question']} test questions are also in the training set {name}.")
+        elif shared["subject"]:
+            warnings.append(f"{shared['subject']} test examples ask about a subject that {name} trains on.")
+    for a, b in arms_alike(arms):
+        warnings.append(f"{a} and {b} train on the same examples: what differs between them is chance.")
+    for arm in arms:
+        if arm.unusable:
+            warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
+    if test.unusable:
+        warnings.append(f"{test.unusable} test examples have no question or no answer.")
+    if test.popularity is None:
+        warnings.append("The test set has no score, so there are no curves by popularity; see --by.")
+    return warnings
 
 
 def _folded(text: str) -> str:
@@ -197,10 +224,13 @@ def usable_examples(examples: Sequence[Example], template: Template = DEFAULT) -
 
 
 def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
-    """At most `limit` examples in their order, drawn by id, so the same whenever the same examples are given."""
+    """At most `limit` examples in their order, drawn by id, so the same whenever the same examples are given.
+
+    By another hash than the split `random` was drawn by: its sample would else be that of `whole`.
+    """
     if limit is None:
         return list(examples)
-    rows = sorted(random_rows([e.id for e in examples], limit, seed=0))
+    rows = sorted(random_rows([e.id for e in examples], limit, 0, "limit"))
     return [examples[row] for row in rows]
 
 

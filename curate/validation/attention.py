@@ -201,7 +201,7 @@ def make_probe(loaded: LoadedModel, examples: Sequence[Example], template: Templ
     """A seeded sample of the test examples that name their subject, with their zero-shot prompts."""
     prompts = [template.zero_shot(example) for example in examples]
     found = [prompt for prompt in subject_prompts(loaded, examples, prompts) if prompt is not None]
-    rows = random_rows([prompt.id for prompt in found], min(EXAMPLES, len(found)), seed=0)
+    rows = random_rows([prompt.id for prompt in found], min(EXAMPLES, len(found)), 0, "random")
     return AttentionProbe([found[row] for row in rows], len(found))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from curate.data.files import versions, whole_file, write_json
 from curate.records import contrast, is_untouched
-from curate.validation.arms import Arm, TestSet
+from curate.validation.arms import Arm, TestSet, data_warnings
 from curate.validation.attention import attention_rows, map_rows
 from curate.validation.runner import Run, Trial
 from curate.validation.statistics import (
@@ -165,22 +165,10 @@ class Validation:
 
     def warnings(self) -> list[str]:
         """What a reader of the numbers has to know first."""
-        warnings = []
-        for name, shared in self.leakage.items():
-            if shared["question"]:
-                warnings.append(f"{shared['question']} test questions are also in the training set {name}.")
-            elif shared["subject"]:
-                warnings.append(f"{shared['subject']} test examples ask about a subject that {name} trains on.")
-        for arm in self.arms:
-            if arm.unusable:
-                warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
+        warnings = data_warnings(self.arms, self.test, self.leakage)
         for run in self.runs:
             if any(not math.isfinite(row["held_out_loss"] or 0.0) for row in run.training):
                 warnings.append(f"Training on {run.arm} with seed {run.seed} diverged; try a lower --learning-rate.")
-        if self.test.unusable:
-            warnings.append(f"{self.test.unusable} test examples have no question or no answer.")
-        if self.test.popularity is None:
-            warnings.append("The test set has no score, so there are no curves by popularity; see --by.")
         if not any(self.correct(name).any() for name in self.names):
             warnings.append("No arm answered any question: this model seems to store none of these facts.")
         return warnings

@@ -15,7 +15,7 @@ from curate.engines import RAY, Work, WorkerDiedError, absolute, on_ray
 from curate.errors import CurateError, EngineError, setting
 from curate.records import as_seeds
 from curate.settings import EngineSettings, FinetuneConfig, ValidateEngineSettings, ValidateSettings, grid, takes
-from curate.validation.arms import read_inputs
+from curate.validation.arms import data_warnings, read_inputs
 from curate.validation.attention import EXAMPLES, attention_rows, attention_summary
 from curate.validation.results import Validation, write_run
 from curate.validation.runner import Experiment, Notify, Part, Runner, check_run_folder
@@ -173,4 +173,5 @@ def plan(splits: Any, eval: Any, settings: ValidateSettings) -> dict[str, Any]:
         "answers": len(inputs.test.examples) * (len(experiment.untouched()) + finetunings),
         "popularity": inputs.test.popularity,
         "template": inputs.template.name,
+        "warnings": data_warnings(inputs.arms, inputs.test, inputs.leakage()),
     }

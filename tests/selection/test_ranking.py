@@ -147,7 +147,7 @@ def test_when_all_scores_tie_random_is_independent_of_top() -> None:
 def test_rows_are_drawn_the_same_from_ids_and_from_scores() -> None:
     ids = ids_of(50)
     mask = draw_random(np.ones(50), 20, ties_of(ids, 7, "random"))
-    assert set(random_rows(ids, 20, seed=7)) == set(np.flatnonzero(mask))
+    assert set(random_rows(ids, 20, 7, "random")) == set(np.flatnonzero(mask))
 
 
 def test_repeated_ids_do_not_change_the_size() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import curate
 from curate.errors import DataError
-from curate.validation.arms import histograms, read_inputs, usable_examples
+from curate.validation.arms import arms_alike, data_warnings, histograms, read_inputs, usable_examples
 from tests.validation.made import CHOICE, MMLU
 
 
@@ -42,6 +42,21 @@ def test_a_question_is_shared_whatever_its_capitals_and_spaces(films: list[dict[
     written = [{**films[0], "question": "WHO directed  Alien? ", "subject": "alien"}]
     found = read_inputs({"top": films, "bottom": films[1:4]}, written)
     assert found.leakage() == {"top": {"question": 1, "subject": 1}, "bottom": {"question": 0, "subject": 1}}
+
+
+def test_a_sample_of_the_random_split_is_not_that_of_the_whole(tmp_path: Path) -> None:
+    rows = [{"question": f"Who wrote book {n}?", "answer": f"writer {n}", "score_views": float(n)} for n in range(60)]
+    chosen = curate.select(rows, random=0.5, whole=True)
+    random, whole = read_inputs(chosen, rows, limit=10).arms
+    assert len(random.examples) == len(whole.examples) == 10
+    assert {e.id for e in random.examples} != {e.id for e in whole.examples}
+    assert arms_alike([random, whole]) == []
+
+
+def test_two_arms_of_the_same_rows_are_said_to_be_the_same(films: list[dict[str, Any]]) -> None:
+    found = read_inputs({"random": films[:4], "top": films[3::-1], "whole": films}, films)
+    said = "top and random train on the same examples: what differs between them is chance."
+    assert said in data_warnings(found.arms, found.test, found.leakage())
 
 
 def test_data_without_a_name_is_no_arm(films: list[dict[str, Any]], tmp_path: Path) -> None:
