@@ -87,22 +87,6 @@ EXPOSURES_KEPT = "relations, exposures kept"
 
 
 @dataclass(frozen=True)
-class MapSettings(SyntheticSettings):
-    """The settings in the middle of the map."""
-
-    def check(self) -> None:
-        """SettingError if the settings cannot be, or are several."""
-        super().check()
-        for name in ("alpha", "steps"):
-            if len(getattr(self, name)) > 1:
-                raise SettingError(
-                    f"{setting(name)} has several values: map varies one factor at a time around a single setting.",
-                    expected="one number",
-                    try_next=f"curate simulate {'zipf' if name == 'alpha' else name} sweeps {setting(name)}",
-                )
-
-
-@dataclass(frozen=True)
 class OneLayerSettings(ExperimentSettings):
     """The world, pretraining with plain SGD, and finetuning with plain SGD on all questions of an arm at once.
 

@@ -29,7 +29,6 @@ from curate.simulation.settings import (
     FACTS,
     PAPER_SIZED,
     ExperimentSettings,
-    MapSettings,
     OneLayerSettings,
     Tables,
     one_alpha_each,
@@ -87,8 +86,8 @@ _EXPERIMENTS = (
     Experiment(
         "map",
         "What drives the gap between FT-Top and FT-Bottom?",
-        MapSettings(**vars(FACTS)),
-        MapSettings(**vars(PAPER_SIZED)),
+        FACTS,
+        PAPER_SIZED,
         regions,
         run_region,
         summary.summarise_map,
@@ -152,10 +151,10 @@ def simulate(
     found = find_experiment(experiment)
     chosen = with_options(found.settings(full), settings, experiment)
     seed_list = as_seeds(seeds)
+    parts = [Part(experiment, point, seed) for point in found.points(chosen) for seed in seed_list]
     folder = Path(output)
     check_own_folder(folder, PARTS, "curate simulate")
     kept = Checkpoint(folder / PARTS)
-    parts = [Part(experiment, point, seed) for point in found.points(chosen) for seed in seed_list]
     make_parts(parts, kept, processes, progress or (lambda name, done, total: None))
     tables: Tables = {}
     for part in parts:

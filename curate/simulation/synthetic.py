@@ -15,49 +15,40 @@ from curate.simulation.settings import EXPOSURES_KEPT, FACTS, ExperimentSettings
 from curate.simulation.world import Facts, finetune, make_arms, make_facts, memorised, partition, pretrain, top_rows
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Settings, and the columns that tell their rows from those of other variants."""
-
-    settings: SyntheticSettings
-    columns: Mapping[str, Any]
-
-
 def run_sweep(point: SyntheticSettings, seed: int) -> Tables:
     """Pretrain, and at every checkpoint finetune and test all arms."""
-    return run_variants([Variant(point, {})], seed)
+    return run_variants([(point, {})], seed)
 
 
-def run_variants(variants: Sequence[Variant], seed: int) -> Tables:
+def run_variants(variants: Sequence[tuple[SyntheticSettings, Row]], seed: int) -> Tables:
     """Pretrain once, and at each variant's checkpoints finetune and test all its arms.
 
-    The variants have the same settings of the world, the transformer and its pretraining, but for its steps.
+    A variant is its settings, and the columns that tell its rows from others'. All have the same settings of the world,
+    the transformer and its pretraining, but for its steps.
     """
     # Streams of their own: every alpha has the same facts and arms, every variant the same finetuning batches.
     world, pretraining = (np.random.default_rng([seed, stream]) for stream in (0, 1))
-    shared = variants[0].settings
+    shared, _ = variants[0]
     (alpha,) = shared.alpha
     facts = make_facts(shared.subjects, shared.relations, shared.answers, alpha, shared.answer_alpha, world)
     tables: Tables = {"results": [], "pretraining": []}
-    checkpoints = {steps for variant in variants for steps in variant.settings.steps}
+    checkpoints = {steps for chosen, _ in variants for steps in chosen.steps}
     for steps, model in pretrain(facts, shared.changed(steps=tuple(sorted(checkpoints))), pretraining):
         known = memorised(model, facts)
-        for variant in variants:
-            chosen = variant.settings
+        for chosen, columns in variants:
             if steps not in chosen.steps:
                 continue
             drawn = deepcopy(world)
             parts = partition(chosen.subjects, chosen.finetuning_subjects, chosen.validation_subjects, drawn)
             arms = make_arms(parts.finetuning, chosen.share, drawn)
-            columns = {**variant.columns, "alpha": alpha, "steps": steps}
+            front = {**columns, "alpha": alpha, "steps": steps}
             seen = exposures(facts, arms["bottom"], steps * chosen.batch_size)
-            tables["pretraining"].append({**columns, "memorisation": float(known.mean()), "bottom_exposures": seen})
+            tables["pretraining"].append({**front, "memorisation": float(known.mean()), "bottom_exposures": seen})
             for arm in finetune(model, facts, parts, arms, chosen, np.random.default_rng([seed, 2])):
                 sizes = {"n_train": len(arms[arm.name]) * facts.relations, "best_step": arm.step}
-                rows = zip(top_rows(arm.right), top_rows(arm.right_at_last), strict=True)
                 tables["results"] += [
-                    {"arm": arm.name, **columns, **sizes, **best, "accuracy_at_last": last["accuracy"]}
-                    for best, last in rows
+                    {"arm": arm.name, **front, **sizes, **best, "accuracy_at_last": last["accuracy"]}
+                    for best, last in zip(top_rows(arm.right), top_rows(arm.right_at_last), strict=True)
                 ]
     return tables
 
@@ -107,9 +98,16 @@ class Region(ExperimentSettings):
 
 
 def regions(middle: SyntheticSettings) -> list[Region]:
-    """The places of the map, put together by what is pretrained."""
+    """The places of the map, put together by what is pretrained. SettingError for settings that already sweep."""
+    for name in ("alpha", "steps"):
+        if len(getattr(middle, name)) > 1:
+            raise SettingError(
+                f"{setting(name)} has several values: map varies one factor at a time around a single setting.",
+                expected="one number",
+                try_next=f"curate simulate {'zipf' if name == 'alpha' else name} sweeps {setting(name)}",
+            )
     found: dict[SyntheticSettings, list[Place]] = {}
-    for place in places(SyntheticSettings(**vars(middle))):
+    for place in places(middle):
         _check(place)
         same = {name: getattr(FACTS, name) for name in AFTER_PRETRAINING}
         found.setdefault(place.settings.changed(**same), []).append(place)
@@ -121,7 +119,7 @@ def run_region(region: Region, seed: int) -> Tables:
 
     The rows of the middle are given for every factor, with its value there, so that each factor has a whole line.
     """
-    variants = [Variant(p.settings, {"factor": p.factor, "value": p.value}) for p in region.places]
+    variants = [(place.settings, {"factor": place.factor, "value": place.value}) for place in region.places]
     tables = run_variants(variants, seed)
     return {name: [each for row in rows for each in _whole_lines(row, region)] for name, rows in tables.items()}
 
