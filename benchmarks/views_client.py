@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -55,19 +56,19 @@ def main() -> None:
 
 def measure(url: str, subjects: int, rate: float | None) -> dict[str, float | None]:
     """Look up as many subjects as take about five seconds at the rate."""
-    from curate.wikipedia.options import PageviewSettings, Window
+    from curate.wikipedia.options import PageviewSettings, parse_window
     from curate.wikipedia.titles import Reference
-    from curate.wikipedia.views import ApiViews, open_cache, open_wikimedia
+    from curate.wikipedia.views import ApiViews, open_resolver
 
     count = min(subjects, int(5 * rate)) if rate else subjects
     settings = PageviewSettings(pageviews_url=url, mediawiki_url=url, rate=rate or 0).resolved()
     with tempfile.TemporaryDirectory() as folder:
-        cache = open_cache(settings, Path(folder) / "cache.sqlite")
-        views = ApiViews(settings, Window((2021, 10), (2021, 10)), cache, open_wikimedia(settings))
+        resolver = open_resolver(settings, Path(folder) / "cache.sqlite")
+        views = ApiViews(resolver, parse_window("2021-10", date.today()))
         started = time.perf_counter()
         found = views.look_up([Reference("title", f"Subject {n}") for n in range(count)])
         seconds = time.perf_counter() - started
-        cache.close()
+        resolver.cache.close()
     assert all(found[Reference("title", f"Subject {n}")].views == n + 1 for n in range(count))
     requests = views.stats.requests
     return {

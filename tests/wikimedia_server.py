@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import socket
@@ -11,11 +12,25 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 STUMBLES = ("429", "500", "503", "slow", "truncated", "dropped", "cut", "html", "maxlag")
+
+TRICKS = {
+    "deep": "[" * 200_000,
+    "list": "[]",
+    "other": '{"items": 1, "query": 2}',
+    "negative": '{"items": [{"timestamp": "2021100100", "views": -5}]}',
+    "huge": '{"items": [{"timestamp": "2021100100", "views": 1000000000000000000000000000000}]}',
+    "nan": '{"items": [{"timestamp": "2021100100", "views": NaN}]}',
+    "text": '{"items": [{"timestamp": "2021100100", "views": "many"}]}',
+    "title": '{"query": {"pages": [{"title": "AC/DC\\ud800"}, {"title": "Ridley Scott", "pageprops": 1}]}}',
+    "endless": '{"query": {"pages": []}, "continue": {"more": 1}}',
+}
+"""Whole answers that no honest server gives; `_stumble` knows more."""
 
 
 @dataclass
@@ -101,6 +116,11 @@ class WikimediaServer:
             self.log.append(Request(path, agent, time.monotonic(), met))
 
 
+@cache
+def gzip_bomb() -> bytes:
+    return gzip.compress(bytes(32 << 20), 1)
+
+
 def is_views(path: str) -> bool:
     return path.startswith("/metrics/pageviews/per-article/")
 
@@ -159,6 +179,23 @@ class _Handler(BaseHTTPRequestHandler):
         elif stumble == "maxlag":
             lagged = json.dumps({"error": {"code": "maxlag", "info": "Waiting for a database"}}).encode()
             self._send(*((503, b"{}") if is_views(self.path) else (200, lagged)))
+        elif stumble in TRICKS:
+            self._send(200, TRICKS[stumble].encode())
+        elif stumble == "hang":
+            time.sleep(world.slow)
+            self._hang_up()
+        elif stumble in ("drip", "drip headers"):
+            self._drip(stumble == "drip")
+        elif stumble == "bomb":
+            self._send(200, gzip_bomb(), {"Content-Encoding": "gzip"})
+        elif stumble == "packed":
+            self._send(200, body, {"Content-Encoding": "br"})
+        elif stumble == "loop":
+            self._send(302, b"", {"Location": self.path})
+        elif stumble == "elsewhere":
+            self._send(302, b"", {"Location": self.wikimedia.url.replace("127.0.0.1", "localhost") + self.path})
+        elif stumble == "nowhere":
+            self._send(302, b"", {"Location": "http://127.0.0.1:port/"})
         elif stumble == "cut":
             self._send(200, body[: len(body) // 2], {"Content-Length": str(len(body))})
             self._hang_up()
@@ -172,6 +209,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def _drip(self, headers_first: bool) -> None:
+        """An answer that never ends, a byte at a time."""
+        if headers_first:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+        else:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.02)
 
     def _hang_up(self) -> None:
         self.close_connection = True

@@ -77,7 +77,8 @@ def lookup_lines(stats: Any) -> list[str]:
     if stats.missing:
         shown = ", ".join(stats.missing[:SHOWN_MISSING])
         more = f" and {len(stats.missing) - SHOWN_MISSING} more" if len(stats.missing) > SHOWN_MISSING else ""
-        lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{more}")
+        why = "".join(f"; most often: {reason}" for reason, _ in stats.reasons.most_common(1))
+        lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{more}{why}")
     return lines
 
 

@@ -13,7 +13,11 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 
 from curate.errors import PageViewsError
+from curate.records import OK
 from curate.wikipedia.options import Window
+
+AMBIGUOUS = "ambiguous"
+NO_ARTICLE = "no_article"
 
 RUNNING_MONTH_LASTS = 24 * 3600
 TITLES_LAST = 30 * 24 * 3600
@@ -30,6 +34,21 @@ CREATE TABLE IF NOT EXISTS views (
 """
 _BATCH = 500
 
+MOST_VIEWS = 10**12
+"""Of an article in a month: what says more is no count of views."""
+
+# A row that nobody here can have written, or not from what a server may answer, is as good as absent.
+_SOUND = "typeof(at) = 'real' AND at BETWEEN 0 AND 1e11"
+_TITLES = f"""
+SELECT asked, status, title, at FROM titles WHERE {_SOUND}
+AND (status = '{NO_ARTICLE}' AND title IS NULL OR status IN ('{OK}', '{AMBIGUOUS}') AND typeof(title) = 'text')
+AND scope = ? AND asked IN"""
+_VIEWS = f"""
+SELECT title, views, at FROM views WHERE {_SOUND}
+AND (status = '{NO_ARTICLE}' AND views IS NULL
+     OR status = '{OK}' AND typeof(views) = 'integer' AND views BETWEEN 0 AND {1000 * MOST_VIEWS})
+AND scope = ? AND first = ? AND last = ? AND title IN"""
+
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for other processes that hold the file."""
 
@@ -40,14 +59,6 @@ class Page:
 
     status: str
     title: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Views of one article over a whole window (their sum), or why there are none."""
-
-    status: str
-    views: int | None = None
 
 
 def default_cache() -> Path:
@@ -78,26 +89,27 @@ class Cache:
 
     def pages(self, scope: str, asked: Sequence[str]) -> dict[str, Page]:
         """What is known about these titles or items; those it knows nothing about are left out."""
-        rows = self._select("SELECT asked, status, title, at FROM titles WHERE scope = ? AND asked IN", [scope], asked)
+        rows = self._select(_TITLES, [scope], asked)
         return {key: Page(status, title) for key, status, title, at in rows if self._fresh(at, TITLES_LAST)}
 
     def keep_page(self, scope: str, asked: str, page: Page) -> None:
         """Remember what a title or item led to."""
         self._insert("INSERT OR REPLACE INTO titles VALUES (?,?,?,?,?)", (scope, asked, page.status, page.title))
 
-    def counts(self, scope: str, window: Window, titles: Sequence[str]) -> dict[str, Count]:
-        """The known views of these articles in a window; those it knows nothing about are left out."""
-        query = "SELECT title, status, views, at FROM views WHERE scope = ? AND first = ? AND last = ? AND title IN"
-        rows = self._select(query, [scope, window.start, window.end], titles)
+    def counts(self, scope: str, window: Window, titles: Sequence[str]) -> dict[str, int | None]:
+        """The known views of these articles in a window (their sum), None where there was no article yet.
+
+        Those it knows nothing about are left out.
+        """
         return {
-            title: Count(status, views)
-            for title, status, views, at in rows
+            title: views
+            for title, views, at in self._select(_VIEWS, [scope, window.start, window.end], titles)
             if self._fresh(at, None if window.finished(_day(at)) else RUNNING_MONTH_LASTS)
         }
 
-    def keep_count(self, scope: str, window: Window, title: str, count: Count) -> None:
-        """Remember the views of an article in a window."""
-        values = (scope, title, window.start, window.end, count.status, count.views)
+    def keep_count(self, scope: str, window: Window, title: str, views: int | None) -> None:
+        """Remember the views of an article in a window, None for an article that was not there yet."""
+        values = (scope, title, window.start, window.end, NO_ARTICLE if views is None else OK, views)
         self._insert("INSERT OR REPLACE INTO views VALUES (?,?,?,?,?,?,?)", values)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A polite HTTP client, and what it asks of Wikimedia's servers: titles, items, views."""
+"""A polite HTTP client that trusts no answer, and what it asks of Wikimedia's servers: titles, items, views."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from urllib.parse import quote
 from curate import __version__
 from curate.errors import PageViewsError, setting
 from curate.records import OK
-from curate.wikipedia.cache import Page
+from curate.wikipedia.cache import AMBIGUOUS, MOST_VIEWS, NO_ARTICLE, Page
 from curate.wikipedia.options import ResolvedSettings, Window
-from curate.wikipedia.titles import encode, site_id
+from curate.wikipedia.titles import LONGEST_TITLE, encode, site_id
 
 if TYPE_CHECKING:
     import httpx
 
-CONNECTIONS = 32
-"""Connections that are kept open."""
-
 TIMEOUT = 30.0
 """Seconds without a byte after which a request is given up and tried again."""
+
+DEADLINE = 120.0
+"""Seconds that one answer may take in all, however steadily it comes."""
+
+MOST_BYTES = 16 << 20
+"""Of an answer, unpacked: several times what fifty titles or a thousand months take."""
 
 LONGEST_WAIT = 600.0
 """Seconds: a server that asks for more patience than this ends the run; what it answered is kept."""
@@ -41,7 +44,7 @@ T = TypeVar("T")
 
 
 class GaveUpError(Exception):
-    """One request that kept failing; the rest of the run goes on."""
+    """One request that kept failing, or whose answer cannot be used; the rest of the run goes on."""
 
 
 class StoppedError(Exception):
@@ -53,13 +56,14 @@ class TroubleError(Exception):
     """An attempt that failed, and may go better the next time.
 
     `after`: the seconds that the server asks to wait, `for_everyone` if no other request may begin before either.
-    `unreachable`: there was no connection at all.
+    `unreachable`: there was no connection at all. `moved`: it brought a download further, so that no patience is lost.
     """
 
     reason: str
     after: float = 0.0
     for_everyone: bool = False
     unreachable: bool = False
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,50 +124,51 @@ class RateLimiter:
 
 
 class PoliteClient:
-    """Asks over `http`, however often the server stumbles; safe to use from several threads.
+    """Asks servers in the name of `contact`, however often they stumble; safe to use from several threads.
 
     Tried again after growing, random delays: 429 and 5xx, time-outs, dropped connections, broken answers. Retry-After
-    is obeyed, and after a 429 by every thread. `random` gives a number in [0, 1).
+    is obeyed, and after a 429 by every thread. `timeout`: seconds without a byte; `deadline`: seconds for an answer.
+    `random` gives a number in [0, 1).
     """
 
     def __init__(
         self,
-        http: httpx.Client,
+        contact: str | None,
         limiter: RateLimiter,
         retry: Retry | None = None,
+        timeout: float = TIMEOUT,
+        deadline: float = DEADLINE,
         random: Callable[[], float] = random,
     ) -> None:
+        import httpx
+
+        operator = " ".join((contact or "").split())
+        self._connect = partial(
+            httpx.Client,
+            headers={
+                "User-Agent": f"curate/{__version__}" + (f" ({operator})" if operator else ""),
+                "Accept-Encoding": "gzip",  # it grows a thousandfold at most; the others grow without bounds
+            },
+            verify=httpx.create_ssl_context(),
+            timeout=timeout,
+            follow_redirects=True,
+            max_redirects=5,
+            event_hooks={"response": [_check_redirect]},
+        )
+        self._idle: list[httpx.Client] = []
         self.limiter = limiter
-        self._http, self._retry, self._random = http, retry or Retry(), random
+        self._retry, self._deadline, self._random = retry or Retry(), deadline, random
         self._answered = False
         self._given_up = 0
         self.requests = 0
         self.retries = 0
 
-    @classmethod
-    def opened(
-        cls, contact: str | None, rate: float | None, retry: Retry | None = None, timeout: float = TIMEOUT
-    ) -> PoliteClient:
-        """A client that says who asks (curate, its version, and the operator) and keeps to the rate."""
-        import httpx
-
-        operator = " ".join((contact or "").split())
-        http = httpx.Client(
-            headers={"User-Agent": f"curate/{__version__}" + (f" ({operator})" if operator else "")},
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-            timeout=timeout,
-            follow_redirects=True,
-        )
-        return cls(http, RateLimiter(rate), retry)
-
-    def get(
-        self, url: str, params: Mapping[str, str] | None = None, trouble: Callable[[Any], str | None] | None = None
-    ) -> Any:
-        """The JSON at `url`; None for 404. `trouble` gives a reason to ask again that lies in the answer itself.
+    def get(self, url: str, params: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+        """The JSON object at `url`; None for 404.
 
         Raises GaveUpError when patience ends, and PageViewsError when no request can succeed.
         """
-        return self.retried(url, partial(self._json, url, params, trouble))
+        return self.retried(url, partial(self._object, url, params))
 
     def retried(self, url: str, attempt: Callable[[], T]) -> T:
         """What `attempt`, which asks for `url`, returns in the end; it is begun anew after each TroubleError.
@@ -176,7 +181,7 @@ class PoliteClient:
             try:
                 found = attempt()
             except TroubleError as trouble:
-                failures += 1
+                failures = 0 if trouble.moved else failures + 1
                 self._give_up_or_wait(trouble, failures, url)
             else:
                 self._given_up = 0
@@ -184,27 +189,56 @@ class PoliteClient:
 
     @contextmanager
     def stream(
-        self, url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        deadline: float,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[httpx.Response]:
-        """One request, its answer open to be read by `body_of`; TroubleError when the connection fails meanwhile."""
+        """One request, its answer open to be read; TroubleError when the connection fails, or the deadline passes."""
         import httpx
 
         self.requests += 1
         try:
-            with self._http.stream("GET", url, params=params, headers=headers) as response:
+            http = self._idle.pop()
+        except IndexError:
+            http = self._connect()
+        # A request has its connection to itself, so that closing it ends a read that a trickle keeps alive.
+        watch = threading.Timer(deadline, http.close)
+        watch.daemon = True
+        watch.start()
+        try:
+            with http.stream("GET", url, params=params, headers=headers) as response:
                 self._answered = True
                 yield response
+        except (httpx.TooManyRedirects, httpx.InvalidURL) as error:
+            raise GaveUpError(f"a redirect that leads nowhere ({error})") from error
         except httpx.RequestError as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            if http.is_closed:
+                reason = f"no whole answer in {deadline:g} seconds"
             unreachable = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
             raise TroubleError(reason, unreachable=unreachable) from error
+        finally:
+            watch.cancel()
+            if not http.is_closed:
+                self._idle.append(http)
 
-    def _json(
-        self, url: str, params: Mapping[str, str] | None, trouble: Callable[[Any], str | None] | None
-    ) -> Any | None:
-        with self.stream(url, params) as response:
-            content = b"".join(body_of(response))
+    def body(self, url: str, params: Mapping[str, str] | None = None) -> tuple[httpx.Response, bytes]:
+        """An answer and its body, which is small and comes in time, or the answer cannot be used."""
+        content = bytearray()
+        with self.stream(url, self._deadline, params) as response:
+            if response.headers.get("Content-Encoding", "gzip") not in ("gzip", "identity"):
+                raise GaveUpError("an answer packed in a way that nobody asked for")
+            for piece in response.iter_bytes():
+                content += piece
+                if len(content) > MOST_BYTES:
+                    raise GaveUpError(f"an answer of more than {MOST_BYTES >> 20} MiB")
         check_busy(response)
+        return response, bytes(content)
+
+    def _object(self, url: str, params: Mapping[str, str] | None) -> dict[str, Any] | None:
+        response, content = self.body(url, params)
         if response.status_code == 404:
             return None
         if response.status_code in (401, 403):
@@ -217,10 +251,14 @@ class PoliteClient:
             raise GaveUpError(f"HTTP {response.status_code}")
         try:
             answer = json.loads(content)
+        except RecursionError:
+            raise GaveUpError("an answer of JSON nested too deep") from None
         except ValueError:
             raise TroubleError("an answer that is not JSON") from None
-        if found := trouble and trouble(answer):
-            raise _trouble(found, response)
+        if not isinstance(answer, dict):
+            raise TroubleError("an answer that is not an object")
+        if code := _passing_error(answer):
+            raise _trouble(code, response)
         return answer
 
     def _give_up_or_wait(self, trouble: TroubleError, failures: int, url: str) -> None:
@@ -250,12 +288,15 @@ class PoliteClient:
         if trouble.for_everyone:
             self.limiter.pause(trouble.after)
         own = 0.0 if trouble.for_everyone else trouble.after
-        self.limiter.sleep(own + self._retry.delay(failures - 1, self._random()))
+        self.limiter.sleep(own + self._retry.delay(max(0, failures - 1), self._random()))
 
 
-def body_of(response: httpx.Response, raw: bool = False) -> Iterator[bytes]:
-    """The body of an answer as it comes, unpacked unless `raw`: all that any server sends is read here."""
-    return response.iter_raw() if raw else response.iter_bytes()
+def _check_redirect(response: httpx.Response) -> None:
+    """GaveUpError for a redirect to another host: whom to ask is for the user to say."""
+    if response.has_redirect_location:
+        target = response.url.join(response.headers["Location"])
+        if target.host != response.url.host:
+            raise GaveUpError(f"a redirect to another host, {target.host}")
 
 
 def check_busy(response: httpx.Response) -> None:
@@ -292,16 +333,16 @@ BATCH = 50
 LONGEST_QUERY = 6000
 """Bytes of encoded titles in one request: servers refuse much longer URLs."""
 
-AMBIGUOUS = "ambiguous"
-NO_ARTICLE = "no_article"
-
-# Trouble that passes, reported inside an answer with HTTP status 200.
-_PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error")
+MOST_PARTS = 100
+"""Answers that continue one another; fifty titles take a handful at most."""
 
 
 @dataclass(frozen=True)
 class Wikimedia:
-    """Asks a wiki what titles lead to, Wikidata which title an item has there, and the page-view API for views."""
+    """Asks a wiki what titles lead to, Wikidata which title an item has there, and the page-view API for views.
+
+    All raise GaveUpError when the server does not come up with an answer that can be read.
+    """
 
     client: PoliteClient
     settings: ResolvedSettings
@@ -311,41 +352,41 @@ class Wikimedia:
         params = {"action": "query", "prop": "pageprops", "ppprop": "disambiguation", "titles": "|".join(titles)}
         if self.settings.redirects:
             params["redirects"] = "1"
-        return parse_query(titles, list(self._answers(self.settings.mediawiki_url, params)))
+        with _as_expected("pages"):
+            return parse_query(titles, list(self._answers(self.settings.mediawiki_url, params)))
 
-    def sitelinks(self, items: Sequence[str]) -> dict[str, str | None]:
-        """The title each item has in the project, None where it has none; at most one batch of items."""
+    def sitelinks(self, items: Sequence[str]) -> dict[str, Page]:
+        """The title that each Wikidata item has in the project; at most one batch of items."""
         site = site_id(self.settings.project)
         params = {"action": "wbgetentities", "props": "sitelinks", "sitefilter": site, "ids": "|".join(items)}
         try:
-            return parse_entities(items, list(self._answers(self.settings.wikidata_url, params)), site)
+            with _as_expected("items"):
+                return parse_entities(items, list(self._answers(self.settings.wikidata_url, params)), site)
         except _ApiError:
             if len(items) == 1:
-                return {items[0]: None}
+                return {items[0]: Page(NO_ARTICLE)}
             middle = len(items) // 2  # one impossible item (Q99999999999) makes the whole batch an error
             return self.sitelinks(items[:middle]) | self.sitelinks(items[middle:])
 
     def created(self, title: str) -> date | None:
         """The day an article was first written; None if the wiki does not say."""
         params = {"action": "query", "prop": "revisions", "rvprop": "timestamp", "rvdir": "newer", "rvlimit": "1"}
-        return parse_created(next(self._answers(self.settings.mediawiki_url, params | {"titles": title})))
+        with _as_expected("revisions"):
+            return parse_created(next(self._answers(self.settings.mediawiki_url, params | {"titles": title})))
 
     def views(self, title: str, window: Window) -> int | None:
-        """The article's views over the window (their sum); None when there is no data (404).
-
-        Raises GaveUpError when the server does not come up with an answer that can be read.
-        """
+        """The article's views over the window (their sum); None when there is no data (404)."""
         asked = self.settings
         path = (asked.project, asked.access, asked.agent, encode(title), "monthly", window.start, window.end)
         answer = self.client.get(f"{asked.pageviews_url}/metrics/pageviews/per-article/{'/'.join(path)}")
-        return None if answer is None else total_views(answer, window)
+        with _as_expected("views"):
+            return None if answer is None else total_views(answer, window)
 
-    def _answers(self, base: str, params: Mapping[str, str]) -> Iterator[Any]:
+    def _answers(self, base: str, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """An answer of MediaWiki's API, and those that continue it."""
-        fixed = {"format": "json", "formatversion": "2", "maxlag": "5", **params}
-        more: Mapping[str, str] | None = {}
-        while more is not None:
-            answer = self.client.get(f"{base}/w/api.php", {**fixed, **more}, trouble_in)
+        asked = {"format": "json", "formatversion": "2", "maxlag": "5", **params}
+        for _ in range(MOST_PARTS):
+            answer = self.client.get(f"{base}/w/api.php", asked)
             if answer is None:
                 raise PageViewsError(
                     f"There is no MediaWiki at {base} (no /w/api.php).",
@@ -355,11 +396,23 @@ class Wikimedia:
             if "error" in answer:
                 raise _ApiError(str(answer["error"]))
             yield answer
-            more = answer.get("continue")
+            if "continue" not in answer:
+                return
+            asked |= {name: str(value) for name, value in answer["continue"].items()}
+        raise GaveUpError("an answer without an end")
 
 
 class _ApiError(GaveUpError):
     """The API understood the request and refused it."""
+
+
+@contextmanager
+def _as_expected(what: str) -> Iterator[None]:
+    """GaveUpError for an answer that is read here and has another shape, or values that cannot be."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise GaveUpError(f"an answer without usable {what} ({error})") from error
 
 
 def batches(titles: Iterable[str]) -> Iterator[list[str]]:
@@ -377,13 +430,11 @@ def batches(titles: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def trouble_in(answer: Any) -> str | None:
-    """Why an answer of the API should be asked for again; None for one that can be used."""
-    if not isinstance(answer, dict):
-        return "an answer that is not an object"
+def _passing_error(answer: Mapping[str, Any]) -> str | None:
+    """The code of trouble that passes, which MediaWiki reports inside an answer with HTTP status 200."""
     error = answer.get("error")
-    code = str(error.get("code", "error")) if isinstance(error, dict) else None
-    return code if code is not None and code.startswith(_PASSING) else None
+    code = str(error.get("code", "error")) if isinstance(error, dict) else ""
+    return code if code.startswith(("maxlag", "ratelimited", "readonly", "internal_api_error")) else None
 
 
 def parse_query(titles: Sequence[str], answers: Sequence[Any]) -> dict[str, Page]:
@@ -409,15 +460,16 @@ def parse_query(titles: Sequence[str], answers: Sequence[Any]) -> dict[str, Page
     }
 
 
-def parse_entities(items: Sequence[str], answers: Sequence[Any], site: str) -> dict[str, str | None]:
-    """The title of each item in a site, None where it has none, is deleted or was never there."""
+def parse_entities(items: Sequence[str], answers: Sequence[Any], site: str) -> dict[str, Page]:
+    """The title of each item in a site; `no_article` where it has none, is deleted or was never there."""
     entities: dict[str, Any] = {}
     for answer in answers:
         for key, entity in answer.get("entities", {}).items():
             entities[key] = entity
             entities[entity.get("redirects", {}).get("from", key)] = entity  # an item merged into another
     links = {item: entities.get(item, {}).get("sitelinks") or {} for item in items}
-    return {item: link[site]["title"] if site in link else None for item, link in links.items()}
+    pages = {item: Page(OK, _title(link[site]["title"])) for item, link in links.items() if site in link}
+    return {item: pages.get(item, Page(NO_ARTICLE)) for item in items}
 
 
 def parse_created(answer: Any) -> date | None:
@@ -446,23 +498,24 @@ def _follow(title: str, steps: Mapping[str, str]) -> str | None:
 
 
 def _page(page: Mapping[str, Any]) -> Page:
-    if _says(page, "missing") or _says(page, "invalid") or _says(page, "special"):
+    # Format version 1 says `"missing": ""`, version 2 `"missing": true`.
+    if any(page.get(flag, False) is not False for flag in ("missing", "invalid", "special")):
         return Page(NO_ARTICLE)
     ambiguous = "disambiguation" in page.get("pageprops", {})
-    return Page(AMBIGUOUS if ambiguous else OK, page["title"])
+    return Page(AMBIGUOUS if ambiguous else OK, _title(page["title"]))
 
 
-def _says(page: Mapping[str, Any], flag: str) -> bool:
-    """Format version 1 says `"missing": ""`, version 2 `"missing": true`."""
-    return page.get(flag, False) is not False
+def _title(title: Any) -> str:
+    """A title that a wiki can have; TypeError or ValueError for anything else."""
+    if not 0 < len(title.encode()) <= LONGEST_TITLE:
+        raise ValueError(f"a title of {len(title)} characters")
+    return str(title)
 
 
 def total_views(answer: Any, window: Window) -> int:
-    """The sum of the months of an answer that lie in the window; a month it leaves out had no views.
-
-    Raises GaveUpError when it is not an answer of this API.
-    """
-    try:
-        return sum(int(item["views"] or 0) for item in answer["items"] if window.holds(item["timestamp"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise GaveUpError("an answer without a list of views") from error
+    """The sum of the months of an answer that lie in the window; a month it leaves out had no views."""
+    months = [item["views"] or 0 for item in answer["items"] if window.holds(item["timestamp"])]
+    for views in months:
+        if type(views) is not int or not 0 <= views <= MOST_VIEWS:
+            raise ValueError(f"a month of {str(views)[:30]} views")
+    return sum(months)

@@ -7,10 +7,13 @@ import hashlib
 import os
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,15 +25,8 @@ from pyarrow import csv
 from curate.data.files import manifest_path, versions, whole_file, with_manifest, write_json
 from curate.data.stores import file_fingerprint, read_ahead
 from curate.errors import DataError, EstimatorError, OutputError, PageViewsError, setting
-from curate.wikipedia.client import GaveUpError, PoliteClient, Retry, TroubleError, body_of, check_busy
-from curate.wikipedia.options import (
-    MONTH,
-    BuildSettings,
-    FetchSettings,
-    check_contact,
-    http_base,
-    parse_window,
-)
+from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Retry, TroubleError, check_busy
+from curate.wikipedia.options import MONTH, BuildSettings, FetchSettings, check_contact, http_base, parse_window
 
 if TYPE_CHECKING:
     import duckdb
@@ -73,15 +69,6 @@ def project_codes(wanted: BuildSettings, layout: Layout) -> list[str]:
     return {"desktop": desktop, "mobile-web": mobile, "mobile-app": []}.get(wanted.access, desktop + mobile)
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """What a block held: `table` (title as in the dump, views) of the wanted lines, and how many lines were what."""
-
-    table: pa.Table
-    lines: int
-    malformed: int
-
-
 def layout_of(lines: bytes) -> Layout | None:
     """The layout of the first line that has one; None if no line looks like a dump's."""
     for line in lines.split(b"\n", 1000)[:1000]:
@@ -98,11 +85,11 @@ def month_in(path: Path) -> str | None:
     return f"{match[1]}-{match[2]}" if match else None
 
 
-def parse_block(block: bytes, layout: Layout, wanted: BuildSettings) -> Parsed:
-    """The wanted lines of a block of whole lines.
+def parse_block(block: bytes, layout: Layout, wanted: BuildSettings) -> tuple[pa.Table, int, int]:
+    """The wanted lines of a block (title as in the dump, views), how many it has, and how many of them are malformed.
 
-    A line is malformed if it has another number of fields, or if it is one of the project and its views are not a
-    number or its title is not UTF-8.
+    The block is of whole lines. One is malformed if it has another number of fields, or if it is one of the project and
+    its views are not a number or its title is not UTF-8.
     """
     odd: list[int] = []
 
@@ -133,7 +120,7 @@ def parse_block(block: bytes, layout: Layout, wanted: BuildSettings) -> Parsed:
     number = pc.and_(pc.ascii_is_decimal(rows["views"]), pc.less_equal(pc.binary_length(rows["views"]), 18))
     rows = _with_readable_titles(rows.filter(number).select(["title", "views"]))
     table = rows.set_column(1, "views", rows["views"].cast(pa.int64()))
-    return Parsed(table, lines, len(odd) + found - table.num_rows)
+    return table, lines, len(odd) + found - table.num_rows
 
 
 def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedArray:
@@ -162,6 +149,8 @@ MEMORY = "160MB"
 THREADS = 4
 """At most, of DuckDB: each needs a share of that memory, and 64 of them would not get enough."""
 
+CORES = os.cpu_count() or 1
+
 ROW_GROUP = 100_000
 
 _SUM = """
@@ -181,14 +170,16 @@ def build_table(
     The files are read side by side, one a core. Raises PageViewsError for a file that is damaged or no dump, and
     for dumps without a single line of the project.
     """
-    import duckdb
-
     dumps = [Dump(path, wanted) for path in sorted(dict.fromkeys(paths))]
-    config: dict[str, Any] = {"memory_limit": MEMORY, "threads": min(THREADS, os.cpu_count() or 1)}
+    total = sum(dump.size for dump in dumps)
     with whole_file(output) as temporary:
-        with duckdb.connect(config=config | {"temp_directory": f"{temporary}.d"}) as db:
-            db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
-            _insert_lines(db, dumps, progress)
+        with in_duckdb(memory_limit=MEMORY, threads=min(THREADS, CORES), temp_directory=f"{temporary}.d") as db:
+            db.sql("CREATE TABLE lines (title VARCHAR, views BIGINT)")
+            for table in in_turn([read_ahead(dump.tables()) for dump in dumps], CORES):
+                # Summed inside a block already: less to insert.
+                db.from_arrow(table.group_by("title").aggregate([("views", "sum")])).insert_into("lines")
+                if progress:
+                    progress("views build", sum(dump.read for dump in dumps), total)
             manifest = _manifest(dumps, wanted)
             manifest["rows"] = _write_sums(db, temporary, manifest)
         if not manifest["rows"]:
@@ -201,14 +192,17 @@ def build_table(
     return manifest
 
 
-def _insert_lines(db: duckdb.DuckDBPyConnection, dumps: Sequence[Dump], progress: Progress | None) -> None:
-    """Make the table `lines` of title and views, from all dumps; a title is summed inside a block already."""
-    db.sql("CREATE TABLE lines (title VARCHAR, views BIGINT)")
-    total = sum(dump.size for dump in dumps)
-    for table in in_turn([read_ahead(dump.tables()) for dump in dumps], os.cpu_count() or 1):
-        db.from_arrow(table.group_by("title").aggregate([("views", "sum")])).insert_into("lines")
-        if progress:
-            progress("views build", sum(dump.read for dump in dumps), total)
+@contextmanager
+def in_duckdb(**config: Any) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory, and on disk where that is full; what goes wrong in it is an OSError of one line."""
+    import duckdb
+
+    try:
+        with duckdb.connect(config=config) as db:
+            db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
+            yield db
+    except duckdb.Error as error:
+        raise OSError(str(error).splitlines()[0]) from error
 
 
 def _write_sums(db: duckdb.DuckDBPyConnection, path: Path, manifest: dict[str, Any]) -> int:
@@ -246,11 +240,16 @@ class Dump:
         for block in read_ahead(self.blocks()):
             layout = layout or layout_of(block)
             if layout is None:
-                raise _not_a_dump(self.path, block)
-            parsed = parse_block(block, layout, self.wanted)
-            self.lines += parsed.lines
-            self.malformed += parsed.malformed
-            yield parsed.table
+                line = block.split(b"\n", 1)[0][:60].decode(errors="replace")
+                raise PageViewsError(
+                    f"{self.path} is not a page-view dump: it begins with {line!r}.",
+                    expected="lines such as 'en.wikipedia Zürich 34196 desktop 41235 A1330B1411' or 'en.m Zürich 57 0'",
+                    try_next="curate views fetch --month 2021-10 -o dumps/",
+                )
+            table, lines, malformed = parse_block(block, layout, self.wanted)
+            self.lines += lines
+            self.malformed += malformed
+            yield table
 
     def blocks(self) -> Iterator[bytes]:
         """The text in blocks of whole lines."""
@@ -281,26 +280,18 @@ class Dump:
                         yield machine.decompress(data)
                         data = machine.unused_data if machine.eof else b""
         except (OSError, zlib.error, EOFError) as error:
-            raise PageViewsError(
-                f"{self.path} cannot be read: {error}.",
-                expected="a whole dump",
-                try_next="curate views fetch, to load it again",
-            ) from error
+            raise self._damaged(f"cannot be read: {error}.", "it again") from error
         if not machine.eof:
-            raise PageViewsError(
-                f"{self.path} is cut off: it ends in the middle of the compressed data.",
-                expected="a whole dump",
-                try_next="curate views fetch, to load the rest of it",
-            )
+            raise self._damaged("is cut off: it ends in the middle of the compressed data.", "the rest of it")
+
+    def _damaged(self, found: str, needed: str) -> PageViewsError:
+        try_next = f"curate views fetch, to load {needed}"
+        return PageViewsError(f"{self.path} {found}", expected="a whole dump", try_next=try_next)
 
     def describe(self) -> dict[str, Any]:
         """What the manifest tells of it."""
-        return {
-            "name": self.path.name,
-            "sha256": self._digest.hexdigest(),
-            "lines": self.lines,
-            "malformed": self.malformed,
-        }
+        counts = {"lines": self.lines, "malformed": self.malformed}
+        return {"name": self.path.name, "sha256": self._digest.hexdigest(), **counts}
 
 
 class _Plain:
@@ -321,18 +312,15 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
 
 def in_turn(sources: Sequence[Iterator[T]], at_once: int) -> Iterator[T]:
     """The items of all sources, one of each in turn, so many sources at once."""
-    waiting = list(sources)
-    active: list[Iterator[T]] = []
-    end: Any = object()
-    while waiting or active:
-        while waiting and len(active) < at_once:
-            active.append(waiting.pop(0))
-        for source in list(active):
-            item = next(source, end)
-            if item is end:
-                active.remove(source)
-            else:
-                yield item
+    waiting = iter(sources)
+    active = deque(islice(waiting, at_once))
+    while active:
+        source = active.popleft()
+        try:
+            yield next(source)
+            active.append(source)
+        except StopIteration:
+            active.extend(islice(waiting, 1))
 
 
 def read_titles(path: Path) -> frozenset[str]:
@@ -361,15 +349,6 @@ def _manifest(dumps: Sequence[Dump], wanted: BuildSettings) -> dict[str, Any]:
     }
 
 
-def _not_a_dump(path: Path, block: bytes) -> PageViewsError:
-    line = block.split(b"\n", 1)[0][:60].decode(errors="replace")
-    return PageViewsError(
-        f"{path} is not a page-view dump: it begins with {line!r}.",
-        expected="lines such as 'en.wikipedia Zürich 34196 desktop 41235 A1330B1411' or 'en.m Zürich 57 0'",
-        try_next="curate views fetch --month 2021-10 -o dumps/",
-    )
-
-
 OFFICIAL_DUMPS = "https://dumps.wikimedia.org/other/pageview_complete/monthly"
 CHECKSUM_FILES = {"sha256sums.txt": "sha256", "sha1sums.txt": "sha1", "md5sums.txt": "md5"}
 
@@ -378,6 +357,9 @@ RATE = 5.0
 
 RETRY = Retry(unreachable=Retry.attempts)
 """A server that does not answer at first is waited for as long as one that stops in the middle."""
+
+DEADLINE = 24 * 3600.0
+"""Seconds for one request; what it loaded is not loaded again."""
 
 
 @dataclass(frozen=True)
@@ -404,7 +386,7 @@ def fetch_months(
         check_contact(settings.contact)
     base = http_base("dumps_url", settings.dumps_url or OFFICIAL_DUMPS)
     agents = ("user", "spider", "automated") if settings.agent == "all-agents" else (settings.agent,)
-    client = PoliteClient.opened(settings.contact, RATE, RETRY)
+    client = PoliteClient(settings.contact, RateLimiter(RATE), RETRY)
     return [fetch(client, dump_url(base, month, agent), folder, progress) for month in months for agent in agents]
 
 
@@ -424,10 +406,9 @@ def fetch(client: PoliteClient, url: str, folder: Path, progress: Progress | Non
     part = target.with_name(f"{target.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        loaded, whole = 0, False
-        while not whole:  # a download that moves is worth going on with, however often it breaks off
-            gained, whole = client.retried(url, partial(_load_more, client, url, part, progress))
-            loaded += gained
+        before = _length(part)
+        client.retried(url, partial(_load_rest, client, url, part, progress))
+        loaded = max(0, _length(part) - before)
         checksum = _check(client, url, part)
         part.replace(target)
     except GaveUpError as error:
@@ -443,44 +424,37 @@ def fetch(client: PoliteClient, url: str, folder: Path, progress: Progress | Non
     return Fetched(target, target.stat().st_size, loaded, checksum)
 
 
-def _load_more(client: PoliteClient, url: str, part: Path, progress: Progress | None) -> tuple[int, bool]:
-    """Load what is missing, or some of it: how many bytes, and whether that was all. TroubleError if nothing came."""
-    there = _length(part)
-    whole = True
-    try:
-        _load_rest(client, url, part, progress)
-    except TroubleError:
-        whole = False
-        if _length(part) <= there:
-            raise
-    return max(0, _length(part) - there), whole
-
-
 def _load_rest(client: PoliteClient, url: str, part: Path, progress: Progress | None) -> None:
-    there = _length(part)
+    """Load what is missing. TroubleError when it breaks off: a download that moves is worth going on with."""
+    before = there = _length(part)
     # "identity", since a server that compresses on the way would make byte positions meaningless.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
-    with client.stream(url, headers=headers) as response:
-        check_busy(response)
-        if response.status_code == 416 and _total(response) == there:
-            return
-        if response.status_code not in (200, 206):
-            raise PageViewsError(
-                f"{url} is not there (HTTP {response.status_code}).",
-                expected="a month that has ended, since July 2015, and a server that lays dumps out as Wikimedia does",
-                try_next=f"{setting('month', '2021-10')}, or {setting('dumps_url', 'BASE')}",
-            )
-        if response.status_code == 200:
-            there = 0  # the server sends the whole file, whatever it was asked
-        total = there + int(response.headers.get("Content-Length", 0))
-        with part.open("ab" if there else "wb") as file:
-            for data in body_of(response, raw=True):  # as it comes: what waited for a full block would be lost
-                file.write(data)
-                there += len(data)
-                if progress:
-                    progress(part.stem, there, max(total, there))
-    if there < total:
-        raise TroubleError("a download that broke off")
+    try:
+        with client.stream(url, DEADLINE, headers=headers) as response:
+            check_busy(response)
+            if response.status_code == 416 and _total(response) == there:
+                return
+            if response.status_code not in (200, 206):
+                raise PageViewsError(
+                    f"{url} is not there (HTTP {response.status_code}).",
+                    expected="a month that has ended, since July 2015, and a server that lays dumps out as Wikimedia "
+                    "does",
+                    try_next=f"{setting('month', '2021-10')}, or {setting('dumps_url', 'BASE')}",
+                )
+            if response.status_code == 200:
+                there = 0  # the server sends the whole file, whatever it was asked
+            total = there + int(response.headers.get("Content-Length", 0))
+            with part.open("ab" if there else "wb") as file:
+                for data in response.iter_raw():  # as it comes: what waited for a full block would be lost
+                    file.write(data)
+                    there += len(data)
+                    if progress:
+                        progress(part.stem, there, max(total, there))
+        if there < total:
+            raise TroubleError("a download that broke off")
+    except TroubleError as trouble:
+        trouble.moved = there > before
+        raise
 
 
 def _length(part: Path) -> int:
@@ -497,7 +471,8 @@ def _check(client: PoliteClient, url: str, part: Path) -> str | None:
     """Compare with the checksum that the folder publishes, if it does; the name of the kind of checksum."""
     folder, _, name = url.rpartition("/")
     for listing, kind in CHECKSUM_FILES.items():
-        lines = client.retried(url, partial(_lines, client, f"{folder}/{listing}"))
+        response, content = client.retried(url, partial(client.body, f"{folder}/{listing}"))
+        lines = content.decode(errors="replace").splitlines() if response.status_code == 200 else []
         published = {words[-1].lstrip("*"): words[0] for line in lines if (words := line.split())}
         if name not in published:
             continue
@@ -510,11 +485,3 @@ def _check(client: PoliteClient, url: str, part: Path) -> str | None:
             )
         return kind
     return None
-
-
-def _lines(client: PoliteClient, url: str) -> list[str]:
-    """The lines of a text file; none where there is no such file."""
-    with client.stream(url) as response:
-        content = b"".join(body_of(response))
-    check_busy(response)
-    return content.decode(errors="replace").splitlines() if response.status_code == 200 else []

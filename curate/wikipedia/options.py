@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+
+import numpy as np
 
 from curate.errors import EstimatorError, setting
 from curate.settings import Settings, option
@@ -14,39 +15,38 @@ from curate.settings import Settings, option
 DEFAULT_WINDOW = "12m"
 POPQA = "popqa"
 POPQA_MONTH = "2021-10"
-FIRST_MONTH = (2015, 7)
+FIRST_MONTH = np.datetime64("2015-07")
 """Page views, as defined today, begin here."""
 
 PUBLISHED_AFTER = timedelta(days=3)
 """A month's last numbers appear a little after its end; only then is the month taken for finished."""
 
-MONTH = re.compile(r"^(\d{4})-(0[1-9]|1[0-2])$")
-_LAST = re.compile(r"^([1-9]\d{0,2})m$")
-
-Month = tuple[int, int]
+MONTH = re.compile("[0-9]{4}-(0[1-9]|1[0-2])")
+_LAST = re.compile("([1-9][0-9]{0,2})m")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Whole months from `first` to `last`, both inside, each a (year, month)."""
+    """Whole months from `first` to `last`, both inside; NumPy's months, `datetime64[M]`."""
 
-    first: Month
-    last: Month
+    first: np.datetime64
+    last: np.datetime64
 
     @property
     def months(self) -> int:
         """How many months the window has."""
-        return _count(self.last) - _count(self.first) + 1
-
-    @property
-    def start(self) -> str:
-        """The first day, as the REST API wants it: 2021100100."""
-        return f"{self.first[0]:04d}{self.first[1]:02d}0100"
+        return int((self.last - self.first).astype(int)) + 1
 
     @property
     def last_day(self) -> date:
         """The last day of the last month."""
-        return date(*self.last, monthrange(*self.last)[1])
+        after: date = (self.last + 1).astype(object)
+        return after - timedelta(days=1)
+
+    @property
+    def start(self) -> str:
+        """The first day, as the REST API wants it: 2021100100."""
+        return f"{self.first.item():%Y%m%d}00"
 
     @property
     def end(self) -> str:
@@ -62,8 +62,7 @@ class Window:
         return asked >= self.last_day + PUBLISHED_AFTER
 
     def __str__(self) -> str:
-        first, last = (f"{year:04d}-{month:02d}" for year, month in (self.first, self.last))
-        return first if first == last else f"{first}:{last}"
+        return str(self.first) if self.first == self.last else f"{self.first}:{self.last}"
 
 
 def parse_window(text: str, today: date) -> Window:
@@ -72,39 +71,21 @@ def parse_window(text: str, today: date) -> Window:
     Raises EstimatorError for anything else, for months before July 2015, and for months that have not begun.
     """
     text = POPQA_MONTH if text == POPQA else text
-    last_months = _LAST.match(text)
-    if last_months:
-        full = _count(_month_of(today - PUBLISHED_AFTER)) - 1
-        window = Window(_month(full - int(last_months[1]) + 1), _month(full))
+    first, _, last = text.partition(":")
+    if last_months := _LAST.fullmatch(text):
+        full = np.datetime64(today - PUBLISHED_AFTER, "M") - 1
+        window = Window(full - int(last_months[1]) + 1, full)
+    elif MONTH.fullmatch(first) and MONTH.fullmatch(last or first):
+        window = Window(np.datetime64(first), np.datetime64(last or first))
     else:
-        first, _, last = text.partition(":")
-        window = Window(_parse_month(first, text), _parse_month(last or first, text))
+        raise _bad(f"{text!r} is not a window.")
     if window.first > window.last:
         raise _bad(f"The window {text!r} ends before it begins.")
     if window.first < FIRST_MONTH:
         raise _bad(f"The window {text!r} begins before July 2015, the first month with page views.")
-    if window.last > _month_of(today):
+    if window.last > np.datetime64(today, "M"):
         raise _bad(f"The window {text!r} ends in a month that has not begun.")
     return window
-
-
-def _parse_month(text: str, window: str) -> Month:
-    match = MONTH.match(text)
-    if not match:
-        raise _bad(f"{window!r} is not a window.")
-    return int(match[1]), int(match[2])
-
-
-def _month_of(day: date) -> Month:
-    return day.year, day.month
-
-
-def _count(month: Month) -> int:
-    return 12 * month[0] + month[1] - 1
-
-
-def _month(count: int) -> Month:
-    return count // 12, count % 12 + 1
 
 
 def _bad(found: str) -> EstimatorError:

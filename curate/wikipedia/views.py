@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -16,20 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.data.columns import ENTITY_QUESTIONS
-from curate.data.files import METADATA_KEY
+from curate.data.files import manifest_in
 from curate.data.stores import file_fingerprint
 from curate.errors import PageViewsError, setting
 from curate.records import OK
-from curate.wikipedia.cache import Cache, Count, Page, default_cache
-from curate.wikipedia.client import NO_ARTICLE, GaveUpError, PoliteClient, Wikimedia, batches
-from curate.wikipedia.options import (
-    API,
-    PageviewSettings,
-    ResolvedSettings,
-    Window,
-    check_contact,
-    parse_window,
-)
+from curate.wikipedia.cache import NO_ARTICLE, Cache, Page, default_cache
+from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Wikimedia, batches
+from curate.wikipedia.dumps import in_duckdb
+from curate.wikipedia.options import API, PageviewSettings, ResolvedSettings, Window, check_contact, parse_window
 from curate.wikipedia.titles import (
     QID_COLUMNS,
     TITLE_COLUMNS,
@@ -69,57 +63,16 @@ class LookupStats:
     retries: int = 0
     seconds: float = 0.0
     missing: list[str] = field(default_factory=list)
-
-
-class ViewSource(ABC):
-    """Something that knows how often articles were viewed: in all, over `months` months."""
-
-    in_bulk: bool
-    """Whether one lookup of all subjects is cheaper than many of some."""
-
-    def __init__(self, months: int) -> None:
-        self.stats = LookupStats()
-        self._months = months
-        self._answers: dict[Reference, Views] = {}
-
-    @abstractmethod
-    def fingerprint(self) -> Mapping[str, Any]:
-        """All that could change its numbers."""
-
-    @abstractmethod
-    def _pages(self, references: Sequence[Reference]) -> Mapping[Reference, Page]:
-        """The article of every reference, or why there is none."""
-
-    @abstractmethod
-    def _counts(self, titles: Sequence[str]) -> Mapping[str, Count]:
-        """The views of every article, or why they are not known."""
-
-    def look_up(self, references: Iterable[Reference]) -> Mapping[Reference, Views]:
-        """The monthly mean of every reference's article, or a status: those of now, and all that were asked before."""
-        started = time.perf_counter()
-        new = [r for r in dict.fromkeys(references) if r not in self._answers]
-        pages = self._pages(new)
-        counts = self._counts(list(dict.fromkeys(p.title for p in pages.values() if p.status == OK and p.title)))
-        for reference, page in pages.items():
-            count = counts[page.title] if page.status == OK and page.title else Count(page.status)
-            self._answers[reference] = self._mean(page.title, count)
-        self.stats.subjects += len(new)
-        self.stats.seconds += time.perf_counter() - started
-        self.stats.missing += [r.text for r in new if self._answers[r].status in (NOT_CACHED, FAILED)]
-        return self._answers
-
-    def _mean(self, title: str | None, count: Count) -> Views:
-        """Zero is a measurement like any other, with a status of its own."""
-        if count.status != OK or count.views is None:
-            return Views(count.status, title)
-        return Views(OK if count.views > 0 else ZERO_VIEWS, title, count.views / self._months)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why requests failed."""
 
 
 class Resolver:
     """Finds the article of every reference: in the cache, else through `wikimedia`, which is None offline."""
 
-    def __init__(self, wikimedia: Wikimedia | None, cache: Cache, settings: ResolvedSettings) -> None:
-        self._wikimedia, self._cache = wikimedia, cache
+    def __init__(self, settings: ResolvedSettings, cache: Cache, wikimedia: Wikimedia | None) -> None:
+        self.settings, self.cache, self.wikimedia = settings, cache, wikimedia
+        self.reasons: Counter[str] = Counter()
         self._project = settings.project
         self._titles = f"{settings.mediawiki_url} {settings.project} {'followed' if settings.redirects else 'as it is'}"
         self._items = f"{settings.wikidata_url} {settings.project}"
@@ -127,7 +80,7 @@ class Resolver:
     def resolve(self, references: Sequence[Reference]) -> dict[Reference, Page]:
         """The article, or why there is none, for each reference."""
         items = [r.text for r in references if r.kind == "qid"]
-        linked = self._kept_or_asked(self._items, items, _linked)
+        linked = self._kept_or_asked(self._items, items, Wikimedia.sitelinks)
         titles: dict[Reference, str] = {}
         pages: dict[Reference, Page] = {}
         for reference in references:
@@ -143,67 +96,108 @@ class Resolver:
     def _kept_or_asked(
         self, scope: str, asked: Sequence[str], ask: Callable[[Wikimedia, list[str]], dict[str, Page]]
     ) -> dict[str, Page]:
-        pages = self._cache.pages(scope, asked)
+        pages = self.cache.pages(scope, asked)
         unknown = [text for text in asked if text not in pages]
-        if self._wikimedia is None:
-            return pages | {text: Page(NOT_CACHED) for text in unknown}
+        if self.wikimedia is None:
+            return pages | dict.fromkeys(unknown, Page(NOT_CACHED))
         for batch in batches(unknown):
             try:
-                answers = ask(self._wikimedia, batch)
-            except GaveUpError:
+                answers = ask(self.wikimedia, batch)
+            except GaveUpError as error:
                 answers = {}
+                self.reasons[str(error)] += len(batch)
             for text, page in answers.items():
-                self._cache.keep_page(scope, text, page)
+                self.cache.keep_page(scope, text, page)
             pages |= {text: answers.get(text, Page(FAILED)) for text in batch}
         return pages
 
 
-def _linked(wikimedia: Wikimedia, items: list[str]) -> dict[str, Page]:
-    """The title that each Wikidata item has in the project."""
-    return {item: Page(OK, title) if title else Page(NO_ARTICLE) for item, title in wikimedia.sitelinks(items).items()}
+class ViewSource(ABC):
+    """Something that knows how often articles were viewed: in all, over `months` months."""
+
+    in_bulk: bool
+    """Whether one lookup of all subjects is cheaper than many of some."""
+
+    def __init__(self, months: int, reasons: Counter[str] | None = None) -> None:
+        self.stats = LookupStats(reasons=Counter() if reasons is None else reasons)
+        self._months = months
+        self._answers: dict[Reference, Views] = {}
+
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All that could change its numbers."""
+
+    @abstractmethod
+    def _pages(self, references: Sequence[Reference]) -> Mapping[Reference, Page]:
+        """The article of every reference, or why there is none."""
+
+    @abstractmethod
+    def _counts(self, titles: Sequence[str]) -> Mapping[str, int | str]:
+        """The views of every article, or a status that says why they are not known."""
+
+    def look_up(self, references: Iterable[Reference]) -> Mapping[Reference, Views]:
+        """The monthly mean of every reference's article, or a status: those of now, and all that were asked before."""
+        started = time.perf_counter()
+        new = [r for r in dict.fromkeys(references) if r not in self._answers]
+        pages = self._pages(new)
+        counts = self._counts(list(dict.fromkeys(p.title for p in pages.values() if p.status == OK and p.title)))
+        for reference, page in pages.items():
+            found = counts[page.title] if page.status == OK and page.title else page.status
+            if isinstance(found, str):
+                self._answers[reference] = Views(found, page.title)
+            else:  # zero is a measurement like any other, with a status of its own
+                self._answers[reference] = Views(OK if found else ZERO_VIEWS, page.title, found / self._months)
+        self.stats.subjects += len(new)
+        self.stats.seconds += time.perf_counter() - started
+        self.stats.missing += [r.text for r in new if self._answers[r].status in (NOT_CACHED, FAILED)]
+        return self._answers
 
 
 class ApiViews(ViewSource):
     """Views of articles over a window, by the API. What was once answered is never asked again.
 
-    `wikimedia` None is offline: only the cache is used, and what it lacks has the status `not_cached`.
+    Offline only the cache is used, and what it lacks has the status `not_cached`.
     """
 
     in_bulk = False
 
-    def __init__(self, settings: ResolvedSettings, window: Window, cache: Cache, wikimedia: Wikimedia | None) -> None:
-        super().__init__(window.months)
-        self._settings, self._window, self._cache, self._wikimedia = settings, window, cache, wikimedia
-        self._resolver = Resolver(wikimedia, cache, settings)
-        self._scope = " ".join((settings.pageviews_url, settings.project, settings.access, settings.agent))
+    def __init__(self, resolver: Resolver, window: Window) -> None:
+        super().__init__(window.months, resolver.reasons)
+        self._resolver, self._window = resolver, window
+        asked = resolver.settings
+        self._scope = " ".join((asked.pageviews_url, asked.project, asked.access, asked.agent))
 
     def fingerprint(self) -> Mapping[str, Any]:
-        settings = self._settings
+        asked = self._resolver.settings
+        names = ("project", "access", "agent", "pageviews_url", "mediawiki_url")
         return {
             "views_from": "api",
-            "project": settings.project,
-            "access": settings.access,
-            "agent": settings.agent,
             "window": str(self._window),
-            "redirects": "followed" if settings.redirects else "not followed",
-            "pageviews_url": settings.pageviews_url,
-            "mediawiki_url": settings.mediawiki_url,
+            "redirects": "followed" if asked.redirects else "not followed",
+            **{name: getattr(asked, name) for name in names},
         }
 
     def _pages(self, references: Sequence[Reference]) -> Mapping[Reference, Page]:
         return self._resolver.resolve(references)
 
-    def _counts(self, titles: Sequence[str]) -> Mapping[str, Count]:
-        counts = self._cache.counts(self._scope, self._window, titles)
+    def _counts(self, titles: Sequence[str]) -> Mapping[str, int | str]:
+        kept = self._resolver.cache.counts(self._scope, self._window, titles)
+        counts: dict[str, int | str] = {title: NO_ARTICLE if n is None else n for title, n in kept.items()}
         unknown = [title for title in titles if title not in counts]
         self.stats.kept += len(counts)
-        if self._wikimedia is None:
-            return counts | {title: Count(NOT_CACHED) for title in unknown}
-        client = self._wikimedia.client
+        wikimedia = self._resolver.wikimedia
+        if wikimedia is None:
+            return counts | dict.fromkeys(unknown, NOT_CACHED)
+        client = wikimedia.client
         with ThreadPoolExecutor(CONCURRENCY) as pool:
-            futures = {pool.submit(self._ask, self._wikimedia, title): title for title in unknown}
+            futures = {pool.submit(self._ask, wikimedia, title): title for title in unknown}
             try:
-                counts |= {futures[future]: future.result() for future in as_completed(futures)}
+                for future in as_completed(futures):
+                    try:
+                        counts[futures[future]] = future.result()
+                    except GaveUpError as error:
+                        counts[futures[future]] = FAILED
+                        self.stats.reasons[str(error)] += 1
             except BaseException:  # Ctrl-C, or a server that refuses: nobody waits for what is no longer wanted
                 client.limiter.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -211,24 +205,21 @@ class ApiViews(ViewSource):
         self.stats.requests, self.stats.retries = client.requests, client.retries
         return counts
 
-    def _ask(self, wikimedia: Wikimedia, title: str) -> Count:
-        try:
-            views = wikimedia.views(title, self._window)
-            created = wikimedia.created(title) if views is None else None
-        except GaveUpError:
-            return Count(FAILED)
-        # No data is zero views, unless the article was written only after the window.
-        unwritten = created is not None and created > self._window.last_day
-        count = Count(NO_ARTICLE) if unwritten else Count(OK, views or 0)
-        self._cache.keep_count(self._scope, self._window, title, count)
-        return count
+    def _ask(self, wikimedia: Wikimedia, title: str) -> int | str:
+        views = wikimedia.views(title, self._window)
+        if views is None:
+            # No data is zero views, unless the article was written only after the window.
+            created = wikimedia.created(title)
+            views = None if created is not None and created > self._window.last_day else 0
+        self._resolver.cache.keep_count(self._scope, self._window, title, views)
+        return NO_ARTICLE if views is None else views
 
 
 # Titles may be written with underscores, as in the dumps; a title found twice (both ways) counts once, summed.
 _JOIN = """
 SELECT wanted.title AS title, CAST(sum(views) AS BIGINT) AS views
 FROM wanted JOIN read_parquet(?) AS known ON replace(known.title, '_', ' ') = wanted.title
-WHERE views IS NOT NULL
+WHERE views >= 0
 GROUP BY wanted.title
 """
 
@@ -246,7 +237,7 @@ class TableViews(ViewSource):
     def __init__(self, path: Path, project: str = "en.wikipedia", resolver: Resolver | None = None) -> None:
         self._path, self._project, self._resolver = path, project, resolver
         self._month_names = _months(path)
-        super().__init__(max(1, len(self._month_names)))
+        super().__init__(max(1, len(self._month_names)), resolver.reasons if resolver else None)
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {
@@ -262,15 +253,17 @@ class TableViews(ViewSource):
         titles = {r: normalise(r.text, self._project) if r.kind == "title" else None for r in references}
         return {r: Page(OK, title) if title else Page(NO_ARTICLE) for r, title in titles.items()}
 
-    def _counts(self, titles: Sequence[str]) -> Mapping[str, Count]:
-        import duckdb
-
-        with duckdb.connect() as db:
-            db.sql("SET enable_progress_bar = false")  # it would be drawn on stdout, which is for results
-            db.register("wanted", pa.table({"title": pa.array(titles, pa.string())}))
-            found: pa.Table = db.sql(_JOIN, params=[str(self._path)]).to_arrow_table()
+    def _counts(self, titles: Sequence[str]) -> Mapping[str, int | str]:
+        try:
+            with in_duckdb() as db:
+                db.register("wanted", pa.table({"title": pa.array(titles, pa.string())}))
+                found = db.sql(_JOIN, params=[str(self._path)]).to_arrow_table()
+        except OSError as error:
+            raise PageViewsError(
+                f"{self._path} cannot be joined: {error}", expected="a whole table, and room on the disk"
+            ) from error
         views = zip(found["title"].to_pylist(), found["views"].to_pylist(), strict=True)
-        return dict.fromkeys(titles, Count(NOT_IN_TABLE)) | {title: Count(OK, total) for title, total in views}
+        return dict.fromkeys(titles, NOT_IN_TABLE) | dict(views)
 
 
 def _months(path: Path) -> list[str]:
@@ -296,7 +289,7 @@ def _months(path: Path) -> list[str]:
             expected="title (text) and views (a number)",
             try_next="curate views build dumps/*.bz2 -o views.parquet, to make one",
         )
-    months: list[str] = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}")).get("months", [])
+    months: list[str] = manifest_in(schema).get("months", [])
     return months
 
 
@@ -307,9 +300,18 @@ def open_source(given: PageviewSettings) -> ViewSource:
         if settings.official and not given.offline:
             check_contact(given.contact)
         window = parse_window(given.window, datetime.now(timezone.utc).date())
-        return ApiViews(settings, window, open_cache(settings), open_wikimedia(settings))
-    resolver = Resolver(open_wikimedia(settings), open_cache(settings), settings) if _resolves(given) else None
+        return ApiViews(open_resolver(settings), window)
+    resolver = open_resolver(settings) if _resolves(given) else None
     return TableViews(Path(given.views_from), settings.project, resolver)
+
+
+def open_resolver(settings: ResolvedSettings, cache: Path | None = None) -> Resolver:
+    """The cache on disk, and whom to ask for what it lacks; to refresh is to let nothing count that it held before."""
+    given = settings.given
+    since = time.time() if given.refresh else 0.0
+    kept = Cache(cache or default_cache(), time.time, since, any_age=given.offline)
+    client = PoliteClient(given.contact, RateLimiter(settings.rate))
+    return Resolver(settings, kept, None if given.offline else Wikimedia(client, settings))
 
 
 def make_finder(given: PageviewSettings, columns: Sequence[str]) -> SubjectFinder:
@@ -321,18 +323,6 @@ def make_finder(given: PageviewSettings, columns: Sequence[str]) -> SubjectFinde
     if given.views_from != API and not _resolves(given):
         items = ()  # a table knows titles only
     return SubjectFinder(titles, items, (*read_templates(given.subject_template), *ENTITY_QUESTIONS))
-
-
-def open_cache(settings: ResolvedSettings, path: Path | None = None) -> Cache:
-    """The cache on disk; to refresh is to let nothing count that it held before."""
-    since = time.time() if settings.given.refresh else 0.0
-    return Cache(path or default_cache(), time.time, since, any_age=settings.given.offline)
-
-
-def open_wikimedia(settings: ResolvedSettings) -> Wikimedia | None:
-    """Whom to ask, politely; None when offline."""
-    given = settings.given
-    return None if given.offline else Wikimedia(PoliteClient.opened(given.contact, settings.rate), settings)
 
 
 def _resolves(given: PageviewSettings) -> bool:

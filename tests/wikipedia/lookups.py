@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from curate.wikipedia.cache import Cache
-from curate.wikipedia.client import PoliteClient, Retry, Wikimedia
+from curate.wikipedia.client import DEADLINE, PoliteClient, RateLimiter, Retry, Wikimedia
 from curate.wikipedia.options import PageviewSettings, parse_window
 from curate.wikipedia.titles import Reference
-from curate.wikipedia.views import ApiViews
+from curate.wikipedia.views import ApiViews, Resolver
 from tests.wikimedia_server import WikimediaServer
 
 QUICK = Retry(attempts=20, base=0.001, longest=0.01)
@@ -24,16 +24,19 @@ def open_views(
     window: str = "2021-10",
     now: Callable[[], float] = time.time,
     timeout: float = 5.0,
+    deadline: float = DEADLINE,
+    retry: Retry = QUICK,
     since: float = 0.0,
     **options: Any,
 ) -> ApiViews:
     """The source of `--views-from api`, asking `server`; `now` is the clock."""
     given = PageviewSettings(window=window, pageviews_url=server.url, mediawiki_url=server.url, **options)
     settings = given.resolved()
-    client = PoliteClient.opened(given.contact, None, QUICK, timeout)
+    client = PoliteClient(given.contact, RateLimiter(None), retry, timeout, deadline)
     today = datetime.fromtimestamp(now(), timezone.utc).date()
     kept = Cache(cache, now, since, any_age=given.offline)
-    return ApiViews(settings, parse_window(window, today), kept, None if given.offline else Wikimedia(client, settings))
+    resolver = Resolver(settings, kept, None if given.offline else Wikimedia(client, settings))
+    return ApiViews(resolver, parse_window(window, today))
 
 
 def answers(views: ApiViews, *subjects: str) -> dict[str, tuple[str, float | None]]:

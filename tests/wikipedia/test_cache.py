@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from curate.errors import PageViewsError
-from curate.wikipedia.cache import Cache, Count, Page
+from curate.wikipedia.cache import Cache, Page
 from curate.wikipedia.options import parse_window
 from tests.wikimedia_server import Article, WikimediaServer, World
 from tests.wikipedia.lookups import answers, open_views
@@ -89,12 +90,12 @@ def test_offline_uses_the_cache_however_old_and_says_what_is_missing(
 WRITER = """
 import sys, time
 from pathlib import Path
-from curate.wikipedia.cache import Cache, Count, Page
+from curate.wikipedia.cache import Cache, Page
 from curate.wikipedia.options import parse_window
 from datetime import date
 cache, window = Cache(Path(sys.argv[1]), time.time), parse_window("2021-10", date(2026, 11, 23))
 for n in range(300):
-    cache.keep_count("scope", window, f"{sys.argv[2]} {n}", Count("ok", n))
+    cache.keep_count("scope", window, f"{sys.argv[2]} {n}", n)
     cache.keep_page("scope", f"{sys.argv[2]} {n}", Page("ok", "x"))
 """
 
@@ -106,7 +107,7 @@ def test_several_processes_write_the_same_file(tmp_path: Path) -> None:
     titles = [f"{writer} {n}" for writer in range(3) for n in range(300)]
     cache = Cache(path, lambda: NOON)
     counts = cache.counts("scope", parse_window("2021-10", datetime(2026, 11, 23).date()), titles)
-    assert counts == {title: Count("ok", int(title.split()[1])) for title in titles}
+    assert counts == {title: int(title.split()[1]) for title in titles}
     assert len(cache.pages("scope", titles)) == 900
 
 
@@ -126,6 +127,28 @@ def test_several_processes_open_new_files_at_once(tmp_path: Path) -> None:
     assert [opener.wait() for opener in openers] == [0] * 8
     for n in range(100):
         assert len(Cache(tmp_path / f"{n}.sqlite", lambda: NOON).pages("scope", list("01234567"))) == 8
+
+
+def test_rows_that_cannot_be_are_as_good_as_absent(tmp_path: Path) -> None:
+    window = parse_window("2021-10", datetime(2026, 11, 23).date())
+    cache = Cache(tmp_path / "c", lambda: NOON)
+    with sqlite3.connect(tmp_path / "c") as db:
+        for n, row in enumerate(
+            [("ok", -5), ("ok", 10**18), ("ok", "many"), ("ok", 1.5), ("ok", None), ("no_article", 3), ("odd", 3)]
+        ):
+            values = ("scope", f"T{n}", window.start, window.end, *row, NOON)
+            db.execute("INSERT INTO views VALUES (?,?,?,?,?,?,?)", values)
+        for n, at in enumerate((-1.0, 1e300, "now", None)):
+            values = ("scope", f"A{n}", window.start, window.end, "ok", 3, at)
+            db.execute("INSERT INTO views VALUES (?,?,?,?,?,?,?)", values)
+        for n, row in enumerate([("ok", None), ("ok", b"\xff"), ("no_article", "X"), ("odd", "X")]):
+            db.execute("INSERT INTO titles VALUES (?,?,?,?,?)", ("scope", f"T{n}", *row, NOON))
+    asked = [f"{kind}{n}" for kind in "TA" for n in range(7)]
+    assert cache.counts("scope", window, asked) == {}
+    assert cache.pages("scope", asked) == {}
+    cache.keep_count("scope", window, "T0", 5)
+    cache.keep_count("scope", window, "T1", None)
+    assert cache.counts("scope", window, asked) == {"T0": 5, "T1": None}
 
 
 def test_titles_are_resolved_anew_after_a_month(tmp_path: Path) -> None:

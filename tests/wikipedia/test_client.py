@@ -9,7 +9,6 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +52,7 @@ class Time:
 
 def client_at(time: Time, rate: float | None = None, **patience: float) -> PoliteClient:
     return PoliteClient(
-        httpx.Client(),
+        None,
         RateLimiter(rate, time.clock, time.sleep),
         Retry(**patience),  # type: ignore[arg-type]
         random=lambda: 1.0,
@@ -178,10 +177,10 @@ def test_answers_of_format_version_2(recorded: Path) -> None:
 
 def test_sitelinks_of_an_item_and_of_one_that_was_deleted(recorded: Path) -> None:
     item = load(recorded / "wptools_wikidata.json")["response"]
-    assert parse_entities(["Q42"], [item], "enwiki") == {"Q42": "Douglas Adams"}
-    assert parse_entities(["Q42"], [item], "nowhere") == {"Q42": None}
+    assert parse_entities(["Q42"], [item], "enwiki") == {"Q42": Page("ok", "Douglas Adams")}
+    assert parse_entities(["Q42"], [item], "nowhere") == {"Q42": Page("no_article")}
     deleted = load(recorded / "wptools_wikidata_deleted.json")["response"]
-    assert parse_entities(["Q10908976"], [deleted], "enwiki") == {"Q10908976": None}
+    assert parse_entities(["Q10908976"], [deleted], "enwiki") == {"Q10908976": Page("no_article")}
 
 
 def test_an_item_that_was_merged_into_another_is_found_under_its_old_name() -> None:
@@ -190,7 +189,7 @@ def test_an_item_that_was_merged_into_another_is_found_under_its_old_name() -> N
         "redirects": {"from": "Q9", "to": "Q42"},
         "sitelinks": {"enwiki": {"title": "Douglas Adams"}},
     }
-    assert parse_entities(["Q9"], [{"entities": {"Q42": merged}}], "enwiki") == {"Q9": "Douglas Adams"}
+    assert parse_entities(["Q9"], [{"entities": {"Q42": merged}}], "enwiki") == {"Q9": Page("ok", "Douglas Adams")}
 
 
 def test_views_of_an_article(shared: Path) -> None:

@@ -12,20 +12,30 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.errors import PageViewsError
+from curate.errors import OutputError, PageViewsError
 from curate.wikipedia import dumps as building
 from curate.wikipedia.client import PoliteClient, RateLimiter, Retry
-from curate.wikipedia.dumps import COMPLETE, HOURLY, build_table, dump_url, fetch, layout_of, month_in, parse_block
+from curate.wikipedia.dumps import (
+    COMPLETE,
+    HOURLY,
+    build_table,
+    dump_url,
+    fetch,
+    in_duckdb,
+    layout_of,
+    month_in,
+    parse_block,
+)
 from curate.wikipedia.options import BuildSettings
 
 Curate = Callable[..., Any]
@@ -133,9 +143,9 @@ def test_malformed_lines_are_counted_and_do_no_harm() -> None:
         b"en.wikipedia Not_\xff_text 1 desktop 5 A5",
         b"de.wikipedia Good 1 desktop 5 A5",
     ]
-    parsed = parse_block(b"\n".join(lines), COMPLETE, BuildSettings("en.wikipedia"))
-    assert parsed.table.to_pylist() == [{"title": "Good", "views": 5}]
-    assert (parsed.lines, parsed.malformed) == (8, 6)
+    table, count, malformed = parse_block(b"\n".join(lines), COMPLETE, BuildSettings("en.wikipedia"))
+    assert table.to_pylist() == [{"title": "Good", "views": 5}]
+    assert (count, malformed) == (8, 6)
 
 
 TITLES = st.text(st.characters(exclude_characters=" \n\r", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -148,11 +158,11 @@ def test_whatever_the_titles_are_their_views_add_up(entries: list[tuple[str, str
     expected: Counter[str] = Counter()
     for project, title, views in entries:
         expected[title] += views if project == "en.wikipedia" else 0
-    parsed = parse_block(text.encode() or b"\n", COMPLETE, BuildSettings("en.wikipedia"))
+    table, _, malformed = parse_block(text.encode() or b"\n", COMPLETE, BuildSettings("en.wikipedia"))
     found: Counter[str] = Counter()
-    for row in parsed.table.to_pylist():
+    for row in table.to_pylist():
         found[row["title"]] += row["views"]
-    assert parsed.malformed == 0
+    assert malformed == 0
     assert +found == +expected
 
 
@@ -177,6 +187,16 @@ def test_lines_that_do_not_fit_into_memory_are_summed_too(tmp_path: Path, monkey
         "v.parquet",
         "v.parquet.manifest.json",
     ]
+
+
+def test_a_disk_that_is_full_is_one_message(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(building, "MEMORY", "20MB")
+    monkeypatch.setattr(building, "in_duckdb", partial(in_duckdb, max_temp_directory_size="1MB"))
+    text = "".join(f"en.wikipedia {'long_' * 80}{n} 1 desktop {n} A{n}\n" for n in range(60_000))
+    path = dump(tmp_path, "pageviews-202110-user", text)
+    with pytest.raises(OutputError, match=r"v\.parquet cannot be written: Out of Memory(.|\n)*room on the disk"):
+        build_table([path], tmp_path / "v.parquet", BuildSettings())
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_of_several_streams_is_read_to_its_end(tmp_path: Path) -> None:
@@ -306,9 +326,8 @@ def server() -> Iterator[DumpServer]:
 
 
 def load(server: DumpServer, folder: Path) -> Any:
-    with httpx.Client(timeout=5) as http:
-        client = PoliteClient(http, RateLimiter(None), QUICK)
-        return fetch(client, dump_url(server.url, "2021-10", "user"), folder)
+    client = PoliteClient(None, RateLimiter(None), QUICK, timeout=5)
+    return fetch(client, dump_url(server.url, "2021-10", "user"), folder)
 
 
 def test_a_dump_lies_where_wikimedia_lays_it() -> None:

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import PageViewsError
+from curate.wikipedia.client import Retry
 from curate.wikipedia.dumps import build_table
 from curate.wikipedia.options import BuildSettings
 from curate.wikipedia.titles import Reference
-from curate.wikipedia.views import TableViews
+from curate.wikipedia.views import ApiViews, TableViews
 from tests.wikimedia_server import STUMBLES, Article, WikimediaServer, World
 from tests.wikipedia.lookups import answers, open_views
 
@@ -112,6 +113,48 @@ def test_one_title_that_always_fails_is_one_status(serve: Serve, world: World, t
     assert answers(views, "AC/DC", "Ridley Scott") == {"AC/DC": ("ok", 300_000.0), "Ridley Scott": ("failed", None)}
     world.failing = 0.0
     assert answers(open_views(server, tmp_path / "c"), "Ridley Scott") == {"Ridley Scott": ("ok", 100_000.0)}
+
+
+@pytest.mark.parametrize(
+    ("trick", "reason"),
+    [
+        ("hang", "ReadTimeout: timed out, 2 times"),
+        ("drip", "no whole answer in 0.3 seconds, 2 times"),
+        ("drip headers", "no whole answer in 0.3 seconds, 2 times"),
+        ("cut", "RemoteProtocolError"),
+        ("bomb", "an answer of more than 16 MiB"),
+        ("packed", "an answer packed in a way that nobody asked for"),
+        ("loop", "a redirect that leads nowhere"),
+        ("nowhere", "a redirect that leads nowhere"),
+        ("elsewhere", "a redirect to another host, localhost"),
+        ("html", "an answer that is not JSON, 2 times"),
+        ("list", "an answer that is not an object, 2 times"),
+        ("deep", "an answer of JSON nested too deep"),
+        ("other", "an answer without usable"),
+        ("negative", "an answer without usable views (a month of -5 views)"),
+        ("huge", "an answer without usable views (a month of 100000000000000000000000000000 views)"),
+        ("nan", "an answer without usable views (a month of nan views)"),
+        ("text", "an answer without usable views (a month of many views)"),
+        ("title", "an answer without usable pages"),
+        ("endless", "an answer without an end"),
+    ],
+)
+def test_whatever_a_server_answers_is_a_status_with_a_reason_and_asked_again(
+    serve: Serve, world: World, tmp_path: Path, trick: str, reason: str
+) -> None:
+    server = serve(world)
+
+    def opened(window: str = "2021-10") -> ApiViews:
+        timeout, deadline = (0.2 if trick == "hang" else 20), (0.3 if "drip" in trick else 20)
+        return open_views(server, tmp_path / "c", window, time.time, timeout, deadline, Retry(attempts=2, base=0.001))
+
+    answers(opened("2021-09"), "AC/DC")  # so that its title is known, and its views are asked for
+    world.failing, world.stumbles, world.slow = 1.0, [trick], 1.0
+    views = opened()
+    assert answers(views, "AC/DC", "Ridley Scott") == {"AC/DC": ("failed", None), "Ridley Scott": ("failed", None)}
+    assert any(reason in found for found in views.stats.reasons), views.stats.reasons
+    world.failing = 0.0
+    assert answers(opened(), "AC/DC", "Ridley Scott") == {"AC/DC": ("ok", 300_000.0), "Ridley Scott": ("ok", 100_000.0)}
 
 
 def test_a_server_that_is_not_there_is_named(serve: Serve, world: World, tmp_path: Path) -> None:
@@ -205,6 +248,15 @@ def test_the_fingerprint_changes_with_the_table(tmp_path: Path) -> None:
 def test_a_table_without_title_and_views_is_refused(tmp_path: Path, columns: dict[str, list[object]]) -> None:
     with pytest.raises(PageViewsError, match=r"Expected: title \(text\) and views \(a number\)"):
         TableViews(table_of(tmp_path / "v.parquet", **columns))
+
+
+def test_a_damaged_table_is_one_message(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "v.parquet", title=[f"A{n}" for n in range(1000)], views=list(range(1000)))
+    content = bytearray(path.read_bytes())
+    content[4:2000] = bytes(1996)
+    path.write_bytes(content)
+    with pytest.raises(PageViewsError, match=r"v\.parquet cannot be joined"):
+        found_in(TableViews(path), "A1")
 
 
 def test_a_table_that_is_not_there_is_told_how_to_make(tmp_path: Path) -> None:
