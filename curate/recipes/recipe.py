@@ -89,13 +89,14 @@ def _of(section: str, group: type[Settings], *names: str) -> dict[str, Setting]:
 
 
 OTHERS = {name: found.Settings for name, found in ESTIMATORS.items() if name != "loss"}
-"""What the estimators but loss take: each has a section of its own."""
+"""What the estimators but loss take: each has a section of its own, without what it shares with loss."""
 
-
-def _own_names(group: type[Settings]) -> list[str]:
-    """The settings that a group does not share with loss: which model, and where it is, is said once."""
-    return [name for name in group.names() if name not in LossSettings.names()]
-
+_OF_OTHERS = {
+    f"estimators.{name}.{item.name}": item
+    for name, group in OTHERS.items()
+    for item in settings_of(group)
+    if item.name not in LossSettings.names()
+}
 
 USAGE = ", ".join(found.usage for found in ESTIMATORS.values())
 
@@ -122,11 +123,7 @@ KEYS: dict[str, Setting] = {
     **_of("estimators", LossSettings, "reduction", "answers", "shots", "shots_from"),
     "estimators.shots_split": _own("Which part of shots_from, or of train without it, the solved examples are."),
     **_of("estimators", LossSettings, "dtype", "processes"),
-    **{
-        key: item
-        for name, group in OTHERS.items()
-        for key, item in _of(f"estimators.{name}", group, *_own_names(group)).items()
-    },
+    **_OF_OTHERS,
     **_of("selection", SelectSettings, "by", "top", "bottom", "random", "whole", "band", "stratify_by"),
     **_of("selection", SelectSettings, "controlled_by", "holdout", "holdout_by", "min_score", "max_score"),
     **_of("selection", SelectSettings, "missing", "order", "seed"),

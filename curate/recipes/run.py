@@ -34,6 +34,7 @@ from curate.data.stores import as_arrow, file_fingerprint
 from curate.data.table import make_manifest, read
 from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError
 from curate.estimators import find_estimator
+from curate.lm.model import load_tokenizer
 from curate.recipes.recipe import (
     BUNDLED,
     MAPPING,
@@ -158,16 +159,29 @@ STEPS = "steps.json"
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its name, what it makes, all that could change that, the work, and the command that does the same.
-
-    `made_from` is asked when the steps before are done.
-    """
+    """One step: a function, the data and the options it is given, and what it makes of them."""
 
     name: str
+    function: Callable[..., Any]
+    data: Path | Origin
+    options: Mapping[str, Any]
     output: Path
-    made_from: Callable[[], Mapping[str, Any]]
-    work: Callable[[], object]
-    command: str | None = None
+
+    def made_from(self) -> dict[str, Any]:
+        """All that could change the output, once the steps before are done."""
+        data = self.data.fingerprint() if isinstance(self.data, Origin) else content_of(self.data)
+        options = {name: content(value) if name in MAY_BE_FILES else value for name, value in self.options.items()}
+        return {"data": data, "options": options}
+
+    def run(self, **more: Any) -> Any:
+        """Make the output."""
+        return self.function(self.data, output=self.output, **self.options, **more)
+
+    @property
+    def command(self) -> str | None:
+        """The command that does the same; None where there is none."""
+        options = {**self.options, "output": self.output}
+        return None if isinstance(self.data, Origin) else command_line(self.function.__name__, self.data, options)
 
 
 class Ledger:
@@ -190,7 +204,7 @@ class Ledger:
             and kept["made_from"] == digest(step.made_from())
         )
 
-    def run(self, steps: Iterable[Step], say: Say) -> None:
+    def run(self, steps: Iterable[Step], do: Callable[[Step], None], say: Say) -> None:
         """Do what is not done, in order."""
         for step in steps:
             if self.has(step):
@@ -198,7 +212,7 @@ class Ledger:
                 continue
             say(f"$ {step.command}" if step.command else f"{step.name}: {step.output}")
             made_from = digest(step.made_from())
-            step.work()
+            do(step)
             self.done[step.name] = {"made_from": made_from, "output": content_of(step.output)}
             write_json(self.done, self.path)
 
@@ -221,19 +235,15 @@ def content_of(path: Path) -> str:
     return digest([(file.name, file_fingerprint([file])) for file in files])
 
 
-MAY_BE_FILES = ("model", "template", "shots_from", "views_from", "lm_eval")
-"""Settings that may name a file or folder."""
+MAY_BE_FILES = ("eval", "model", "template", "shots_from", "views_from", "lm_eval")
+"""Settings that may name a file or folder: it matters what it holds, not where it lies."""
 
 
-def contents_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they matter: of a file or folder what it holds, not where it lies."""
-    return {name: _content(value) if name in MAY_BE_FILES else value for name, value in options.items()}
-
-
-def _content(value: Any) -> Any:
-    if isinstance(value, str) and value and Path(value).exists():
-        return content_of(Path(value))
-    return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value
+def content(value: Any) -> Any:
+    """What a setting that may name a file stands for."""
+    if isinstance(value, (list, tuple)):
+        return [content(item) for item in value]
+    return content_of(Path(value)) if value and Path(value).exists() else str(value)
 
 
 def command_line(command: str, data: object, options: Mapping[str, Any]) -> str:
@@ -249,10 +259,10 @@ def command_line(command: str, data: object, options: Mapping[str, Any]) -> str:
 
 def prepare(
     origin: Origin,
+    output: Path,
     columns: Mapping[str, Any],
     where: Mapping[str, Sequence[str]],
     limit: int | None,
-    output: Path,
 ) -> int:
     """Write the rows of a dataset that meet `where`, at most `limit` of them drawn by id; how many they are."""
     data = read(origin.name, split=origin.split, **columns)
@@ -289,94 +299,50 @@ class Work:
         own = folder / "test.parquet" if self.test_estimator else self.data("test")
         self.test_set = own if recipe.has_test_set else of_selection
 
-    def steps(self) -> Iterator[Step]:
-        """All steps, in order."""
-        for part, origin in origins(self.recipe).items():
-            yield self._preparing(part, origin)
-        yield self._scoring("score", self.recipe["estimators.by"], self.data("train"), self.scored)
-        if self.test_estimator is not None:
-            yield self._scoring("score test", (self.test_estimator,), self.data("test"), self.test_set)
-        yield self._selecting()
-        yield self._validating()
-
     def data(self, part: str) -> Path:
         """The prepared rows of `train`, `test` or `shots`."""
         return self.folder / "data" / f"{part}.parquet"
 
-    def _preparing(self, part: str, origin: Origin) -> Step:
-        limit = self.recipe["limit"]
-        rows = {"train": limit and SCORED_PER_ARM * limit, "test": limit, "shots": None}[part]
-        where = {} if part == "shots" else self.recipe["dataset.where"]
-        columns = self.recipe.columns
-        return Step(
-            name=f"data {part}",
-            output=self.data(part),
-            made_from=lambda: {"origin": origin.fingerprint(), "columns": columns, "where": where, "rows": rows},
-            work=lambda: self.say(f"{prepare(origin, columns, where, rows, self.data(part))} examples"),
-        )
+    def steps(self) -> Iterator[Step]:
+        """All steps, in order."""
+        recipe, limit = self.recipe, self.recipe["limit"]
+        for part, origin in origins(recipe).items():
+            rows = {"train": limit and SCORED_PER_ARM * limit, "test": limit, "shots": None}[part]
+            where = {} if part == "shots" else recipe["dataset.where"]
+            options = {"columns": recipe.columns, "where": where, "limit": rows}
+            yield Step(f"data {part}", prepare, origin, options, self.data(part))
+        yield self._scoring("score", recipe["estimators.by"], self.data("train"), self.scored)
+        if self.test_estimator is not None:
+            yield self._scoring("score test", (self.test_estimator,), self.data("test"), self.test_set)
+        yield Step("select", select, self.scored, recipe.given("selection"), self.splits)
+        asked = {**recipe.section("validation"), **recipe.section("model"), **recipe.section("finetuning")}
+        settings = ValidateSettings.of(asked, template=recipe["dataset.template"], limit=limit)
+        options = {"eval": self.test_set, "model": self.model, **settings.given(), "seeds": settings.seeds}
+        yield Step("validate", validate, self.splits, options, self.run)
 
     def _scoring(self, name: str, by: tuple[str, ...], data: Path, output: Path) -> Step:
-        options = self._score_options(by)
-
-        def work() -> None:
-            from curate.lm.model import load_tokenizer
-
-            load_tokenizer(self.model, self.recipe["model.revision"])  # a wrong name is told before hours of scoring
-            with self.meter() as progress:
-                score(data, by, output=output, progress=progress, **options)
-            gc.collect()  # the model that scored makes room for the one that is finetuned
-
-        return Step(
-            name=name,
-            output=output,
-            made_from=lambda: {"data": content_of(data), "by": by, "options": contents_of(options)},
-            work=work,
-            command=command_line("score", data, {"by": by, **options, "output": output}),
-        )
-
-    def _score_options(self, by: tuple[str, ...]) -> dict[str, Any]:
-        """The arguments of `curate.score` that matter to these estimators and are not at their defaults."""
+        """Scoring with what matters to these estimators and is not at its default."""
         recipe = self.recipe
         shots = str(self.data("shots")) if recipe.has_shots else None
         shared = {**recipe.section("model"), **recipe.section("estimators")}
         shared |= {"model": self.model, "template": recipe["dataset.template"], "shots_from": shots}
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"by": by}
         for spec in by:
-            group, name = find_estimator(spec)[0].Settings, spec.partition(":")[0]
-            options |= group.of({**shared, **recipe.section(f"estimators.{name}")}).given()
-        return options
+            group, kind = find_estimator(spec)[0].Settings, spec.partition(":")[0]
+            options |= group.of({**shared, **recipe.section(f"estimators.{kind}")}).given()
+        return Step(name, score, data, options, output)
 
-    def _selecting(self) -> Step:
-        options = self.recipe.section("selection")
-        shown = {**self.recipe.given("selection"), "output": self.splits}
-        return Step(
-            name="select",
-            output=self.splits,
-            made_from=lambda: {"scored": content_of(self.scored), "options": options},
-            work=lambda: select(self.scored, output=self.splits, **options),
-            command=command_line("select", self.scored, shown),
-        )
-
-    def _validating(self) -> Step:
-        recipe = self.recipe
-        asked = {**recipe.section("validation"), **recipe.section("model"), **recipe.section("finetuning")}
-        settings = ValidateSettings.of(asked, template=recipe["dataset.template"], limit=recipe["limit"])
-        given = {"eval": self.test_set, "model": self.model, **settings.given(), "seeds": settings.seeds}
-        options = settings.as_dict()
-        finetuning = options.pop("config")
-        return Step(
-            name="validate",
-            output=self.run,
-            made_from=lambda: {
-                "splits": content_of(self.splits),
-                "test": content_of(self.test_set),
-                "model": str(_content(self.model)),
-                "finetuning": finetuning,
-                "options": contents_of(options),
-            },
-            work=lambda: validate(self.splits, output=self.run, progress=self.say, **given),
-            command=command_line("validate", self.splits, {**given, "output": self.run}),
-        )
+    def do(self, step: Step) -> None:
+        """Do a step, and tell how it goes."""
+        if step.function is prepare:
+            self.say(f"{step.run()} examples")
+        elif step.function is score:
+            load_tokenizer(self.model, self.recipe["model.revision"])  # a wrong name is told before hours of scoring
+            with self.meter() as progress:
+                step.run(progress=progress)
+            gc.collect()  # the model that scored makes room for the one that is finetuned
+        else:
+            step.run(**({"progress": self.say} if step.function is validate else {}))
 
     def summary(self) -> dict[str, Any]:
         """The outcome in short, out of the finished run."""
@@ -449,7 +415,7 @@ def run(
     write_json(ledger.done, folder / STEPS)
     write_text(resolved_yaml(resolved), folder / "recipe.yaml")
     try:
-        ledger.run(work.steps(), work.say)
+        ledger.run(work.steps(), work.do, work.say)
     except CurateError as error:
         raise in_recipe_words(error) from error
     write_json(work.summary(), folder / "summary.json")

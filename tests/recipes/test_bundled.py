@@ -103,8 +103,8 @@ def test_the_real_data_is_divided_as_the_paper_does(
     name: str, popqa: Path, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    steps = list(Work(resolve(name, overrides(model=stories, data=popqa)), Path("out")).steps())
-    Ledger(Path("out")).run(steps[:-1], say=print)  # all but the finetuning
+    work = Work(resolve(name, overrides(model=stories, data=popqa)), Path("out"))
+    Ledger(Path("out")).run([*work.steps()][:-1], work.do, say=print)  # all but the finetuning
     CHECKS[name]()
     answers = pq.read_table("out/splits/top.parquet")["obj"].to_pylist()
     assert {"United States of America", "association football"} < set(answers) or name == "popqa"

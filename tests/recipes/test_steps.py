@@ -145,12 +145,12 @@ def test_the_cost_is_that_of_the_arms_that_the_selection_makes(
 
 def test_rows_are_chosen_before_they_are_scored(here: Path) -> None:
     recipe = resolve("mine.yaml", overrides(settings={"dataset.where": {"relation": ["sport", "country"]}}))
-    prepare(origins(recipe)["train"], recipe.columns, recipe["dataset.where"], 40, here / "some.parquet")
+    prepare(origins(recipe)["train"], here / "some.parquet", recipe.columns, recipe["dataset.where"], 40)
     some = pq.read_table("some.parquet")
     assert set(some["prop"].to_pylist()) == {"sport", "country"}
     assert some.num_rows == 40
     with pytest.raises(SelectionError, match="has 'chess' in relation"):
-        prepare(origins(recipe)["train"], {}, {"relation": ["chess"]}, None, here / "none.parquet")
+        prepare(origins(recipe)["train"], here / "none.parquet", {}, {"relation": ["chess"]}, None)
 
 
 def test_a_test_set_of_its_own_is_scored_only_where_no_column_tells_its_popularity(here: Path) -> None:
