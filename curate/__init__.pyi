@@ -67,14 +67,14 @@ def run(
     recipe: str | Path | Mapping[str, Any],
     output: str | Path,
     *,
+    progress: curate.recipes.run.Say | None = None,
+    meter: curate.recipes.run.Meter | None = None,
     model: str | Path | None = None,
     data: str | Path | None = None,
     by: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
     settings: Sequence[str] | Mapping[str, Any] = (),
-    progress: curate.recipes.run.Say | None = None,
-    meter: curate.recipes.run.Meter | None = None,
 ) -> RecipeRun:
     """Run a recipe; the Python twin of `curate run`.
 

@@ -57,7 +57,7 @@ def option(
         "shown_default": shown_default,
         "on_command_line": on_command_line,
     }
-    return field(default=default, metadata=about) if default is not MISSING else field(metadata=about)
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)

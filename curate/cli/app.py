@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from curate import __version__
-from curate.cli.console import EXIT_MISSING, DryRun, Json, Output, Quiet, command
-from curate.cli.tables import as_typed, make_table
+from curate import __version__, scoring
+from curate.cli.console import EXIT_MISSING, DryRun, Output, command
+from curate.cli.tables import (
+    as_typed,
+    make_table,
+    score_table,
+    selection_remark,
+    selection_tables,
+    shown_tables,
+    simulation_tables,
+    summary_tables,
+)
+from curate.data.files import check_writable
+from curate.data.hub import check_push, push_folder
+from curate.data.table import read
 from curate.errors import DataError, SettingError
 from curate.estimators import ESTIMATORS
+from curate.recipes.recipe import RunSettings, descriptions, recipe_text
+from curate.selection import select as selecting
 from curate.settings import (
     EngineSettings,
     LayoutSettings,
@@ -22,7 +36,10 @@ from curate.settings import (
     ValidateEngineSettings,
     ValidateSettings,
 )
+from curate.shards import merge_files
+from curate.show import compare_files, describe, read_scores, score_summaries
 from curate.simulation.settings import ExperimentOptions
+from curate.wikipedia.dumps import build_table, fetch_months, read_titles
 from curate.wikipedia.options import BuildSettings, FetchSettings
 
 app = typer.Typer(
@@ -49,6 +66,7 @@ views = typer.Typer(
     rich_markup_mode=None,
 )
 
+ParquetFile = Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")]
 MaxMissing = Annotated[int | None, Option(help="End with exit code 3 if more examples than this get no score.")]
 
 
@@ -71,14 +89,13 @@ def _root(
 
 @command(app)
 def demo(
+    out: Output,
     output: Annotated[Path, Option("--output", "-o", help="The folder to work in.")] = Path("curate-demo"),
     by: Annotated[str, Option(help="What the arms are selected by: views or loss.")] = "views",
     seeds: Annotated[int, Option(min=1, help="Finetunings per arm.")] = 5,
     unpack: Annotated[
         bool, Option("--unpack", help="Only unpack the model and the questions, into the folder's world/.")
     ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """The whole story offline: score, select and validate on a bundled model and bundled facts.
 
@@ -88,32 +105,35 @@ def demo(
 
     Example: curate demo -o demo
     """
-    from curate.cli.tables import summary_tables
     from curate.recipes.run import run_demo, unpack_world
 
-    out = Output(json, quiet)
     if unpack:
         unpack_world(output / "world")
         out.result({"output": str(output / "world")}, str(output / "world"))
         return
     found, agreement = run_demo(output, by, seeds, show_command=lambda line: out.note(f"\n$ {line}"), progress=out.note)
-    summary, run = found.summary(), output / f"run-by-{by}"
-    out.result(
-        {"output": str(run), "by": by, "agreement": agreement, **summary},
+    run = output / f"run-by-{by}"
+    content = {"output": str(run), "by": by, "agreement": agreement, **found.summary()}
+    about = (
         f"Arms selected by {by}. Loss against views: rank correlation {agreement['rank_correlation']:.2f}, "
-        f"{100 * agreement['top_overlap']:.0f}% of FT-Top in common (50% by chance).",
-        *summary_tables(summary),
-        f"Report: {run / 'report.html'}",
+        f"{100 * agreement['top_overlap']:.0f}% of FT-Top in common (50% by chance)."
     )
-    for warning in found.warnings():
+    _report_run(out, content, f"Report: {run / 'report.html'}", first=[about])
+
+
+def _report_run(out: Output, content: Mapping[str, Any], *last: Any, first: Sequence[str] = ()) -> None:
+    """The tables of a validation between other lines, and its warnings."""
+    out.result(content, *first, *summary_tables(content), *last)
+    for warning in content["warnings"]:
         out.note(f"Warning: {warning}")
 
 
 @command(app, estimators=[estimator.Settings for estimator in ESTIMATORS.values()])
 def score(
+    out: Output,
     dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
     by: Annotated[list[str], Option(help="An estimator: column:NAME, known, loss or pageviews. Repeatable.")],
-    output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
+    output: ParquetFile,
     estimators: Mapping[str, Any],
     reading: ReadSettings,
     *,
@@ -123,8 +143,6 @@ def score(
     engine: EngineSettings,
     max_missing: MaxMissing = None,
     dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Score how well known each example is.
 
@@ -133,30 +151,21 @@ def score(
 
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
-    from curate.scoring import Shard, plan, run
-
-    out = Output(json, quiet)
-    part = Shard.of(shard)
+    part = scoring.Shard.of(shard)
     if part is not None and (output.suffix != ".parquet" or output.is_dir()):
         output /= part.file_name
     options = {**estimators, **reading.as_dict(), **engine.as_dict()}
     if dry_run:
-        content, lines = plan(dataset, by, output, part, options)
+        content, lines = scoring.plan(dataset, by, output, part, options)
         out.result(content, *lines)
         return
     with out.progress() as progress:
-        scored = run(dataset, by, output, part, options, progress, max_missing is None)
+        scored = scoring.run(dataset, by, output, part, options, progress, max_missing is None)
     _report_scored(out, scored, output)
     _note_missing(out, scored.unmeasured, output, max_missing)
 
 
 def _report_scored(out: Output, scored: Any, output: Path) -> None:
-    from curate.cli.tables import lookup_lines, score_table
-    from curate.show import read_scores, score_summaries
-
-    for stats in (getattr(estimator, "stats", None) for estimator in scored.estimators):
-        for line in lookup_lines(stats) if stats is not None and stats.subjects else ():
-            out.note(line)
     for note in (note for estimator in scored.estimators for note in estimator.notes()):
         out.note(note)
     rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
@@ -186,11 +195,10 @@ def _note_missing(out: Output, unmeasured: int, output: Path, at_most: int | Non
 
 @command(app)
 def merge(
+    out: Output,
     shards: Annotated[list[str], Argument(help="The folder, glob or files of the shards.")],
-    output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
+    output: ParquetFile,
     max_missing: MaxMissing = None,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Put the shards of `curate score --shard` together.
 
@@ -199,9 +207,6 @@ def merge(
 
     Example: curate merge shards/ -o scored.parquet
     """
-    from curate.shards import merge_files
-
-    out = Output(json, quiet)
     merged = merge_files(shards, output, allow_unmeasured=max_missing is not None)
     content = {
         "output": str(output),
@@ -216,6 +221,7 @@ def merge(
 
 @command(app)
 def select(
+    out: Output,
     scored: Annotated[str, Argument(help="A file that curate score made, or a folder or glob of them.")],
     output: Annotated[
         Path, Option("--output", "-o", help="A .parquet, .jsonl or .csv file for one split, a folder for several.")
@@ -232,8 +238,6 @@ def select(
     ] = None,
     public: Annotated[bool, Option("--public", help="Let a new dataset on the Hub be public.")] = False,
     dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Write the top, bottom, random or whole split of a scored file, or a part chosen by score, group or budget.
 
@@ -245,24 +249,20 @@ def select(
     Example: curate select popQA.tsv --by column:s_pop --where relation=country,sport,occupation
     --controlled-by relation -o popqa-controlled/
     """
-    from curate.cli.tables import selection_remark, selection_tables
-    from curate.data.hub import check_push, push_folder
-    from curate.selection.select import check_fits, check_output
-    from curate.selection.select import select as run
-
     if public and push_to_hub is None:
         raise SettingError("--public without --push-to-hub does nothing.", try_next="--push-to-hub OWNER/NAME --public")
-    out = Output(json, quiet)
     if push_to_hub is not None:
         check_push(push_to_hub, output)
     places: dict[str, str] = {"output": str(output)}
     if dry_run:
-        check_output(scored, output, format, to)
-        chosen = run(scored, **settings.given())
-        check_fits(chosen, output)
+        selecting.check_output(scored, output, format, to)
+        chosen = selecting.select(scored, **settings.given())
+        selecting.check_fits(chosen, output)
     else:
         with out.progress() as progress:
-            chosen = run(scored, **settings.given(), output=output, format=format, to=to, progress=progress)
+            chosen = selecting.select(
+                scored, **settings.given(), output=output, format=format, to=to, progress=progress
+            )
         places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
     summary, explanation = chosen.summary(), chosen.explanation
     lines = [f"would write {place}" if dry_run else place for place in places.values()]
@@ -273,6 +273,7 @@ def select(
 
 @command(app)
 def validate(
+    out: Output,
     splits: Annotated[list[str], Argument(help="A folder of splits, or the files of the arms.")],
     eval: Annotated[str, Option(help="The test set: any QA dataset, best with a score.")],
     model: Annotated[str, Option(help="Folder or Hub id of the pretrained base model.")],
@@ -281,8 +282,6 @@ def validate(
     engine: ValidateEngineSettings,
     reading: LayoutSettings,
     dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Finetune the model on every split and measure which one makes it more factual.
 
@@ -291,14 +290,12 @@ def validate(
 
     Example: curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
     """
-    from curate.cli.tables import summary_tables
-    from curate.data.table import read
     from curate.validation.runner import check_run_folder
     from curate.validation.trainer import is_first, leave
     from curate.validation.validate import plan
     from curate.validation.validate import validate as run
 
-    out = Output(json, quiet or not is_first())
+    out.quiet |= not is_first()
     test_set = read(eval, **reading.as_dict())
     if dry_run:
         if not is_first():
@@ -320,14 +317,12 @@ def validate(
     leave()
     if not is_first():
         return
-    summary = result.summary()
-    out.result({"output": str(output), **summary}, *summary_tables(summary), str(output / "report.html"))
-    for warning in result.warnings():
-        out.note(f"Warning: {warning}")
+    _report_run(out, {"output": str(output), **result.summary()}, str(output / "report.html"))
 
 
 @command(app)
 def show(
+    out: Output,
     files: Annotated[
         list[str], Argument(help="A scored file, a split, a folder of splits, a run, a simulation, or any QA dataset.")
     ],
@@ -336,8 +331,6 @@ def show(
         bool, Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
     ] = False,
     reading: LayoutSettings,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Show what is in a file: counts, quantiles, a histogram, examples as the model sees them.
 
@@ -345,9 +338,6 @@ def show(
 
     Example: curate show --compare top.parquet bottom.parquet
     """
-    from curate.cli.tables import shown_tables
-    from curate.show import compare_files, describe
-
     if len(files) > 1 and not compare:
         raise DataError(
             f"{len(files)} files were named.",
@@ -355,30 +345,24 @@ def show(
             try_next=f"curate show --compare {' '.join(files)}",
         )
     found = compare_files(files) if compare else describe(files[0], reading.preset, reading.split)
-    Output(json, quiet).result(found, *shown_tables(found))
+    out.result(found, *shown_tables(found))
 
 
 @command(app)
 def run(
+    out: Output,
     recipe: Annotated[
         str | None, Argument(help="A bundled recipe by name (see --list), or a YAML file of yours.")
     ] = None,
     output: Annotated[Path | None, Option("--output", "-o", help="The folder to work in.")] = None,
-    model: Annotated[str | None, Option(help="Instead of model.name: folder or Hub id.")] = None,
-    data: Annotated[str | None, Option(help="Instead of dataset.train: a file, folder or Hub id.")] = None,
-    by: Annotated[str | None, Option(help="Score and select by this estimator instead.")] = None,
-    limit: Annotated[
-        int | None, Option(help="Try out: a sample of so many examples of each arm and of the test set.")
-    ] = None,
-    seeds: Annotated[int | None, Option(help="Finetunings per arm.")] = None,
+    *,
+    given: RunSettings,
     set_: Annotated[
         list[str] | None, Option("--set", help="Any setting by its dotted name: selection.top=0.3.")
     ] = None,
     list_: Annotated[bool, Option("--list", help="Print the bundled recipes.")] = False,
     show: Annotated[bool, Option("--show", help="Print the recipe's YAML, to start one of your own from.")] = False,
     dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Score, select and validate from one YAML file; the paper's experiments come with curate.
 
@@ -389,10 +373,7 @@ def run(
 
     Example: curate run popqa-controlled --data popQA.tsv --limit 40 --seeds 1 --set validation.tune=off -o try/
     """
-    from curate.recipes.recipe import descriptions, recipe_text
-
-    out = Output(json, quiet)
-    given = {"model": model, "data": data, "by": by, "limit": limit, "seeds": seeds, "settings": set_ or ()}
+    options = {**given.given(), "settings": set_ or ()}
     if list_ or recipe is None:
         found = descriptions()
         table = make_table(None, ["recipe", "what it is"], [[name, about] for name, about in found.items()])
@@ -405,36 +386,32 @@ def run(
             "There is no folder to work in.", expected="-o FOLDER", try_next=f"curate run {recipe} -o out/"
         )
     elif dry_run:
-        _plan_recipe(out, recipe, output, given)
+        _plan_recipe(out, recipe, output, options)
     else:
-        _run_recipe(out, recipe, output, given)
+        _run_recipe(out, recipe, output, options)
 
 
-def _plan_recipe(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
-    from curate.recipes.run import cost, plan
+def _plan_recipe(out: Output, name: str, folder: Path, options: Mapping[str, Any]) -> None:
+    from curate.recipes.run import plan
 
-    steps, recipe = plan(name, folder, **given)
-    costs = cost(recipe)
-    content = {"dry_run": True, "output": str(folder), "steps": steps, "cost": costs, "recipe": recipe.as_dict()}
+    found = plan(name, folder, **options)
+    steps, cost = found["steps"], found["cost"]
     lines = [f"{step['step']}: {step['state']}\n    {step['command'] or 'write ' + step['output']}" for step in steps]
-    line = f"{costs['arms']} arms, {costs['trials']} trials, {costs['finetunings']} finetunings"
-    out.result(content, *lines, line, f"would write {folder}")
+    line = f"{cost['arms']} arms, {cost['trials']} trials, {cost['finetunings']} finetunings"
+    out.result({"dry_run": True, "output": str(folder), **found}, *lines, line, f"would write {folder}")
 
 
-def _run_recipe(out: Output, name: str, folder: Path, given: dict[str, Any]) -> None:
-    from curate.cli.tables import summary_tables
+def _run_recipe(out: Output, name: str, folder: Path, options: Mapping[str, Any]) -> None:
     from curate.recipes.run import run
 
-    summary = run(name, folder, **given, progress=out.note, meter=out.progress).summary
+    summary = run(name, folder, **options, progress=out.note, meter=out.progress).summary
     files = [[what, str(folder / path)] for what, path in summary["files"].items()]
-    tables = [*summary_tables(summary), make_table(None, ["what", "where"], files)]
-    out.result({"output": str(folder), **summary}, *tables)
-    for warning in summary["warnings"]:
-        out.note(f"Warning: {warning}")
+    _report_run(out, {"output": str(folder), **summary}, make_table(None, ["what", "where"], files))
 
 
 @command(app, settings=[ExperimentOptions])
 def simulate(
+    out: Output,
     experiment: Annotated[str, Argument(help="facts, zipf, steps, map or one-layer.")],
     output: Annotated[Path, Option("--output", "-o", help="The folder to write to.")],
     *,
@@ -445,8 +422,6 @@ def simulate(
         int | None, Option(min=1, help="Runs made at once, a core each; by default as many as there are cores.")
     ] = None,
     dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Rerun the paper's experiments on made-up facts, from nothing, in minutes.
 
@@ -458,11 +433,9 @@ def simulate(
 
     Example: curate simulate facts -o facts/
     """
-    from curate.cli.tables import simulation_tables
     from curate.simulation.simulate import plan
     from curate.simulation.simulate import simulate as run
 
-    out = Output(json, quiet)
     if dry_run:
         content = plan(experiment, seeds, full, **settings)
         rows = [[name, as_typed(value)] for name, value in content["settings"].items()]
@@ -478,19 +451,15 @@ def simulate(
 
 @command(views)
 def fetch(
+    out: Output,
     month: Annotated[list[str], Option(help="The month to load, such as 2021-10. May be given several times.")],
     output: Annotated[Path, Option("--output", "-o", help="The folder to load into.")],
     settings: FetchSettings,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Load the monthly page-view dumps of all wikis (several GB a month). A stopped download goes on where it was.
 
     Example: curate views fetch --month 2021-10 -o dumps/ --contact you@example.org
     """
-    from curate.wikipedia.dumps import fetch_months
-
-    out = Output(json, quiet)
     with out.progress("bytes") as progress:
         done = fetch_months(month, output, settings, progress)
     files = [{"file": str(f.path), "bytes": f.size, "loaded": f.loaded, "checksum": f.checksum} for f in done]
@@ -502,23 +471,18 @@ def fetch(
 
 @command(views)
 def build(
+    out: Output,
     dumps: Annotated[list[Path], Argument(help="Dumps: monthly pageview_complete or hourly pageviews files.")],
-    output: Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")],
+    output: ParquetFile,
     settings: BuildSettings,
     titles: Annotated[
         Path | None, Option(help="Keep these articles only: a file with a title a line, or Parquet with title.")
     ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Sum dumps into a table (title, views), sorted by title, for curate score --views-from.
 
     Example: curate views build dumps/*.bz2 -o views.parquet
     """
-    from curate.data.files import check_writable
-    from curate.wikipedia.dumps import build_table, read_titles
-
-    out = Output(json, quiet)
     check_writable(output, frozenset({".parquet"}))
     wanted = settings.changed(titles=read_titles(titles)) if titles else settings
     with out.progress("bytes") as progress:

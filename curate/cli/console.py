@@ -8,21 +8,26 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Protocol, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from curate.data.files import plain
 from curate.errors import CurateError, SettingError, as_option, missing_extra, setting
+from curate.scoring import Progress
 from curate.settings import Setting, Settings, is_group, settings_of
 
 EXIT_FIXABLE = 1
 EXIT_MISSING = 3
 EXIT_INTERRUPTED = 130
 
-Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+_PRINTING = {
+    "json": typer.Option("--json", help="Print one machine-readable object on stdout."),
+    "quiet": typer.Option("--quiet", "-q", help="No progress and no notes."),
+}
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; write nothing.")]
 
 
@@ -31,8 +36,9 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command of `app`, and settings its options.
 
-    A parameter whose type is a group of settings stands for an option each, and the function is given the group.
-    A parameter named in `several` stands for the options of several groups, and the function is given a mapping.
+    Its first parameter is the Output to print with, which stands for the options --json and --quiet. One whose type is
+    a group of settings stands for an option each, and the function is given the group. One that is named in `several`
+    stands for the options of several groups, and the function is given a mapping.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -41,17 +47,20 @@ def command(
         taken = {name: _on_command_line(found) for name, found in (groups | several).items()}
 
         @functools.wraps(function)
-        def wrapped(**given: Any) -> None:
+        def wrapped(json: bool, quiet: bool, **given: Any) -> None:
             with messages():
                 for name, settings in taken.items():
                     values = {item.name: _value(item, given.pop(item.name)) for item in settings}
                     given[name] = groups[name][0].of(values) if name in groups else values
-                function(**given)
+                function(Output(json, quiet), **given)
 
         parameters: list[inspect.Parameter] = []
-        for parameter in inspect.signature(function).parameters.values():
+        for parameter in [*inspect.signature(function).parameters.values()][1:]:
             own = [parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY)]
             parameters += map(_as_parameter, taken[parameter.name]) if parameter.name in taken else own
+        for name, about in _PRINTING.items():
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(name, kind, default=False, annotation=Annotated[bool, about]))
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         # \b keeps the help from breaking a command in two, so that it can be copied.
@@ -143,8 +152,6 @@ class Output:
     def result(self, content: Mapping[str, Any], *tables: Any) -> None:
         """The outcome: `content` as JSON, or the tables and lines for a person."""
         if self.as_json:
-            from curate.data.files import plain
-
             print(json.dumps(plain(content), indent=2, ensure_ascii=False, default=str, allow_nan=False))
             return
         from rich.console import Console
@@ -154,7 +161,7 @@ class Output:
             console.print(table, markup=False)
 
     @contextmanager
-    def progress(self, unit: str = "rows") -> Iterator[Show]:
+    def progress(self, unit: str = "rows") -> Iterator[Progress]:
         """How far the work is, on stderr: a bar on a terminal, else a line now and then."""
         if self.quiet:
             yield lambda name, done, total, tokens=0: None
@@ -165,54 +172,37 @@ class Output:
             yield lines(unit)
 
 
-class Show(Protocol):
-    """Called with what is worked on, how much of it is done and in all, and the tokens read since the last call.
+def paced(unit: str, draw: Callable[[str, float, int, str], None], clock: Callable[[], float]) -> Progress:
+    """Draws each report together with its pace: `812 rows/s, 13,400 tokens/s, 0:12:08 left`.
 
-    The first call for a name says where the run begins, which is 0 unless an earlier run did a part of it.
+    The first report of a name says where the run begins: what an earlier run had done counts for nothing. A report may
+    be of a fraction of a row, since an estimator tells of work, not only of whole rows.
     """
+    begun: dict[str, tuple[float, float]] = {}
+    read: Counter[str] = Counter()
 
-    def __call__(self, name: str, done: float, total: int, tokens: int = 0) -> None: ...
+    def show(name: str, done: float, total: int, tokens: int = 0) -> None:
+        now = clock()
+        started, begun_at = begun.setdefault(name, (now, done))
+        read[name] += tokens
+        seconds, rows = now - started, done - begun_at
+        speeds = []
+        if seconds > 0 and rows > 0:
+            left = round(max(0.0, total - done) * seconds / rows)
+            speeds = [f"{_number(rows / seconds)} {unit}/s"]
+            speeds += [f"{_number(read[name] / seconds)} tokens/s"] if read[name] else []
+            speeds += [f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"]
+        draw(name, done, total, ", ".join(speeds))
 
-
-class Pace:
-    """How fast one thing goes since its first report; what an earlier run had done counts for nothing here."""
-
-    def __init__(self, now: float, begun_at: float) -> None:
-        self.started, self.begun_at, self.tokens = now, begun_at, 0
-
-    def line(self, now: float, done: float, total: int, unit: str) -> str:
-        """`812 rows/s, 13,400 tokens/s, 0:12:08 left`; empty before there is anything to tell.
-
-        `done` may be a fraction of a row, since an estimator tells of work, not only of whole rows.
-        """
-        seconds, rows = now - self.started, done - self.begun_at
-        if seconds <= 0 or rows <= 0:
-            return ""
-        left = round(max(0.0, total - done) * seconds / rows)
-        speeds = [f"{_number(rows / seconds)} {unit}/s"]
-        speeds += [f"{_number(self.tokens / seconds)} tokens/s"] if self.tokens else []
-        return ", ".join([*speeds, f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"])
+    return show
 
 
 def _number(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def paced(unit: str, draw: Callable[[str, float, int, str], None], clock: Callable[[], float]) -> Show:
-    """Draws a report together with its pace."""
-    paces: dict[str, Pace] = {}
-
-    def show(name: str, done: float, total: int, tokens: int = 0) -> None:
-        now = clock()
-        pace = paces.setdefault(name, Pace(now, done))
-        pace.tokens += tokens
-        draw(name, done, total, pace.line(now, done, total, unit))
-
-    return show
-
-
 @contextmanager
-def bar(unit: str) -> Iterator[Show]:
+def bar(unit: str) -> Iterator[Progress]:
     """A progress bar with units a second, tokens a second where tokens are read, and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -234,7 +224,7 @@ LINE_EVERY = 30.0
 """Seconds between two lines where there is no terminal to draw a bar on."""
 
 
-def lines(unit: str, clock: Callable[[], float] = time.monotonic) -> Show:
+def lines(unit: str, clock: Callable[[], float] = time.monotonic) -> Progress:
     """A line every half a minute, for logs."""
     last = clock()
 

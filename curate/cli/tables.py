@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from curate.data.export import score_text
+from curate.wikipedia.views import MEASURED
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -29,14 +32,18 @@ def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequenc
     return table
 
 
-def percents(quantiles: Mapping[str, Any]) -> list[str]:
-    """`0%`, `25%`, … as headers of quantiles."""
-    return [f"{100 * float(q):g}%" for q in quantiles]
-
-
-def short(values: Mapping[str, float]) -> list[str]:
-    """The quantiles themselves."""
-    return [f"{value:.4g}" for value in values.values()]
+def quantile_table(
+    title: str | None,
+    headers: Sequence[str],
+    rows: Sequence[tuple[Sequence[object], Mapping[str, float]]],
+    form: str = ".4g",
+) -> Table:
+    """A table whose rows end in quantiles (`0%`, `25%`, …), those of no values in empty cells."""
+    shares = max((quantiles for _, quantiles in rows), key=len)
+    filled = [
+        [*cells, *([f"{q:{form}}" for q in quantiles.values()] or [""] * len(shares))] for cells, quantiles in rows
+    ]
+    return make_table(title, [*headers, *(f"{100 * float(share):g}%" for share in shares)], filled)
 
 
 def percent(share: float | None) -> str:
@@ -54,8 +61,6 @@ def as_typed(value: Any) -> str:
 
 def score_table(summaries: Mapping[str, Any], statuses: Mapping[str, Mapping[str, int]]) -> Table:
     """A row an estimator: how many it measured, their range, and why not the others."""
-    from curate.wikipedia.views import MEASURED
-
     rows = []
     for name, summary in summaries.items():
         quantiles = summary["quantiles"]
@@ -65,30 +70,11 @@ def score_table(summaries: Mapping[str, Any], statuses: Mapping[str, Mapping[str
     return make_table(None, ["score", "measured", "coverage", "min", "median", "max", "not measured"], rows)
 
 
-SHOWN_MISSING = 5
-
-
-def lookup_lines(stats: Any) -> list[str]:
-    """How lookups of page views went: how many, how fast, what is missing."""
-    speed = stats.subjects / max(stats.seconds, 1e-9)
-    asked = f"; {stats.requests} requests, {stats.retries} of them again" if stats.requests else ""
-    kept = f"; {stats.kept} from the cache" if stats.kept else ""
-    lines = [f"{stats.subjects} subjects looked up in {stats.seconds:.1f} s ({speed:,.0f} lookups/s){kept}{asked}"]
-    if stats.missing:
-        shown = ", ".join(stats.missing[:SHOWN_MISSING])
-        more = f" and {len(stats.missing) - SHOWN_MISSING} more" if len(stats.missing) > SHOWN_MISSING else ""
-        why = "".join(f"; most often: {reason}" for reason, _ in stats.reasons.most_common(1))
-        lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{more}{why}")
-    return lines
-
-
 # select
 
 
 def selection_tables(summary: Mapping[str, Any], explanation: Mapping[str, Any]) -> Tables:
     """Sizes and cuts, quantiles, what splits share, and the mixes of relations and answers."""
-    from curate.data.export import score_text
-
     rows = []
     for split in summary["splits"]:
         cut = split["cut"]
@@ -97,10 +83,8 @@ def selection_tables(summary: Mapping[str, Any], explanation: Mapping[str, Any])
     tables: Tables = [
         make_table(None, ["split", "asked", "rows", "score at the cut", "rows with it", "of them kept"], rows)
     ]
-    quantiles = explanation["quantiles"]
-    at = max(quantiles.values(), key=len)
-    filled = [[name, *(short(values) or [""] * len(at))] for name, values in quantiles.items()]
-    tables.append(make_table(None, ["score", *percents(at)], filled))
+    quantiles = [([name], values) for name, values in explanation["quantiles"].items()]
+    tables.append(quantile_table(None, ["score"], quantiles))
     shared = [f"{p['a']} and {p['b']}: {p['rows']}" for p in explanation["overlap"] if p["rows"]]
     if shared:
         tables.append(f"Rows in common: {'; '.join(shared)}")
@@ -138,24 +122,12 @@ def summary_tables(summary: Mapping[str, Any]) -> Tables:
     """A run: accuracies, differences, other tasks, verdict."""
     from curate.report.page import task_table
 
-    arms = [
-        [
-            a["arm"],
-            a["n_train"],
-            *(percent(a[name]) for name in ("accuracy", "stderr", "exact_match", "f1")),
-            a["seeds"],
-        ]
-        for a in summary["arms"]
-    ]
-    differences = [
-        [
-            f"{d['a']} − {d['b']}",
-            f"{100 * d['difference']:+.1f}",
-            f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}",
-            f"{d['p']:.4f}",
-        ]
-        for d in summary["differences"]
-    ]
+    shares = ("accuracy", "stderr", "exact_match", "f1")
+    arms = [[a["arm"], a["n_train"], *(percent(a[name]) for name in shares), a["seeds"]] for a in summary["arms"]]
+    differences = []
+    for d in summary["differences"]:
+        points, low, high = (f"{100 * d[name]:+.1f}" for name in ("difference", "low", "high"))
+        differences.append([f"{d['a']} − {d['b']}", points, f"{low} to {high}", f"{d['p']:.4f}"])
     names = [row["arm"] for row in summary["arms"]]
     tasks = [
         [row["task"], row["metric"], *("" if value is None else f"{value[0]:.4f}" for value in row["values"])]
@@ -216,14 +188,13 @@ def _dataset_tables(found: Mapping[str, Any]) -> Tables:
 
 def _score_tables(name: str, summary: Mapping[str, Any]) -> Tables:
     """The quantiles of a score, and its histogram as bars."""
-    quantiles = summary["quantiles"]
     counts, edges = summary["histogram"]["counts"], summary["histogram"]["edges"]
     bars = [
         [f"{low:.4g} to {high:.4g}", n, "█" * round(30 * n / max(counts))]
         for n, low, high in zip(counts, edges, edges[1:], strict=False)
     ]
-    row = [name, summary["measured"], *short(quantiles)]
-    tables: Tables = [make_table(None, ["score", "measured", *percents(quantiles)], [row])]
+    row = [name, summary["measured"]], summary["quantiles"]
+    tables: Tables = [quantile_table(None, ["score", "measured"], [row])]
     return tables + ([make_table(None, [name, "rows", ""], bars)] if bars else [])
 
 
@@ -234,8 +205,7 @@ def _pageview_tables(report: Mapping[str, Any] | None) -> Tables:
     coverage = [[status, n, f"{percent(n / total)}%"] for status, n in report["statuses"].items()]
     tables: Tables = [make_table("Page views: coverage", ["status", "examples", "share"], coverage)]
     if report["quantiles"]:
-        row = [f"{views:,.0f}" for views in report["quantiles"].values()]
-        tables.append(make_table("Monthly views", percents(report["quantiles"]), [row]))
+        tables.append(quantile_table("Monthly views", [], [([], report["quantiles"])], ",.0f"))
     for which in ("most", "least"):
         rows = [[subject, f"{views:,.0f}"] for subject, views in report[which]]
         tables.append(make_table(f"{which.capitalize()} viewed", ["subject", "views a month"], rows))
@@ -257,7 +227,6 @@ def _comparison_tables(found: Mapping[str, Any]) -> Tables:
         make_table("In common", ["split", "and", "rows", "subjects"], shared),
     ]
     for name, splits in found["scores"].items():
-        at = max((s["quantiles"] for s in splits.values()), key=len)
-        rows = [[split, s["measured"], *(short(s["quantiles"]) or [""] * len(at))] for split, s in splits.items()]
-        tables.append(make_table(None, [name, "measured", *percents(at)], rows))
+        rows = [([split, s["measured"]], s["quantiles"]) for split, s in splits.items()]
+        tables.append(quantile_table(None, [name, "measured"], rows))
     return tables + [mix_table(r, found[r]["splits"], "all rows") for r in ("relation", "answers") if r in found]

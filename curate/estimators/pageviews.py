@@ -14,9 +14,10 @@ from curate.records import OK, Example, Score
 from curate.wikipedia.client import BATCH
 from curate.wikipedia.options import PageviewSettings
 from curate.wikipedia.titles import Reference, SubjectFinder
-from curate.wikipedia.views import ZERO_VIEWS, LookupStats, Views, ViewSource, make_finder, open_source
+from curate.wikipedia.views import ZERO_VIEWS, Views, ViewSource, make_finder, open_source
 
 NO_SUBJECT = "no_subject"
+SHOWN_MISSING = 5
 EVIDENCE = {"views": "float64", "title": "string", "subject": "string"}
 
 
@@ -55,11 +56,6 @@ class PageViewsEstimator(Estimator):
         }
         return {"estimator": "pageviews", **self.source.fingerprint(), "subjects": subjects}
 
-    @property
-    def stats(self) -> LookupStats:
-        """What the lookups came to, for the user to read."""
-        return self.source.stats
-
     def prepare(self, examples: Iterable[Example]) -> None:
         """Look all subjects up at once where that is cheaper than chunk by chunk."""
         if self.source.in_bulk:
@@ -70,6 +66,22 @@ class PageViewsEstimator(Estimator):
         found = self.source.look_up(reference for reference in references if reference)
         for reference in references:
             yield Score(None, NO_SUBJECT) if reference is None else score_of_views(found[reference], reference)
+
+    def notes(self) -> Sequence[str]:
+        """How the lookups went: how many, how fast, what is missing."""
+        stats = self.source.stats
+        if not stats.subjects:
+            return ()
+        speed = stats.subjects / max(stats.seconds, 1e-9)
+        asked = f"; {stats.requests} requests, {stats.retries} of them again" if stats.requests else ""
+        kept = f"; {stats.kept} from the cache" if stats.kept else ""
+        lines = [f"{stats.subjects} subjects looked up in {stats.seconds:.1f} s ({speed:,.0f} lookups/s){kept}{asked}"]
+        if stats.missing:
+            shown, more = ", ".join(stats.missing[:SHOWN_MISSING]), len(stats.missing) - SHOWN_MISSING
+            others = f" and {more} more" if more > 0 else ""
+            why = "".join(f"; most often: {reason}" for reason, _ in stats.reasons.most_common(1))
+            lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{others}{why}")
+        return lines
 
     def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str]:
         """The subjects, and the requests at most."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.errors import CurateError, RecipeError, as_option, setting, settings_in
 from curate.estimators import ESTIMATORS, find_estimator
+from curate.estimators.base import ModelSettings
 from curate.estimators.loss import LossSettings
 from curate.selection.rules import Rules
 from curate.settings import (
@@ -21,6 +22,7 @@ from curate.settings import (
     Setting,
     Settings,
     ValidateSettings,
+    option,
     settings_of,
 )
 
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
 BUNDLED = "bundled:"
 """What stands before the name of a file or folder that comes with curate: `bundled:world/model`."""
 
+FOLDER = Path(__file__).with_name("bundled")
+
 
 def names() -> list[str]:
     """The bundled recipes, the paper's experiments first in the order of its tables and figures."""
     order = ("popqa-controlled", "popqa", "entity-questions", "mmlu-history", "world")
-    found = sorted(path.stem for path in _folder().glob("*.yaml"))
+    found = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     return sorted(found, key=lambda name: order.index(name) if name in order else len(order))
 
 
@@ -48,7 +52,7 @@ def descriptions() -> dict[str, str]:
 def recipe_text(recipe: str) -> tuple[str, str]:
     """The YAML of a bundled recipe or a file, and what to call it in messages."""
     if recipe in names():
-        return (_folder() / f"{recipe}.yaml").read_text(encoding="utf-8"), f"{recipe}.yaml"
+        return (FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"), f"{recipe}.yaml"
     path = Path(recipe).expanduser()
     if not path.is_file():
         close = get_close_matches(recipe, names(), n=1)
@@ -67,14 +71,10 @@ def local_path(name: str) -> str:
     """A bundled file or folder as a path; any other name as it is."""
     if not name.startswith(BUNDLED):
         return name
-    path = Path(str(files("curate"))) / name.removeprefix(BUNDLED)
+    path = Path(__file__).parents[1] / name.removeprefix(BUNDLED)
     if not path.exists():
         raise RecipeError(f"There is no {name!r}.", expected="something that comes with curate, as bundled:world/model")
     return str(path)
-
-
-def _folder() -> Path:
-    return Path(str(files("curate"))) / "recipes" / "bundled"
 
 
 def _own(help: str, kind: Any = str, default: Any = None) -> Setting:
@@ -82,24 +82,18 @@ def _own(help: str, kind: Any = str, default: Any = None) -> Setting:
     return Setting("", (kind,), "", default, {"help": help})
 
 
-def _of(section: str, group: type[Settings], *names: str) -> dict[str, Setting]:
-    """The keys of a section that are settings of a group: those named, or all."""
-    found = {item.name: item for item in settings_of(group)}
+def _of(section: str, group: type[Settings], *names: str, without: Collection[str] = ()) -> dict[str, Setting]:
+    """The keys of a section that are settings of a group: those named, or all but those that are said elsewhere."""
+    found = {item.name: item for item in settings_of(group) if item.name not in without}
     return {f"{section}.{name}": found[name] for name in names or found}
 
 
-OTHERS = {name: found.Settings for name, found in ESTIMATORS.items() if name != "loss"}
-"""What the estimators but loss take: each has a section of its own, without what it shares with loss."""
-
-_OF_OTHERS = {
-    f"estimators.{name}.{item.name}": item
-    for name, group in OTHERS.items()
-    for item in settings_of(group)
-    if item.name not in LossSettings.names()
-}
+OTHERS = {f"estimators.{name}": found.Settings for name, found in ESTIMATORS.items() if name != "loss"}
+"""Every estimator but loss has a section of its own, without what it shares with loss."""
 
 USAGE = ", ".join(found.usage for found in ESTIMATORS.values())
 
+_SHARED = LossSettings.names()
 _COLUMNS = [name for name in ReadSettings.names() if name.endswith("_column")]
 
 KEYS: dict[str, Setting] = {
@@ -120,10 +114,10 @@ KEYS: dict[str, Setting] = {
     **_of("dataset", ReadSettings, "preset", *_COLUMNS),
     "dataset.template": _own("The prompt of loss, finetuning and test. mmlu if there are choices, else qa."),
     "estimators.by": _own(f"The estimators: {USAGE}.", tuple[str, ...], ()),
-    **_of("estimators", LossSettings, "reduction", "answers", "shots", "shots_from"),
+    **_of("estimators", LossSettings, without=(*ModelSettings.names(), "template")),
     "estimators.shots_split": _own("Which part of shots_from, or of train without it, the solved examples are."),
-    **_of("estimators", LossSettings, "dtype", "processes"),
-    **_OF_OTHERS,
+    **_of("estimators", ModelSettings, "dtype", "processes"),
+    **{key: item for section, group in OTHERS.items() for key, item in _of(section, group, without=_SHARED).items()},
     **_of("selection", SelectSettings, "by", "top", "bottom", "random", "whole", "band", "stratify_by"),
     **_of("selection", SelectSettings, "controlled_by", "holdout", "holdout_by", "min_score", "max_score"),
     **_of("selection", SelectSettings, "missing", "order", "seed"),
@@ -143,7 +137,7 @@ REQUIRED = {
 
 GROUPS: dict[str, type[Settings]] = {
     "estimators": LossSettings,
-    **{f"estimators.{name}": group for name, group in OTHERS.items()},
+    **OTHERS,
     "selection": SelectSettings,
     "finetuning": FinetuneConfig,
     "validation": ValidateSettings,
@@ -186,11 +180,6 @@ class Recipe:
         return content
 
     @property
-    def columns(self) -> dict[str, Any]:
-        """The arguments of `curate.read` that say what the columns are."""
-        return {name: value for name, value in self.section("dataset").items() if name in ReadSettings.names()}
-
-    @property
     def finetuning(self) -> FinetuneConfig:
         """How every arm is finetuned."""
         return FinetuneConfig.of(self.section("finetuning"))
@@ -201,11 +190,6 @@ class Recipe:
         return [spec.partition(":")[2] or spec for spec in self["estimators.by"]]
 
     @property
-    def arms(self) -> list[str]:
-        """The splits to train on."""
-        return Rules.of(SelectSettings.of(self.section("selection"))).training
-
-    @property
     def has_shots(self) -> bool:
         """Whether the solved examples are data of their own and not drawn from what is scored."""
         return bool(self["estimators.shots_from"] or self["estimators.shots_split"])
@@ -214,11 +198,6 @@ class Recipe:
     def has_test_set(self) -> bool:
         """Whether the test set is data of its own and no part of the selection."""
         return self["dataset.test"] is not None or self["dataset.test_split"] is not None
-
-    @property
-    def test_split(self) -> str:
-        """The split of the selection that is the test set."""
-        return "holdout" if self["selection.holdout"] is not None else "test"
 
 
 # reading
@@ -231,16 +210,31 @@ MAPPING = "the recipe"
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-Override = tuple[str, str, str]
-"""A setting that was given beside the file: its dotted key, its value as YAML, and how it was said."""
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """What is given beside a recipe, in place of what it says."""
 
+    model: str | Path | None = option(None, "Instead of model.name: folder or Hub id.")
+    data: str | Path | None = option(None, "Instead of dataset.train: a file, folder or Hub id.")
+    by: str | None = option(None, "Score and select by this estimator instead.")
+    limit: int | None = option(None, "Try out: a sample of so many examples of each arm and of the test set.")
+    seeds: int | None = option(None, "Finetunings per arm.")
+    settings: Sequence[str] | Mapping[str, Any] = option((), on_command_line=False)
 
-def assigned(text: str) -> Override:
-    """From `selection.top=0.3`, as it follows --set."""
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise RecipeError(f"--set {text} sets nothing.", expected="KEY=VALUE", try_next="--set selection.top=0.3")
-    return key.strip(), value, f"--set {text}"
+    def overrides(self) -> Iterator[tuple[str, str, str]]:
+        """Each a dotted key, its value as YAML, and how it was said; the particular after the general."""
+        keys = {"model": "model.name", "data": "dataset.train", "limit": "limit", "seeds": "validation.seeds"}
+        given = [(keys[name], value, f"--{name}") for name, value in self.given().items() if name in keys]
+        if self.by is not None:
+            given += [("estimators.by", [self.by], "--by"), ("selection.by", None, "--by")]
+        if isinstance(self.settings, Mapping):
+            given += [(key, value, f"--set {key}") for key, value in self.settings.items()]
+        yield from ((key, json.dumps(value, default=str), said) for key, value, said in given)
+        for text in () if isinstance(self.settings, Mapping) else self.settings:
+            key, sign, value = text.partition("=")
+            if not sign or not key:
+                raise RecipeError(f"--set {text} sets nothing.", "KEY=VALUE", "--set selection.top=0.3")
+            yield key.strip(), value, f"--set {text}"
 
 
 class Reader:
@@ -265,11 +259,11 @@ class Reader:
 
     def recipe(self) -> Recipe:
         """All values, those that were not given at their defaults; RecipeError if one has to be given."""
-        for key, option in REQUIRED.items():
+        for key, given in REQUIRED.items():
             if key not in self.values:
                 section = f"{key.partition('.')[0]}."
                 where = next((place for said, place in self.places.items() if said.startswith(section)), self.name)
-                raise RecipeError(f"{where}: {key} is missing.", KEYS[key].help, option)
+                raise RecipeError(f"{where}: {key} is missing.", KEYS[key].help, given)
         return Recipe({key: self.values.get(key, item.default) for key, item in KEYS.items()})
 
     def place(self, key: str) -> str:

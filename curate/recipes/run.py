@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,16 +31,15 @@ from curate.data.ids import ID_COLUMN
 from curate.data.sources import find_files, is_url
 from curate.data.stores import as_arrow, file_fingerprint
 from curate.data.table import make_manifest, read
-from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError
+from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError, as_option
 from curate.estimators import find_estimator
 from curate.lm.model import load_tokenizer
 from curate.recipes.recipe import (
     BUNDLED,
     MAPPING,
-    Override,
     Reader,
     Recipe,
-    assigned,
+    RunSettings,
     check,
     in_recipe_words,
     local_path,
@@ -50,8 +48,9 @@ from curate.recipes.recipe import (
 from curate.scoring import Progress, score
 from curate.selection.groups import rows_with
 from curate.selection.ranking import as_float, random_rows
+from curate.selection.rules import Rules
 from curate.selection.select import select
-from curate.settings import FinetuneConfig, ValidateSettings, grid
+from curate.settings import FinetuneConfig, ReadSettings, SelectSettings, ValidateSettings, grid, takes
 from curate.summary import overlap, rank_correlation
 from curate.validation.results import Validation
 from curate.validation.trainer import processes
@@ -67,17 +66,11 @@ ALIASES = {"validation": ("val", "valid", "dev"), "val": ("validation",), "dev":
 """Other names that a part of a dataset goes by, where there is none of the name that was asked for."""
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """What `curate.read` is given: a name and, on the Hub, a split."""
 
     name: str
     split: str | None = None
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What changes whenever the data does; for a Hub id without a revision only its name."""
-        paths = [] if is_url(self.name) else find_files(self.name)
-        return {"sha256": file_fingerprint(paths)} if paths else {"name": self.name, "split": self.split}
 
 
 def origins(recipe: Recipe) -> dict[str, Origin]:
@@ -156,6 +149,9 @@ def _pinned_data(name: str) -> str:
 STEPS = "steps.json"
 """Where a folder remembers them."""
 
+MAY_BE_FILES = ("eval", "model", "template", "shots_from", "views_from", "lm_eval")
+"""Settings that may name a file or folder: it matters what it holds, not where it lies."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -163,15 +159,15 @@ class Step:
 
     name: str
     function: Callable[..., Any]
-    data: Path | Origin
+    data: str | Path
     options: Mapping[str, Any]
     output: Path
 
-    def made_from(self) -> dict[str, Any]:
-        """All that could change the output, once the steps before are done."""
-        data = self.data.fingerprint() if isinstance(self.data, Origin) else content_of(self.data)
+    def made_from(self) -> str:
+        """A hash of all that could change the output, once the steps before are done."""
+        files = [] if is_url(str(self.data)) else find_files(str(self.data))
         options = {name: content(value) if name in MAY_BE_FILES else value for name, value in self.options.items()}
-        return {"data": data, "options": options}
+        return digest([file_fingerprint(files) if files else self.data, options])
 
     def run(self, **more: Any) -> Any:
         """Make the output."""
@@ -179,15 +175,40 @@ class Step:
 
     @property
     def command(self) -> str | None:
-        """The command that does the same; None where there is none."""
-        options = {**self.options, "output": self.output}
-        return None if isinstance(self.data, Origin) else command_line(self.function.__name__, self.data, options)
+        """The command that does the same: `curate score data.parquet --by loss …`; None where there is none."""
+        if self.function is prepare:
+            return None
+        words = ["curate", self.function.__name__, str(self.data)]
+        for name, value in {**self.options, "output": self.output}.items():
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if item is not None and item is not False:
+                    words += [as_option(name, "")] if item is True else [as_option(name, ""), str(item)]
+        return shlex.join(words)
+
+
+def digest(content: Any) -> str:
+    """A hash of settings and fingerprints, and of the version of curate."""
+    return key_of(__version__, content)[:16]
+
+
+def content(value: Any) -> Any:
+    """A setting as it matters: of a file, or of the files that lie directly in a folder, a hash."""
+    if isinstance(value, (list, tuple)):
+        return [content(item) for item in value]
+    path = Path(str(value))
+    if path.is_file():
+        return file_fingerprint([path])[:16]
+    if not value or not path.is_dir():
+        return str(value)
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    return digest([(file.name, file_fingerprint([file])) for file in files])
 
 
 class Ledger:
-    """The steps that are done in a folder."""
+    """The steps that are done in a folder; OutputError if it is somebody else's or cannot be written."""
 
     def __init__(self, folder: Path) -> None:
+        check_own_folder(folder, STEPS, "curate run")
         self.path = folder / STEPS
         self.done: dict[str, dict[str, str]] = {}
         with suppress(OSError, ValueError, KeyError, TypeError):  # without it, or if it is damaged, nothing is done
@@ -200,8 +221,8 @@ class Ledger:
         return (
             kept is not None
             and step.output.exists()
-            and kept["output"] == content_of(step.output)
-            and kept["made_from"] == digest(step.made_from())
+            and kept["output"] == content(step.output)
+            and kept["made_from"] == step.made_from()
         )
 
     def run(self, steps: Iterable[Step], do: Callable[[Step], None], say: Say) -> None:
@@ -211,74 +232,35 @@ class Ledger:
                 say(f"{step.name}: done earlier ({step.output})")
                 continue
             say(f"$ {step.command}" if step.command else f"{step.name}: {step.output}")
-            made_from = digest(step.made_from())
+            made_from = step.made_from()
             do(step)
-            self.done[step.name] = {"made_from": made_from, "output": content_of(step.output)}
+            self.done[step.name] = {"made_from": made_from, "output": content(step.output)}
             write_json(self.done, self.path)
-
-    def to_do(self, steps: Sequence[Step]) -> list[str]:
-        """The names of the steps that `run` would not skip; what follows one of them may turn out to be unchanged."""
-        first = next((i for i, step in enumerate(steps) if not self.has(step)), len(steps))
-        return [step.name for step in steps[first:]]
-
-
-def digest(content: Any) -> str:
-    """A hash of settings and fingerprints, and of the version of curate."""
-    return key_of(__version__, content)[:16]
-
-
-def content_of(path: Path) -> str:
-    """A hash of a file, or of the files that lie directly in a folder."""
-    if path.is_file():
-        return file_fingerprint([path])[:16]
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    return digest([(file.name, file_fingerprint([file])) for file in files])
-
-
-MAY_BE_FILES = ("eval", "model", "template", "shots_from", "views_from", "lm_eval")
-"""Settings that may name a file or folder: it matters what it holds, not where it lies."""
-
-
-def content(value: Any) -> Any:
-    """What a setting that may name a file stands for."""
-    if isinstance(value, (list, tuple)):
-        return [content(item) for item in value]
-    return content_of(Path(value)) if value and Path(value).exists() else str(value)
-
-
-def command_line(command: str, data: object, options: Mapping[str, Any]) -> str:
-    """`curate score data.parquet --by loss …`: options by their names in Python, without None and False."""
-    words = ["curate", command, str(data)]
-    for name, value in options.items():
-        flag = "-o" if name == "output" else f"--{name.replace('_', '-')}"
-        for item in value if isinstance(value, (list, tuple)) else (value,):
-            if item is not None and item is not False:
-                words += [flag] if item is True else [flag, str(item)]
-    return shlex.join(words)
 
 
 def prepare(
-    origin: Origin,
+    data: str,
     output: Path,
-    columns: Mapping[str, Any],
     where: Mapping[str, Sequence[str]],
-    limit: int | None,
-) -> int:
-    """Write the rows of a dataset that meet `where`, at most `limit` of them drawn by id; how many they are."""
-    data = read(origin.name, split=origin.split, **columns)
-    kept = np.ones(len(data), dtype=bool)
+    limit: int | None = None,
+    progress: Say = lambda line: None,
+    **reading: Any,
+) -> None:
+    """Write the rows of a dataset that meet `where`, at most `limit` of them drawn by id."""
+    table = read(data, **reading)
+    kept = np.ones(len(table), dtype=bool)
     for name, values in where.items():
-        kept &= rows_with(data, name, values, f" of {data.name}")
+        kept &= rows_with(table, name, values, f" of {table.name}")
     rows = np.flatnonzero(kept)
     if not len(rows):
-        raise DataError(f"No row of {data.name} meets dataset.where.", expected="conditions that some row meets")
+        raise DataError(f"No row of {table.name} meets dataset.where.", expected="conditions that some row meets")
     if limit is not None and len(rows) > limit:
-        rows = rows[np.sort(random_rows([data.ids[row] for row in rows], limit, 0, "random"))]
+        rows = rows[np.sort(random_rows([table.ids[row] for row in rows], limit, 0, "random"))]
     details = {"where": {name: list(values) for name, values in where.items()}, "limit": limit}
-    details |= {"made_from": data.manifest} if data.manifest else {}
-    table = data.table if len(rows) == len(data) else data.table.take(as_arrow(rows))
-    write_parquet(table, output, make_manifest("run", data, **details))
-    return len(rows)
+    details |= {"made_from": table.manifest} if table.manifest else {}
+    chosen = table.table if len(rows) == len(table) else table.table.take(as_arrow(rows))
+    write_parquet(chosen, output, make_manifest("run", table, **details))
+    progress(f"{len(rows)} examples")
 
 
 SCORED_PER_ARM = 10
@@ -295,9 +277,9 @@ class Work:
         by = recipe["validation.by"]
         self.test_estimator = by if recipe.has_test_set and by in recipe["estimators.by"] else None
         """What tells the popularity of a test set of its own; None if a column of it does."""
-        of_selection = self.splits / f"{recipe.test_split}.parquet"
         own = folder / "test.parquet" if self.test_estimator else self.data("test")
-        self.test_set = own if recipe.has_test_set else of_selection
+        split = "holdout" if recipe["selection.holdout"] is not None else "test"
+        self.test_set = own if recipe.has_test_set else self.splits / f"{split}.parquet"
 
     def data(self, part: str) -> Path:
         """The prepared rows of `train`, `test` or `shots`."""
@@ -306,11 +288,12 @@ class Work:
     def steps(self) -> Iterator[Step]:
         """All steps, in order."""
         recipe, limit = self.recipe, self.recipe["limit"]
-        for part, origin in origins(recipe).items():
+        reading = ReadSettings.of(recipe.section("dataset")).given()
+        for part, (name, split) in origins(recipe).items():
             rows = {"train": limit and SCORED_PER_ARM * limit, "test": limit, "shots": None}[part]
             where = {} if part == "shots" else recipe["dataset.where"]
-            options = {"columns": recipe.columns, "where": where, "limit": rows}
-            yield Step(f"data {part}", prepare, origin, options, self.data(part))
+            options = {"where": where, "limit": rows, **reading, "split": split}
+            yield Step(f"data {part}", prepare, name, options, self.data(part))
         yield self._scoring("score", recipe["estimators.by"], self.data("train"), self.scored)
         if self.test_estimator is not None:
             yield self._scoring("score test", (self.test_estimator,), self.data("test"), self.test_set)
@@ -328,21 +311,19 @@ class Work:
         shared |= {"model": self.model, "template": recipe["dataset.template"], "shots_from": shots}
         options: dict[str, Any] = {"by": by}
         for spec in by:
-            group, kind = find_estimator(spec)[0].Settings, spec.partition(":")[0]
-            options |= group.of({**shared, **recipe.section(f"estimators.{kind}")}).given()
+            own = recipe.section(f"estimators.{spec.partition(':')[0]}")
+            options |= find_estimator(spec)[0].Settings.of({**shared, **own}).given()
         return Step(name, score, data, options, output)
 
     def do(self, step: Step) -> None:
         """Do a step, and tell how it goes."""
-        if step.function is prepare:
-            self.say(f"{step.run()} examples")
-        elif step.function is score:
+        if step.function is score:
             load_tokenizer(self.model, self.recipe["model.revision"])  # a wrong name is told before hours of scoring
             with self.meter() as progress:
                 step.run(progress=progress)
             gc.collect()  # the model that scored makes room for the one that is finetuned
         else:
-            step.run(**({"progress": self.say} if step.function is validate else {}))
+            step.run(**({} if step.function is select else {"progress": self.say}))
 
     def summary(self) -> dict[str, Any]:
         """The outcome in short, out of the finished run."""
@@ -380,18 +361,14 @@ class RecipeRun:
         return content
 
 
+@takes(RunSettings)
 def run(
     recipe: str | Path | Mapping[str, Any],
     output: str | Path,
     *,
-    model: str | Path | None = None,
-    data: str | Path | None = None,
-    by: str | None = None,
-    limit: int | None = None,
-    seeds: int | None = None,
-    settings: Sequence[str] | Mapping[str, Any] = (),
     progress: Say | None = None,
     meter: Meter | None = None,
+    **options: Any,
 ) -> RecipeRun:
     """Run a recipe; the Python twin of `curate run`.
 
@@ -406,9 +383,9 @@ def run(
             expected="one; only the validation can be shared",
             try_next="--dry-run prints the steps as commands; torchrun can run curate validate",
         )
-    resolved = resolve(recipe, overrides(model, data, by, limit, seeds, settings))
+    resolved = resolve(recipe, **options)
     folder = Path(output)
-    ledger = open_folder(folder)
+    ledger = Ledger(folder)
     work = Work(resolved, folder, progress or (lambda line: None), meter or nullcontext)
     if resolved["curate"] not in (None, __version__):
         work.say(f"curate {resolved['curate']} wrote this recipe and this is {__version__}: numbers may differ.")
@@ -422,29 +399,24 @@ def run(
     return RecipeRun(resolved, folder)
 
 
-def plan(
-    recipe: str | Path | Mapping[str, Any], output: str | Path, **given: Any
-) -> tuple[list[dict[str, Any]], Recipe]:
-    """What `run` would do: each step with what it writes, whether it is done, and its command; and the settings."""
-    resolved = resolve(recipe, overrides(**given))
-    folder = Path(output)
-    steps = list(Work(resolved, folder).steps())
-    to_do = open_folder(folder).to_do(steps)
-    rows = [
-        {
-            "step": step.name,
-            "state": "to do" if step.name in to_do else "done",
-            "output": str(step.output),
-            "command": step.command,
-        }
-        for step in steps
-    ]
-    return rows, resolved
+def plan(recipe: str | Path | Mapping[str, Any], output: str | Path, **options: Any) -> dict[str, Any]:
+    """What `run` would do: each step with what it writes, whether it is done, and its command; the cost; the settings.
+
+    A step that follows one to do counts as to do, though it may turn out to be unchanged.
+    """
+    resolved = resolve(recipe, **options)
+    ledger, done, steps = Ledger(Path(output)), True, []
+    for step in Work(resolved, Path(output)).steps():
+        done = done and ledger.has(step)
+        state = "done" if done else "to do"
+        steps.append({"step": step.name, "state": state, "output": str(step.output), "command": step.command})
+    return {"steps": steps, "cost": cost(resolved), "recipe": resolved.as_dict()}
 
 
 def cost(recipe: Recipe) -> dict[str, int]:
     """How many arms there will be, finetunings of them, and trials before."""
-    arms, settings = len(recipe.arms), len(grid(recipe["validation.tune"], recipe.finetuning))
+    arms = len(Rules.of(SelectSettings.of(recipe.section("selection"))).training)
+    settings = len(grid(recipe["validation.tune"], recipe.finetuning))
     return {
         "arms": arms,
         "finetunings": arms * recipe["validation.seeds"],
@@ -452,44 +424,16 @@ def cost(recipe: Recipe) -> dict[str, int]:
     }
 
 
-def resolve(recipe: str | Path | Mapping[str, Any], changes: Sequence[Override] = ()) -> Recipe:
-    """The settings of a recipe with `changes` in place and nothing left open; RecipeError for what cannot be."""
+def resolve(recipe: str | Path | Mapping[str, Any], **options: Any) -> Recipe:
+    """The settings of a recipe with RunSettings in their place, nothing left open; RecipeError for what cannot be."""
     mapping = isinstance(recipe, Mapping)
     reader = Reader(*((json.dumps(recipe, default=str), MAPPING) if mapping else recipe_text(str(recipe))))
-    for change in changes:
-        reader.put(*change)
+    for override in RunSettings.of(options).overrides():
+        reader.put(*override)
     found = reader.recipe()
     check(found, reader.place)
     by = found["selection.by"] or tuple(found.score_names)  # said in full, where it was left to be the only score
     return pinned(found.changed({"selection.by": by, "validation.by": found["validation.by"] or by[0]}))
-
-
-def overrides(
-    model: str | Path | None = None,
-    data: str | Path | None = None,
-    by: str | None = None,
-    limit: int | None = None,
-    seeds: int | None = None,
-    settings: Sequence[str] | Mapping[str, Any] = (),
-) -> list[Override]:
-    """What is given beside a recipe, the particular after the general."""
-    options: dict[str, tuple[str, Any]] = {"--model": ("model.name", model), "--data": ("dataset.train", data)}
-    options |= {"--limit": ("limit", limit), "--seeds": ("validation.seeds", seeds)}
-    given = [(key, value, said) for said, (key, value) in options.items() if value is not None]
-    if by is not None:
-        given += [("estimators.by", [by], "--by"), ("selection.by", None, "--by")]
-    if isinstance(settings, Mapping):
-        given += [(key, value, f"--set {key}") for key, value in settings.items()]
-        settings = ()
-    return [(key, json.dumps(value, default=str), said) for key, value, said in given] + [
-        assigned(setting) for setting in settings
-    ]
-
-
-def open_folder(folder: Path) -> Ledger:
-    """What is done in a folder; OutputError if it is somebody else's or cannot be written."""
-    check_own_folder(folder, STEPS, "curate run")
-    return Ledger(folder)
 
 
 def resolved_yaml(recipe: Recipe) -> str:
@@ -527,40 +471,29 @@ def run_demo(
     check_writable(folder / "world")
     unpack_world(folder / "world")
     recipe, world = resolve("world"), folder / "world"
-    scored, splits = folder / "scored.parquet", folder / f"splits-by-{by}"
-
-    scoring: dict[str, Any] = {"by": ["column:views", "loss"], "model": world / "model", "shots": 0, "output": scored}
-    show_command(command_line("score", world / "train.parquet", scoring))
-    score(world / "train.parquet", **scoring)
-
-    selecting = {**recipe.given("selection"), "by": by, "output": splits}
-    show_command(command_line("select", scored, selecting))
-    select(scored, **selecting)
-
-    validating: dict[str, Any] = {"eval": world / "test.parquet", "by": "views", "model": world / "model"}
-    validating |= {"seeds": seeds, **(config or recipe.finetuning).given(), "along": ALONG}
-    validating["output"] = folder / f"run-by-{by}"
-    show_command(command_line("validate", splits, validating))
-    return validate(splits, progress=progress, **validating), agreement_of(scored)
+    scored, splits, model = folder / "scored.parquet", folder / f"splits-by-{by}", world / "model"
+    scoring = {"by": ["column:views", "loss"], "model": model, "shots": 0}
+    validating = {"eval": world / "test.parquet", "by": "views", "model": model, "seeds": seeds}
+    validating |= {**(config or recipe.finetuning).given(), "along": ALONG}
+    steps = [
+        Step("score", score, world / "train.parquet", scoring, scored),
+        Step("select", select, scored, {**recipe.given("selection"), "by": by}, splits),
+        Step("validate", validate, splits, validating, folder / f"run-by-{by}"),
+    ]
+    for step in steps:
+        show_command(str(step.command))
+        found = step.run(**({"progress": progress} if step.function is validate else {}))
+    return found, agreement_of(scored)
 
 
 def unpack_world(folder: Path) -> None:
     """Copy the bundled model, questions and README to a folder, where ordinary commands can use them."""
-    with (
-        as_file(files("curate") / "world") as bundled,
-        whole_folder(folder, replace=_is_world(folder)) as target,
-    ):
-        shutil.copytree(bundled, target, dirs_exist_ok=True)
-
-
-def _is_world(folder: Path) -> bool:
     if folder.exists() and not (folder / "world.json").is_file():
         raise OutputError(
-            f"{folder} exists and is not the bundled world.",
-            expected="a new folder",
-            try_next="another name for -o",
+            f"{folder} exists and is not the bundled world.", expected="a new folder", try_next="another name for -o"
         )
-    return True
+    with whole_folder(folder, replace=True) as target:
+        shutil.copytree(local_path(f"{BUNDLED}world"), target, dirs_exist_ok=True)
 
 
 def agreement_of(scored: Path) -> dict[str, float]:

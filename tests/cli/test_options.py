@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from curate.cli.console import command
+from curate.cli.console import Output, command
 from curate.settings import Settings, option
 
 
@@ -37,7 +37,7 @@ def run() -> Any:
     app, made = typer.Typer(rich_markup_mode=None), []
 
     @command(app)
-    def bake(name: str, cake: Cake, often: int = 1) -> None:
+    def bake(out: Output, name: str, cake: Cake, often: int = 1) -> None:
         """Bake.
 
         Example: bake apple

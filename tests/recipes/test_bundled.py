@@ -12,7 +12,7 @@ import pytest
 
 from curate.data.sources import find_files
 from curate.recipes.recipe import names, recipe_text
-from curate.recipes.run import ESTIMATORS, Ledger, Work, origins, overrides, resolve
+from curate.recipes.run import ESTIMATORS, Ledger, Work, origins, resolve
 from tests.recipes.made import DATA, HISTORY
 
 FAST = ("--seeds", 1, "--set", "validation.tune=off", "--set", "finetuning.max_steps=1", "--quiet")
@@ -92,7 +92,7 @@ CHECKS = {
 )
 def test_the_recipes_find_their_parts_in_the_real_data(name: str, data: str, parts: list[str], shared: Path) -> None:
     settings = ["model.name=any", "estimators.by=[loss]", "selection.by=loss"]
-    resolved = resolve(name, overrides(data=shared / "data" / data, settings=settings))
+    resolved = resolve(name, data=shared / "data" / data, settings=settings)
     found = origins(resolved)
     assert list(found) == parts
     assert all(find_files(origin.name) for origin in found.values())
@@ -103,7 +103,7 @@ def test_the_real_data_is_divided_as_the_paper_does(
     name: str, popqa: Path, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    work = Work(resolve(name, overrides(model=stories, data=popqa)), Path("out"))
+    work = Work(resolve(name, model=stories, data=popqa), Path("out"))
     Ledger(Path("out")).run([*work.steps()][:-1], work.do, say=print)  # all but the finetuning
     CHECKS[name]()
     answers = pq.read_table("out/splits/top.parquet")["obj"].to_pylist()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from curate.errors import RecipeError
-from curate.recipes.run import overrides, resolve
+from curate.recipes.run import resolve
 from curate.settings import FinetuneConfig
 from tests.recipes.made import popqa
 
@@ -36,13 +36,13 @@ def refused(tmp_path: Path, text: str, *settings: str) -> str:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError) as error:
-        resolve(path, overrides(settings=settings))
+        resolve(path, settings=settings)
     return error.value.message()
 
 
 def test_values_are_read_as_the_type_of_their_key_not_by_the_rules_of_yaml(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD.replace("bottom: 50%", "band: 30:70"))
-    recipe = resolve(tmp_path / "mine.yaml", overrides(settings={"estimators.by": "column:views"}))
+    recipe = resolve(tmp_path / "mine.yaml", settings={"estimators.by": "column:views"})
     assert recipe["validation.tune"] == "off"
     assert recipe["finetuning.learning_rate"] == 1e-4
     assert recipe["selection.band"] == "30:70"
@@ -53,7 +53,7 @@ def test_values_are_read_as_the_type_of_their_key_not_by_the_rules_of_yaml(tmp_p
 def test_an_empty_section_has_its_defaults(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD.replace("  learning_rate: 1e-4\n", "  # learning_rate: 1e-4\n"))
     assert resolve(tmp_path / "mine.yaml").finetuning == FinetuneConfig()
-    changed = resolve(tmp_path / "mine.yaml", overrides(settings=["finetuning.epochs=2"]))
+    changed = resolve(tmp_path / "mine.yaml", settings=["finetuning.epochs=2"])
     assert changed.finetuning == FinetuneConfig(epochs=2)
 
 
@@ -142,7 +142,7 @@ def test_a_setting_on_the_command_line_is_named_when_it_is_wrong(setting: str, e
 def test_a_setting_on_the_command_line_comes_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD)
     settings = ["selection.top=0.3", "selection.bottom=null", "finetuning.lora_rank=8", "dataset.where={relation: [a]}"]
-    recipe = resolve(tmp_path / "mine.yaml", overrides(model="other", seeds=1, limit=9, settings=settings))
+    recipe = resolve(tmp_path / "mine.yaml", model="other", seeds=1, limit=9, settings=settings)
     assert (recipe["selection.top"], recipe["selection.bottom"], recipe["finetuning.lora_rank"]) == (0.3, None, 8)
     assert (recipe["model.name"], recipe["validation.seeds"], recipe["limit"]) == ("other", 1, 9)
     assert recipe["dataset.where"] == {"relation": ("a",)}

@@ -16,7 +16,7 @@ import yaml
 
 import curate as library
 from curate.errors import SelectionError
-from curate.recipes.run import Ledger, cost, origins, overrides, plan, prepare, resolve
+from curate.recipes.run import Ledger, cost, origins, plan, prepare, resolve
 from tests.recipes.made import popqa
 
 STEPS = ["data train", "score", "select", "validate"]
@@ -52,8 +52,7 @@ def here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def to_do(**changes: Any) -> list[str]:
-    steps, _ = plan("mine.yaml", "out", **changes)
-    return [step["step"] for step in steps if step["state"] == "to do"]
+    return [step["step"] for step in plan("mine.yaml", "out", **changes)["steps"] if step["state"] == "to do"]
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -116,8 +115,7 @@ def test_the_resolved_recipe_runs_again_to_the_same_result(here: Path, folder: P
 def test_every_step_is_a_command_that_does_the_same(here: Path, curate: Callable[..., Any]) -> None:
     os.chdir(here)
     before = bytes_of(here)
-    steps, _ = plan("mine.yaml", "out")
-    for step in steps:
+    for step in plan("mine.yaml", "out")["steps"]:
         if step["command"] is not None:
             result = curate(*shlex.split(step["command"])[1:])
             assert result.exit_code == 0, result.stderr
@@ -137,28 +135,29 @@ def test_the_cost_is_that_of_the_arms_that_the_selection_makes(
     selection: dict[str, Any], arms: list[str], here: Path
 ) -> None:
     settings = {"selection": selection, "validation.tune": "quick", "validation.seeds": 5}
-    recipe = resolve("mine.yaml", overrides(settings=settings))
+    recipe = resolve("mine.yaml", settings=settings)
     chosen = library.select("out/scored.parquet", **recipe.section("selection"))
     assert [name for name, split in chosen.splits.items() if split.use == "training"] == arms
     assert cost(recipe) == {"arms": len(arms), "finetunings": 5 * len(arms), "trials": 3 * len(arms)}
 
 
 def test_rows_are_chosen_before_they_are_scored(here: Path) -> None:
-    recipe = resolve("mine.yaml", overrides(settings={"dataset.where": {"relation": ["sport", "country"]}}))
-    prepare(origins(recipe)["train"], here / "some.parquet", recipe.columns, recipe["dataset.where"], 40)
+    recipe = resolve("mine.yaml", settings={"dataset.where": {"relation": ["sport", "country"]}})
+    data = origins(recipe)["train"].name
+    prepare(data, here / "some.parquet", where=recipe["dataset.where"], limit=40)
     some = pq.read_table("some.parquet")
     assert set(some["prop"].to_pylist()) == {"sport", "country"}
     assert some.num_rows == 40
     with pytest.raises(SelectionError, match="has 'chess' in relation"):
-        prepare(origins(recipe)["train"], here / "none.parquet", {}, {"relation": ["chess"]}, None)
+        prepare(data, here / "none.parquet", where={"relation": ["chess"]})
 
 
 def test_a_test_set_of_its_own_is_scored_only_where_no_column_tells_its_popularity(here: Path) -> None:
     test_set = {"dataset.test": "popQA.tsv"}
-    assert [s["step"] for s in plan("mine.yaml", "new", settings=test_set)[0]] == [
+    assert [s["step"] for s in plan("mine.yaml", "new", settings=test_set)["steps"]] == [
         "data train", "data test", "score", "select", "validate"
     ]  # fmt: skip
-    steps = plan("mine.yaml", "new", by="loss", settings=test_set)[0]
+    steps = plan("mine.yaml", "new", by="loss", settings=test_set)["steps"]
     assert [step["step"] for step in steps][2:4] == ["score", "score test"]
     assert "--by loss --model" in steps[3]["command"]
     assert not Path("new").exists()
