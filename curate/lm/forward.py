@@ -36,11 +36,7 @@ def read_padded(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning
     """Each prompt in a row of its own, padding on the left, after the `shared` first tokens of all."""
     from transformers import DynamicCache
 
-    own = [row.ids[shared:] for row in rows]
-    width = max(map(len, own))
-    pad = loaded.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in own], device=loaded.device)
-    mask = _left_mask([len(row) for row in own], width, shared, loaded)
+    ids, mask = left_padded(loaded, [row.ids[shared:] for row in rows], shared)
     positions = mask.cumsum(dim=1).sub(1).clamp(min=0)[:, shared:]
     cache: Any = memory_of(beginning, len(rows)) if beginning else DynamicCache(config=loaded.model.config)
     logits = next_logits(loaded, ids, mask, positions, cache)
@@ -68,7 +64,7 @@ def read_packed(loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning
     tokens += (shared + length) * torch.tensor([number for number, _ in paths])[:, None]
     for layer in cache.layers:
         layer.keys, layer.values = _gathered(layer.keys, tokens), _gathered(layer.values, tokens)
-    mask = _left_mask([len(path) for _, path in paths], width, shared, loaded)
+    _, mask = left_padded(loaded, [path for _, path in paths], shared)
     order = [places[id(row)] for pack in packs for row in pack.rows]
     return Prefilled(order, logits, cache, mask, mask.sum(dim=1))
 
@@ -77,19 +73,24 @@ def next_logits(
     loaded: LoadedModel, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
 ) -> torch.Tensor:
     """Logits (B, V) after the last of some new tokens (B, T), which the cache remembers."""
-    accepted = inspect.signature(loaded.model.forward).parameters
-    more: dict[str, Any] = {"position_ids": positions} if "position_ids" in accepted else {}
-    more |= {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+    optional = {"position_ids": positions, "logits_to_keep": 1}
+    more: dict[str, Any] = {name: optional[name] for name in optional.keys() & _parameters(loaded)}
     model: Any = loaded.model
     output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
     return output.logits[:, -1]
 
 
-def _left_mask(lengths: Sequence[int], width: int, shared: int, loaded: LoadedModel) -> torch.Tensor:
-    """1 for the shared beginning and the tokens of each row, 0 for the padding between: (B, shared + width)"""
-    place = torch.arange(shared + width)
-    own = place >= shared + width - torch.tensor(lengths)[:, None]
-    return ((place < shared) | own).long().to(loaded.device)
+def left_padded(
+    loaded: LoadedModel, rows: Sequence[Sequence[int]], shared: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of tokens with padding on their left (B, T), and the mask of what is no padding (B, shared + T).
+
+    The `shared` tokens before all of them are not among the ids, but in the mask.
+    """
+    width, pad = max(map(len, rows)), loaded.tokenizer.pad_token_id or 0
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=loaded.device)
+    mask = torch.tensor([[1] * shared + [0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return ids, mask.to(loaded.device)
 
 
 def keep_rows(cache: Any, rows: torch.Tensor) -> None:
@@ -116,8 +117,6 @@ def _gathered(kept: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 Cache = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of every layer, each (1, heads, tokens, width)."""
-PACKED_ALIKE = {"torch.float32": 1e-4}
-"""How alike losses of packed and single texts must be for a model to be packed; less exact dtypes: 3%."""
 
 
 def can_share(loaded: LoadedModel) -> bool:
@@ -152,7 +151,7 @@ def _packs_alike(loaded: LoadedModel) -> bool:
         together = batch_sums(loaded, packed, items, cache_of(loaded, tokens[:1]), negative_log_likelihood)
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
-    tolerance = PACKED_ALIKE.get(str(loaded.model.dtype), 3e-2)
+    tolerance = 1e-4 if str(loaded.model.dtype) == "torch.float32" else 3e-2
     return all(math.isclose(alone[i][0], together[i][0], rel_tol=tolerance) for i in alone)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from curate.lm.forward import (
     can_pack,
     can_share,
     keep_rows,
+    left_padded,
     next_logits,
     reach,
     read_packed,
@@ -88,6 +90,15 @@ def _uniform(prompt: str, seed: int, samples: int, tokens: int) -> NDArray[np.fl
     return np.random.Generator(np.random.Philox(key=key)).random((samples, tokens))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """At most so many new tokens, until one `ends` an answer; greedy ones without `draws` (prompts, tokens)."""
+
+    tokens: int
+    ends: Callable[[int], bool]
+    draws: torch.Tensor | None
+
+
 def _texts(
     loaded: LoadedModel, prompts: Sequence[str], max_new_tokens: int, budget: int | None, draws: torch.Tensor | None
 ) -> list[str]:
@@ -95,8 +106,9 @@ def _texts(
     room = max(2, loaded.context - max_new_tokens)
     texts = loaded.tokenizer(list(prompts), return_attention_mask=False)["input_ids"] if prompts else []
     ids = [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
+    wanted = Wanted(max_new_tokens, line_ends(loaded), draws)
     said = [""] * len(prompts)
-    for indices, new in _answers(loaded, ids, max_new_tokens, budget or _budget(loaded), draws):
+    for indices, new in _answers(loaded, ids, wanted, budget or BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)):
         spoken = loaded.tokenizer.batch_decode(new, skip_special_tokens=True)
         for index, text in zip(indices, spoken, strict=True):
             said[index] = text.split("\n")[0]
@@ -104,24 +116,19 @@ def _texts(
 
 
 def _answers(
-    loaded: LoadedModel,
-    ids: Sequence[tuple[int, ...]],
-    max_new_tokens: int,
-    budget: int,
-    draws: torch.Tensor | None,
+    loaded: LoadedModel, ids: Sequence[tuple[int, ...]], wanted: Wanted, budget: int
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Indices of the prompts of a batch, and their new tokens."""
-    ends = line_ends(loaded)
-    longest_packed = reach(loaded) - max_new_tokens if len(ids) > 1 and can_pack(loaded) else 0
-    for group in _groups(loaded, ids, max_new_tokens):
+    longest_packed = reach(loaded) - wanted.tokens if len(ids) > 1 and can_pack(loaded) else 0
+    for group in _groups(loaded, ids, wanted.tokens):
         packed = max(len(row.ids) for row in group.rows) <= longest_packed
         rows = list(group.rows) if packed else sorted(group.rows, key=lambda row: -len(row.ids))
         beginning = cache_of(loaded, rows[0].ids[: group.shared]) if group.shared else []
         start = 0
         while start < len(rows):
-            batch = rows[start : start + _fitting(rows[start:], group.shared, max_new_tokens, budget, packed)]
+            batch = rows[start : start + _fitting(rows[start:], group.shared, wanted.tokens, budget, packed)]
             try:
-                new = _batch_answers(loaded, batch, group.shared, beginning, packed, max_new_tokens, ends, draws)
+                new = _batch_answers(loaded, batch, group.shared, beginning, packed, wanted)
             except RuntimeError as error:
                 budget = smaller_budget(error, budget, len(batch))
                 continue
@@ -157,33 +164,22 @@ def _fitting(rows: Sequence[Row], shared: int, max_new_tokens: int, budget: int,
 
 
 def _batch_answers(
-    loaded: LoadedModel,
-    rows: Sequence[Row],
-    shared: int,
-    beginning: Cache,
-    packed: bool,
-    max_new_tokens: int,
-    ends: Callable[[int], bool],
-    draws: torch.Tensor | None,
+    loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning: Cache, packed: bool, wanted: Wanted
 ) -> list[list[int]]:
     """New tokens of each row, the one that ends its line included."""
     if not can_share(loaded):
-        return _generated(loaded, [list(row.ids) for row in rows], max_new_tokens)
+        return _generated(loaded, rows, wanted.tokens)
     with torch.inference_mode():
         if packed:
             prefilled = read_packed(loaded, rows, shared, beginning, PACKS.get(loaded.device.type, DEFAULT_PACK))
         else:
             prefilled = read_padded(loaded, rows, shared, beginning)
-        own = None if draws is None else draws[[rows[n].items[0] for n in prefilled.order]]
-        return _continued(loaded, prefilled, max_new_tokens, ends, own)
+        own = None if wanted.draws is None else wanted.draws[[rows[n].items[0] for n in prefilled.order]]
+        return _continued(loaded, prefilled, wanted, own)
 
 
 def _continued(
-    loaded: LoadedModel,
-    prefilled: Prefilled,
-    max_new_tokens: int,
-    ends: Callable[[int], bool],
-    draws: torch.Tensor | None,
+    loaded: LoadedModel, prefilled: Prefilled, wanted: Wanted, draws: torch.Tensor | None
 ) -> list[list[int]]:
     """Tokens of each row until its line ends, greedy or by its `draws` (B, tokens); rows that have ended leave."""
     cache, mask, positions, rows = prefilled.cache, prefilled.mask, prefilled.positions, prefilled.order
@@ -194,8 +190,8 @@ def _continued(
         chosen = logits.argmax(dim=-1) if draws is None else sampled_tokens(logits, draws[kept, length])  # (B,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             new[row].append(token)
-        going = [n for n, row in enumerate(rows) if not ends(new[row][-1])]
-        if not going or length + 1 == max_new_tokens:
+        going = [n for n, row in enumerate(rows) if not wanted.ends(new[row][-1])]
+        if not going or length + 1 == wanted.tokens:
             return new
         if len(going) < len(rows):  # leaving copies the cache
             staying = torch.tensor(going, device=chosen.device)
@@ -215,34 +211,15 @@ def sampled_tokens(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     return likely.gather(1, place)[:, 0]
 
 
-def _generated(loaded: LoadedModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+def _generated(loaded: LoadedModel, rows: Sequence[Row], max_new_tokens: int) -> list[list[int]]:
     """The same for models whose memory is not keys and values, such as Mamba."""
     from transformers import GenerationConfig
 
-    tokenizer = loaded.tokenizer
     model: Any = loaded.model
-    ids, mask = _left_padded(loaded, prompts)
+    ids, mask = left_padded(loaded, [row.ids for row in rows])
     # A config of our own, since a model's generation_config.json may ask for sampling.
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
+    special = {name: getattr(loaded.tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, **special)
     with torch.inference_mode():
         output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
     return [list(row) for row in output[:, ids.shape[1] :].tolist()]
-
-
-def _left_padded(loaded: LoadedModel, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, (B, T) each."""
-    width = max(len(ids) for ids in prompts)
-    pad = loaded.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in prompts], device=loaded.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=loaded.device)
-    return ids, mask
-
-
-def _budget(loaded: LoadedModel) -> int:
-    return BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)

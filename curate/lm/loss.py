@@ -16,7 +16,6 @@ from curate.lm.packing import (
     Encoded,
     Group,
     Pack,
-    batches,
     encode,
     fit,
     make_groups,
@@ -25,8 +24,6 @@ from curate.lm.packing import (
     rows_that_fit,
 )
 from curate.records import OK
-
-__all__ = ["AnswerLoss", "Encoded", "answer_losses", "batches", "encode", "fit"]
 
 BUDGETS = {"cpu": 512}
 """Tokens a batch, by device: on a CPU small batches stay in its caches and were fastest when measured."""
@@ -37,10 +34,6 @@ DEFAULT_PACK = 512
 
 Report = Callable[[float, int], None]
 """Called with the share of all tokens that is read, from 0 to 1, and the tokens read since the last call."""
-
-
-def no_report(share: float, tokens: int) -> None:
-    """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +67,7 @@ def answer_losses(
     loaded: LoadedModel,
     pairs: Sequence[tuple[str, str]],
     token_budget: int | None = None,
-    report: Report = no_report,
+    report: Report = lambda share, tokens: None,
 ) -> list[AnswerLoss]:
     """The loss of each (prompt, completion), in order.
 
@@ -92,7 +85,7 @@ def answer_recalls(
     loaded: LoadedModel,
     pairs: Sequence[tuple[str, str]],
     token_budget: int | None = None,
-    report: Report = no_report,
+    report: Report = lambda share, tokens: None,
 ) -> list[AnswerRecall]:
     """Whether the model would say each completion after its prompt, without generating a token.
 
@@ -125,7 +118,8 @@ def _read(
         known.append(_before_the_model(pair, item, cut))
         items.append(cut or item)
     runnable = [index for index, loss in enumerate(known) if loss.status == OK]
-    sums = dict(_sums(loaded, items, runnable, measure, token_budget or _budget(loaded), report))
+    budget = token_budget or BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)
+    sums = dict(_sums(loaded, items, runnable, measure, budget, report))
     return [(known[distinct[pair]], sums.get(distinct[pair])) for pair in pairs]
 
 
@@ -212,7 +206,3 @@ def line_ends(loaded: LoadedModel) -> Callable[[int], bool]:
         return known[token]
 
     return ends
-
-
-def _budget(loaded: LoadedModel) -> int:
-    return BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)

@@ -10,8 +10,6 @@ from curate.lm.model import LoadedModel
 
 SLICE = 512
 """Texts tokenised at a time: character offsets are bulky, and long prompts must not pile them up."""
-
-
 LINE_END = -1
 """In place of a token: whatever ends an answer. It is only ever predicted, never read."""
 
@@ -41,25 +39,18 @@ def encode(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encode
     join. Special tokens are left to the tokenizer; none of them counts as part of the completion.
     """
     encoded = []
-    known: dict[int, int] = {}
-    for first in range(0, len(pairs), SLICE):
-        encoded.extend(_encode_slice(loaded, pairs[first : first + SLICE], known))
-    return encoded
-
-
-def _encode_slice(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], known: dict[int, int]) -> list[Encoded]:
-    """`known` keeps one Python number for each token: few-shot prompts repeat theirs a thousand times."""
-    batch = loaded.tokenizer(
-        [prompt + completion for prompt, completion in pairs],
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-    )
-    columns = zip(pairs, batch["input_ids"], batch["offset_mapping"], batch["special_tokens_mask"], strict=True)
-    encoded = []
-    for (prompt, _), ids, offsets, special in columns:
-        answer = [i for i, (_, end) in enumerate(offsets) if end > len(prompt) and not special[i]] or [len(ids)]
-        encoded.append(Encoded(tuple(map(known.setdefault, ids, ids)), answer[0], answer[-1] + 1))
+    known: dict[int, int] = {}  # one Python number for each token: few-shot prompts repeat theirs a thousand times
+    for some in (pairs[first : first + SLICE] for first in range(0, len(pairs), SLICE)):
+        batch = loaded.tokenizer(
+            [prompt + completion for prompt, completion in some],
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+        )
+        columns = zip(some, batch["input_ids"], batch["offset_mapping"], batch["special_tokens_mask"], strict=True)
+        for (prompt, _), ids, offsets, special in columns:
+            answer = [i for i, (_, end) in enumerate(offsets) if end > len(prompt) and not special[i]] or [len(ids)]
+            encoded.append(Encoded(tuple(map(known.setdefault, ids, ids)), answer[0], answer[-1] + 1))
     return encoded
 
 
@@ -140,16 +131,6 @@ def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
     return low
-
-
-def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Indices grouped longest first so that rows × longest row stays within the budget (one row at least)."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(order):
-        rows = max(1, token_budget // lengths[order[start]])
-        yield order[start : start + rows]
-        start += rows
 
 
 def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:
