@@ -40,9 +40,9 @@ class Template:
         """Whether the prompt shows choices, so that the answer is a letter."""
         return "choices" in self.prompt
 
-    def render_prompt(self, question: str, **facts: Any) -> str:
-        """The text the model is given; `facts` are the other things the template may name."""
-        return _render(self.prompt, question=question, **_complete(facts))
+    def render_prompt(self, question: str) -> str:
+        """The text the model is given of a question alone."""
+        return self.ask(Example("", question, ()))
 
     def render_completion(self, answer: str) -> str:
         """The text the model should go on with, its leading space included."""
@@ -50,7 +50,7 @@ class Template:
 
     def ask(self, example: Example) -> str:
         """The prompt of one example, without header and solved examples."""
-        return self.render_prompt(example.question, **facts_of(example))
+        return _render(self.prompt, question=example.question, **_facts(example))
 
     def zero_shot(self, example: Example) -> str:
         """The prompt of one example with the header and no solved example before it."""
@@ -58,7 +58,7 @@ class Template:
 
     def head(self, example: Example) -> str:
         """The header as it reads for one example; empty where the template has none."""
-        return _render(self.header, topic=topic(example), **_complete(facts_of(example))) if self.header else ""
+        return _render(self.header, topic=topic(example), **_facts(example)) if self.header else ""
 
 
 TEMPLATES = {
@@ -75,11 +75,6 @@ TEMPLATES = {
 DEFAULT = TEMPLATES["qa"]
 
 _ANSWER = re.compile(r"( *\{\{-?\s*answer\s*-?\}\})\s*$")
-
-
-def facts_of(example: Example) -> dict[str, Any]:
-    """What a template may name besides the question."""
-    return {"subject": example.subject, "relation": example.relation, "choices": example.choices}
 
 
 def topic(example: Example) -> str | None:
@@ -103,7 +98,7 @@ def find_template(name: str) -> Template:
             try_next=setting("template", "qa"),
         )
     template = parse_template(path.stem, path.read_text(encoding="utf-8"))
-    template.render_prompt("a question", subject="a subject", relation="a relation", choices=("one", "two"))
+    template.ask(Example("", "a question", (), "a subject", "a relation", ("one", "two")))
     return template
 
 
@@ -123,9 +118,10 @@ def parse_template(name: str, text: str) -> Template:
     return Template(name, prompt, completion)
 
 
-def _complete(facts: dict[str, Any]) -> dict[str, Any]:
-    choices = tuple(facts.get("choices", ()))
-    return {"subject": None, "relation": None, **facts, "choices": choices, "letters": LETTERS[: len(choices)]}
+def _facts(example: Example) -> dict[str, Any]:
+    """What a template may name besides the question."""
+    letters = LETTERS[: len(example.choices)]
+    return {"subject": example.subject, "relation": example.relation, "choices": example.choices, "letters": letters}
 
 
 def _render(text: str, **values: Any) -> str:
@@ -163,16 +159,15 @@ class Shots:
     def __init__(self, template: Template, pool: Sequence[Example] = (), count: int = 0) -> None:
         self.template = template
         self.count = count
-        usable = [e for e in pool if e.question and solution(template, e) is not None]
-        if count > len(usable):
+        self._all = [e for e in pool if e.question and solution(template, e) is not None]
+        if count > (there := len(self._all)):
             raise EstimatorError(
-                f"The examples to take shots from are {len(usable)}, and {setting('shots')} asks for {count}.",
+                f"The examples to take shots from are {there}, and {setting('shots')} asks for {count}.",
                 expected="at least as many examples with a question and an answer",
-                try_next=f"{setting('shots', len(usable))}, or a larger file with {setting('shots_from')}",
+                try_next=f"{setting('shots', there)}, or a larger file with {setting('shots_from')}",
             )
-        self._all = usable
         self._by_topic: dict[str, list[Example]] = defaultdict(list)
-        for example in usable:
+        for example in self._all:
             self._by_topic[topic(example) or ""].append(example)
 
     def prefix(self, example: Example) -> str:
@@ -185,7 +180,7 @@ class Shots:
         for pool in (self._by_topic.get(topic(example) or "", []), self._all):
             others = [shot for shot in pool if shot.question != example.question][: self.count]
             if len(others) == self.count:
-                return others
+                break
         return others
 
     def fingerprint(self) -> dict[str, object]:
