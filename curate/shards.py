@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from curate.data.files import (
     ParquetStream,
@@ -51,14 +50,10 @@ class ShardFile:
     manifest: dict[str, Any]
 
     @property
-    def number(self) -> int:
-        """Its place among the shards, from 1."""
-        return int(self.manifest["shard"]["number"])
-
-    @property
-    def count(self) -> int:
-        """How many shards the dataset was cut into."""
-        return int(self.manifest["shard"]["count"])
+    def place(self) -> dict[str, Any]:
+        """Its number, the count of all shards, its first row and how many rows it has; a fingerprint of the run."""
+        place: dict[str, Any] = self.manifest["shard"]
+        return place
 
     def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Its rows, all columns or some."""
@@ -84,26 +79,28 @@ def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: boo
     check_writable(output, frozenset({".parquet"}))
     shards = open_shards(named, output)
     check_complete(shards)
-    manifest = _merged_manifest(shards)
-    schema = shards[0].schema
-    scores = [f"score_{name}" for name in manifest["statuses"]]
+    statuses: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, counts in ((name, counts) for shard in shards for name, counts in shard.manifest["statuses"].items()):
+        statuses[name].update(counts)
+    manifest = shared_part(shards[0].manifest) | {"statuses": statuses}
+    schema, rows = shards[0].schema, int(manifest["input"]["rows"])
     with whole_file(output) as temporary:
         stream = ParquetStream(temporary, schema)
-        repeats, doubtful = DuplicateCounter(int(manifest["input"]["rows"])), set()
+        repeats, doubtful = DuplicateCounter(rows), set()
         measured = unmeasured = 0
         for batch in read_ahead(batch for shard in shards for batch in shard.batches()):
             stream.write(batch.cast(schema))
             hashes = hash_texts(batch[ID_COLUMN])
             doubtful.update(hashes[repeats.add(hashes)[0]].tolist())
-            lacking = _lacking(batch.select(scores))
-            measured += int((lacking < len(scores)).sum())
-            unmeasured += int((lacking > 0).sum())
+            there = [valid_rows(batch[f"score_{name}"].combine_chunks()) for name in manifest["statuses"]]
+            measured += int(np.any(there, axis=0).sum())
+            unmeasured += int((~np.all(there, axis=0)).sum())
         if not measured and not allow_unmeasured:
             raise measured_nothing(manifest["statuses"])
         _check_unique(doubtful, shards)
         stream.close(manifest)
     write_json(manifest, manifest_path(output))
-    return Merged(manifest, len(shards), int(manifest["input"]["rows"]), unmeasured)
+    return Merged(manifest, len(shards), rows, unmeasured)
 
 
 def open_shards(named: Sequence[str | Path], output: Path | None = None) -> list[ShardFile]:
@@ -112,71 +109,50 @@ def open_shards(named: Sequence[str | Path], output: Path | None = None) -> list
     paths = [path for path in dict.fromkeys(p.resolve() for name in named for p in _files(str(name))) if path != own]
     if not paths:
         raise DataError(f"There is no shard in {', '.join(map(str, named))}.", expected="files of curate score --shard")
-    return sorted((_open(path) for path in paths), key=lambda shard: shard.number)
+    return sorted((_open(path) for path in paths), key=lambda shard: shard.place["number"])
 
 
 def check_complete(shards: Sequence[ShardFile]) -> None:
     """DataError unless these are all shards of one run, each once, with all its rows."""
     first = shards[0]
     for shard in shards[1:]:
-        if shard.manifest["shard"]["fingerprint"] != first.manifest["shard"]["fingerprint"]:
+        if shard.place["fingerprint"] != first.place["fingerprint"]:
             raise _different(first, shard)
-    counts = Counter(shard.number for shard in shards)
-    twice = [shard.path.name for shard in shards if counts[shard.number] > 1]
-    missing = [f"{n}/{first.count}" for n in range(1, first.count + 1) if n not in counts]
-    if len({shard.count for shard in shards}) > 1:
+    count = first.place["count"]
+    if any(shard.place["count"] != count for shard in shards):
         raise DataError(
-            f"{first.path.name} is one of {first.count} shards, others here are of another number of them.",
+            f"{first.path.name} is one of {count} shards, others here are of another number of them.",
             expected="the shards of one run",
             try_next="name only the files that belong together",
         )
+    times = Counter(shard.place["number"] for shard in shards)
+    twice = [shard.path.name for shard in shards if times[shard.place["number"]] > 1]
     if twice:
         raise DataError(f"Some shards are here more than once: {', '.join(twice)}.", expected="each of them once")
+    missing = [f"{n}/{count}" for n in range(1, count + 1) if n not in times]
     if missing:
         raise DataError(
-            f"{len(missing)} of {first.count} shards are missing: {', '.join(missing[:20])}.",
+            f"{len(missing)} of {count} shards are missing: {', '.join(missing[:20])}.",
             expected="every shard",
             try_next=f"the same curate score command with --shard {missing[0]}",
         )
-    _check_rows(shards)
-
-
-def _check_rows(shards: Sequence[ShardFile]) -> None:
-    """DataError unless the rows of each shard begin where those of the one before end, up to the last of the input."""
     row = 0
     for shard in shards:
-        told = shard.manifest["shard"]
-        if (told["first_row"], told["rows"]) != (row, len(shard.rows)):
+        rows = shard.place["rows"]
+        if (shard.place["first_row"], rows) != (row, len(shard.rows)):
             raise DataError(
-                f"{shard.path.name} has {len(shard.rows)} rows and should have {told['rows']}, from row {row} on.",
+                f"{shard.path.name} has {len(shard.rows)} rows and should have {rows}, from row {row} on.",
                 expected="the shards as curate score wrote them",
-                try_next=f"the same curate score command with --shard {shard.number}/{shard.count}",
+                try_next=f"the same curate score command with --shard {shard.place['number']}/{count}",
             )
-        row += len(shard.rows)
-    whole = shards[0].manifest["input"]["rows"]
+        row += rows
+    whole = first.manifest["input"]["rows"]
     if row != whole:
         raise DataError(f"The shards have {row} rows, their input had {whole}.", expected="all rows, each once")
 
 
-def _merged_manifest(shards: Sequence[ShardFile]) -> dict[str, Any]:
-    """That of the run without shards: what they have in common, and the sum of what they counted."""
-    statuses: dict[str, Counter[str]] = {}
-    for shard in shards:
-        for name, counts in shard.manifest["statuses"].items():
-            statuses.setdefault(name, Counter()).update(counts)
-    return shared_part(shards[0].manifest) | {"statuses": {name: dict(counts) for name, counts in statuses.items()}}
-
-
-def _lacking(scores: pa.Table) -> NDArray[np.int64]:
-    """How many of its scores each row lacks: (N,)"""
-
-    columns = [~valid_rows(column.combine_chunks()) for column in scores.itercolumns()]
-    return np.sum(columns, axis=0, dtype=np.int64)
-
-
 def _check_unique(doubtful: Collection[int], shards: Sequence[ShardFile]) -> None:
     """DataError if two rows have one id; texts are compared only where hashes came twice."""
-
     if not doubtful:
         return
     ids: Counter[str] = Counter()
@@ -194,24 +170,28 @@ def _check_unique(doubtful: Collection[int], shards: Sequence[ShardFile]) -> Non
 
 def _different(first: ShardFile, other: ShardFile) -> DataError:
     """What two shards that were made in different ways differ in."""
-    for path, one, two in _differences(shared_part(first.manifest), shared_part(other.manifest)):
-        return DataError(
-            f"{first.path.name} and {other.path.name} were not made alike: {path} is {one} and {two}.",
-            expected="shards of the same data, made by the same command with the same versions",
-            try_next=f"the same curate score command with --shard {other.number}/{other.count}",
-        )
+    one, two = (dict(_leaves(shared_part(shard.manifest))) for shard in (first, other))
+    for path in sorted({*one, *two}):
+        if one.get(path) != two.get(path):
+            return DataError(
+                f"{first.path.name} and {other.path.name} were not made alike: {path} is {one.get(path)} "
+                f"and {two.get(path)}.",
+                expected="shards of the same data, made by the same command with the same versions",
+                try_next=f"the same curate score command with --shard {other.place['number']}/{other.place['count']}",
+            )
     return DataError(f"{other.path.name} has a manifest that was changed.", expected="what curate score wrote")
 
 
-def _differences(one: Any, two: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        for name in sorted({*one, *two}):
-            yield from _differences(one.get(name), two.get(name), f"{path}.{name}" if path else name)
-    elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        for number, (a, b) in enumerate(zip(one, two, strict=True)):
-            yield from _differences(a, b, f"{path}[{number}]")
-    elif one != two:
-        yield path, one, two
+def _leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All values in it by their paths: `estimators[0].model.name`."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _leaves(value, f"{path}.{name}" if path else name)
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from _leaves(value, f"{path}[{number}]")
+    else:
+        yield path, content
 
 
 def _files(name: str) -> list[Path]:
