@@ -31,7 +31,7 @@ class Timed:
     """Seconds and tokens of one way to take answers."""
 
     def __init__(self, model: LoadedModel, answers: str) -> None:
-        self.estimator = LossEstimator(LossSettings(answers=answers), model)
+        self.estimator = LossEstimator(LossSettings(answers=answers, shots=0), model)
         self.seconds = float("inf")
         self.tokens = 0
 

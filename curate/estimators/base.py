@@ -14,7 +14,7 @@ import pyarrow as pa
 import curate.settings
 from curate.engines import absolute
 from curate.errors import EstimatorError, setting
-from curate.prompts import Exemplars, Patterns, Shots, topic
+from curate.prompts import Exemplars, Patterns, Shots, Template, topic
 from curate.records import Example, Score
 from curate.settings import option
 
@@ -79,8 +79,20 @@ class Estimator(ABC):
         """Told of all examples before the first chunk is scored; they pass by once."""
 
     def score_table(self, table: pa.Table) -> list[pa.Array] | None:
-        """The scores of a batch as Arrow arrays (value, evidence, status), where its `columns` alone tell them so."""
+        """The scores of a batch as the columns of `schema`, where its `columns` alone tell them so."""
         return None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that it adds: score, evidence, status."""
+        evidence = [(f"{self.name}_{field}", pa.type_for_alias(kind)) for field, kind in self.evidence.items()]
+        return pa.schema([(f"score_{self.name}", pa.float64()), *evidence, (f"{self.name}_status", pa.string())])
+
+    def as_columns(self, scores: Sequence[Score]) -> list[pa.Array]:
+        """Scores as the columns of `schema`."""
+        evidence = [[score.evidence.get(field) for score in scores] for field in self.evidence]
+        values = [[score.value for score in scores], *evidence, [score.status for score in scores]]
+        return [pa.array(column, kind) for column, kind in zip(values, self.schema.types, strict=True)]
 
     def notes(self) -> Sequence[str]:
         """What a person should know of how it scored, a sentence each."""
@@ -104,13 +116,12 @@ class ModelSettings(curate.settings.Settings):
 
 
 class ModelEstimator(Estimator):
-    """An estimator with a model, which may be at work in several processes, a device each.
-
-    Its `settings` have a `device` and a number of `processes`. It can be pickled before its model is loaded, which is
-    when `fingerprint` or `score` first wants it.
-    """
+    """An estimator with a model, which is loaded when it is first needed; it can be pickled before that."""
 
     settings: ModelSettings
+    template: Template
+    sets: Sequence[Shots] = ()
+    """Solved examples that a question is asked after, one set after the other; `draw` them before `score`."""
     token_budget: int | None = None
     """Tokens a batch, which change no number; by default as fits the device."""
     _loaded: LoadedModel | None = None
@@ -142,11 +153,28 @@ class ModelEstimator(Estimator):
         if self._loaded is None:
             from curate.lm.model import load_model
 
-            given = self.settings
-            self._loaded = load_model(
-                given.model, given.dtype, given.device, revision=given.revision, allow_pickle=given.allow_pickle
-            )
+            said = self.settings
+            self._loaded = load_model(said.model, said.dtype, said.device, said.revision, said.allow_pickle)
         return self._loaded
+
+    def drawn(self) -> Sequence[Shots]:
+        """The sets of solved examples; EstimatorError where they have not been drawn."""
+        if not self.sets:
+            raise EstimatorError(
+                f"The solved examples of {self.name} have not been drawn yet.",
+                expected="draw, with all examples of the dataset, before score",
+                try_next="curate.score, which draws them",
+            )
+        return self.sets
+
+    def notes(self) -> Sequence[str]:
+        """That question patterns stand for relations, if they do."""
+        shots = self.drawn()[0]
+        if not isinstance(shots, Exemplars) or not shots.patterns:
+            return ()
+        found = sorted(filter(None, shots.drawn))
+        such_as = f", such as {found[0]!r}" if found else ""
+        return (f"No relation is known; {len(found)} question patterns stand for relations{such_as}.",)
 
     @abstractmethod
     def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
@@ -179,17 +207,14 @@ def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:
         if len(sample) > MOST_QUESTIONS:
             share //= 2
             sample = [text for text in sample if zlib.crc32(text.encode("utf-8", "surrogatepass")) < share]
-    patterns = Patterns(sample)
-    return patterns if patterns else None
+    return Patterns(sample) or None
 
 
-def note_patterns(shots: Shots) -> Sequence[str]:
-    """That question patterns stand for relations, if they do."""
-    if not isinstance(shots, Exemplars) or not shots.patterns:
-        return ()
-    found = sorted(pattern for pattern in shots.drawn if pattern)
-    such_as = f", such as {found[0]!r}" if found else ""
-    return (f"No relation is known; {len(found)} question patterns stand for relations{such_as}.",)
+def unaskable(example: Example) -> str | None:
+    """Why an example cannot be asked; None if it can be."""
+    if not example.question:
+        return "no_question"
+    return None if example.answers else "no_answer"
 
 
 MOST_QUESTIONS = 20_000

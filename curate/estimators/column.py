@@ -34,8 +34,9 @@ class ColumnEstimator(Estimator):
         return {"estimator": "column", "column": self.name}
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
+        (column,) = self.columns
         for example in examples:
-            yield score_of_number(example.extra[self.name], self.name)
+            yield score_of_number(example.extra[column], column)
 
     def score_table(self, table: pa.Table) -> list[pa.Array] | None:
         """The same for a column of Arrow numbers, without a Python object a row."""

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curate.estimators.base import ModelEstimator, ModelSettings, note_patterns, patterns_of
-from curate.prompts import TEMPLATES, Exemplars, draw_exemplars
+from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of, unaskable
+from curate.prompts import TEMPLATES, draw_exemplars
 from curate.records import Example, Score
 from curate.settings import option
 
-TEMPLATE = TEMPLATES["slick"]
 CLASSES = ("HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown")
 """From the best known: always right when greedy, sometimes, only in samples, never."""
 
@@ -48,15 +47,13 @@ class KnownEstimator(ModelEstimator):
     name = "known"
     evidence: Mapping[str, str] = {"class": "string", "greedy": "float64", "sampled": "float64", "sets": "int64"}
     settings: KnownSettings
-    sets: Sequence[Exemplars] = ()
+    template = TEMPLATES["slick"]
 
     def draw(self, examples: Callable[[], Iterable[Example]]) -> None:
         """Draws the sets of solved examples from the dataset."""
         names = [f"known-{number}" for number in range(self.settings.known_sets)]
-        patterns = patterns_of(examples)
-        self.sets = draw_exemplars(
-            TEMPLATE, examples(), self.settings.known_shots, names, patterns, asked_by="known_shots"
-        )
+        count, patterns = self.settings.known_shots, patterns_of(examples)
+        self.sets = draw_exemplars(self.template, examples(), count, names, patterns, asked_by="known_shots")
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that could change the numbers: model, text, solved examples, how often it is asked."""
@@ -64,33 +61,29 @@ class KnownEstimator(ModelEstimator):
             "estimator": "known",
             "mode": self.settings.known_mode,
             "samples": self.settings.known_samples,
-            "template": asdict(TEMPLATE),
-            "sets": [exemplars.fingerprint() for exemplars in self.sets],
+            "template": asdict(self.template),
+            "sets": [shots.fingerprint() for shots in self.drawn()],
             "model": self.model.fingerprint(),
         }
-
-    def notes(self) -> Sequence[str]:
-        """That question patterns stand for relations, if they do."""
-        return note_patterns(self.sets[0])
 
     def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
         """For every set its prompt with each accepted answer, one set after the other."""
         return [
-            (prompt, TEMPLATE.render_completion(answer))
+            (prompt, self.template.render_completion(answer))
             for prompt in self.prompts(example)
             for answer in dict.fromkeys(example.answers)
         ]
 
     def prompts(self, example: Example) -> list[str]:
         """The question after each set of solved examples."""
-        return [exemplars.prefix(example) + TEMPLATE.ask(example) for exemplars in self.sets]
+        return [shots.prefix(example) + self.template.ask(example) for shots in self.drawn()]
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
         """One Score an example, in order."""
-        askable = [example for example in examples if _reason(example) is None]
+        askable = [example for example in examples if unaskable(example) is None]
         found = self._exact(askable) if self.settings.known_mode == "exact" else self._sampled(askable)
         for example in examples:
-            reason = _reason(example)
+            reason = unaskable(example)
             yield Score(None, reason) if reason else next(found)
 
     def _exact(self, examples: Sequence[Example]) -> Iterator[Score]:
@@ -99,17 +92,17 @@ class KnownEstimator(ModelEstimator):
         pairs = [self.pairs(example) for example in examples]
         flat = [pair for some in pairs for pair in some]
         recalls = iter(answer_recalls(self.model, flat, self.token_budget, self.report))
-        for example, some in zip(examples, pairs, strict=True):
-            answers = len(dict.fromkeys(example.answers))
+        for some in pairs:
             read = [next(recalls) for _ in some]
             greedy: list[bool] = []
             sampled: list[float] = []
-            for start in range(0, len(read), answers):
-                measured = [r for r in read[start : start + answers] if r.greedy is not None and r.sampled is not None]
-                if measured:
-                    greedy.append(any(r.greedy for r in measured))
+            for number in range(len(self.sets)):
+                answers = len(some) // len(self.sets)
+                own = [recall for recall in read[number * answers :][:answers] if recall.greedy is not None]
+                if own:
+                    greedy.append(any(recall.greedy for recall in own))
                     # Different answers are different events, so their chances add up.
-                    sampled.append(min(1.0, sum(r.sampled or 0.0 for r in measured)))
+                    sampled.append(min(1.0, sum(recall.sampled or 0.0 for recall in own)))
             if not greedy:
                 yield Score(None, read[0].status)
                 continue
@@ -120,33 +113,21 @@ class KnownEstimator(ModelEstimator):
     def _sampled(self, examples: Sequence[Example]) -> Iterator[Score]:
         from curate.lm.generate import greedy_answers, sampled_answers
 
-        count = self.settings.known_sets
         prompts = [prompt for example in examples for prompt in self.prompts(example)]
-        tokens = self._longest(examples)
+        answers = {self.template.render_completion(answer) for example in examples for answer in example.answers}
+        lengths = map(len, self.model.tokenizer(list(answers))["input_ids"]) if answers else ()
+        tokens = 1 + max(lengths, default=1)  # those of the longest answer, and one to end it
         said = greedy_answers(self.model, prompts, tokens, self.token_budget)
         samples = sampled_answers(self.model, prompts, self.settings.known_samples, 0, tokens, self.token_budget)
         for number, example in enumerate(examples):
             accepted = {answer.strip() for answer in example.answers}
-            own = slice(number * count, (number + 1) * count)
+            own = slice(number * len(self.sets), (number + 1) * len(self.sets))
             greedy = [text.strip() in accepted for text in said[own]]
             right = [text.strip() in accepted for texts in samples[own] for text in texts]
             yield self._score(greedy, sum(right) / len(right), weakly=any(right))
-
-    def _longest(self, examples: Sequence[Example]) -> int:
-        """The tokens that the longest accepted answer needs, and one to end it."""
-        answers = {TEMPLATE.render_completion(answer) for example in examples for answer in example.answers}
-        lengths = map(len, self.model.tokenizer(list(answers))["input_ids"]) if answers else ()
-        return 1 + max(lengths, default=1)
 
     def _score(self, greedy: Sequence[bool], sampled: float, weakly: bool) -> Score:
         share = sum(greedy) / len(greedy)
         firmly = 0 if share == 1 else 1 if share > 0 else 2 if weakly else 3
         evidence = {"class": CLASSES[firmly], "greedy": share, "sampled": sampled, "sets": len(greedy)}
         return Score((share + sampled) / 2, evidence=evidence)
-
-
-def _reason(example: Example) -> str | None:
-    """Why an example cannot be asked; None if it can be."""
-    if not example.question:
-        return "no_question"
-    return None if example.answers else "no_answer"

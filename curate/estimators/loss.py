@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.data.table import read
 from curate.errors import EstimatorError, setting
-from curate.estimators.base import ModelEstimator, ModelSettings, note_patterns, patterns_of
+from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of, unaskable
 from curate.prompts import DEFAULT, LETTERS, Shots, Template, draw_exemplars, find_template
 from curate.records import Example, Score
 from curate.settings import option
@@ -23,7 +23,6 @@ ANSWERS: dict[str, dict[str, str]] = {"first": {}, "best": {"answer": "string"},
 """Which accepted answers count, and the evidence that each way adds."""
 EVIDENCE = {"nats": "float64", "tokens": "int64", "bytes": "int64", "truncated": "int64"}
 CHOICE_EVIDENCE = {"nats": "float64", "choice": "string", "margin": "float64", "truncated": "int64"}
-
 
 SHOTS = 4
 """Solved examples before a free-form question: a base model must see how to answer before it shows what it knows."""
@@ -55,43 +54,34 @@ class LossSettings(ModelSettings):
                 raise EstimatorError(f"There is no {name} {value!r}.", expected=f"one of {', '.join(known)}")
 
 
-def reduced(loss: AnswerLoss, reduction: str) -> float | None:
-    """The loss in nats, nats a token or nats a byte; None where it could not be measured."""
-    if loss.nats is None:
-        return None
-    return loss.nats / {"sum": 1, "token-mean": loss.tokens, "byte-mean": loss.bytes}[reduction]
-
-
-def score_of_loss(loss: AnswerLoss, reduction: str) -> Score:
-    """The score made from one answer's loss; a loss that could not be measured gives no value."""
-    evidence = {"nats": loss.nats, "tokens": loss.tokens, "bytes": loss.bytes, "truncated": loss.truncated}
-    value = reduced(loss, reduction)
-    return Score(None if value is None else -value, loss.status, evidence)
+def reduced(loss: AnswerLoss, reduction: str) -> float:
+    """A loss that was measured, in nats, nats a token or nats a byte."""
+    return (loss.nats or 0.0) / {"sum": 1, "token-mean": loss.tokens, "byte-mean": loss.bytes}[reduction]
 
 
 def merged_score(losses: Sequence[AnswerLoss], answers: Sequence[str], reduction: str, how: str) -> Score:
-    """One score from the losses of several accepted answers.
+    """One score from the losses of the accepted answers; a loss that could not be measured gives no value.
 
     `first` takes the first; `best` the lowest reduced loss; `all-mean` the mean of the reduced losses, with
     nats, tokens and bytes summed over the answers. Answers that could not be measured are left out of the last
     two, unless none could.
     """
-    measured = [n for n, loss in enumerate(losses) if loss.nats is not None]
-    if how == "first" or not measured:
-        return score_of_loss(losses[0], reduction)
-    values = {n: reduced(losses[n], reduction) or 0.0 for n in measured}
-    if how == "best":
-        best = min(measured, key=values.__getitem__)
-        score = score_of_loss(losses[best], reduction)
-        return Score(score.value, score.status, {**score.evidence, "answer": answers[best]})
-    evidence = {
-        "nats": math.fsum(losses[n].nats or 0.0 for n in measured),
-        "tokens": sum(losses[n].tokens for n in measured),
-        "bytes": sum(losses[n].bytes for n in measured),
-        "truncated": max(losses[n].truncated for n in measured),
-        "answers": len(measured),
-    }
-    return Score(-math.fsum(values.values()) / len(values), evidence=evidence)
+    values = {n: reduced(loss, reduction) for n, loss in enumerate(losses) if loss.nats is not None}
+    if how == "all-mean" and values:
+        measured = [losses[n] for n in values]
+        summed = {
+            "nats": math.fsum(loss.nats or 0.0 for loss in measured),
+            "tokens": sum(loss.tokens for loss in measured),
+            "bytes": sum(loss.bytes for loss in measured),
+            "truncated": max(loss.truncated for loss in measured),
+            "answers": len(measured),
+        }
+        return Score(-math.fsum(values.values()) / len(values), evidence=summed)
+    taken = min(values, key=values.__getitem__) if how == "best" and values else 0
+    loss = losses[taken]
+    evidence: dict[str, Any] = {name: getattr(loss, name) for name in EVIDENCE}
+    evidence |= {"answer": answers[taken]} if how == "best" and values else {}
+    return Score(-values[taken] if taken in values else None, loss.status, evidence)
 
 
 def choice_score(losses: Sequence[AnswerLoss], correct: int) -> Score:
@@ -132,11 +122,7 @@ class LossRequest:
 
 def loss_request(example: Example, template: Template, shots: Shots, answers: str) -> LossRequest:
     """The pairs whose losses the example's score is made from: a letter each, or accepted answers."""
-    if not example.question:
-        return LossRequest(reason="no_question")
-    if not example.answers:
-        return LossRequest(reason="no_answer")
-    reason = _no_choice(example) if template.multiple_choice else None
+    reason = unaskable(example) or (_no_choice(example) if template.multiple_choice else None)
     if reason is not None:
         return LossRequest(reason=reason)
     prompt = shots.prefix(example) + template.ask(example)
@@ -164,8 +150,7 @@ class LossEstimator(ModelEstimator):
     With a template that shows choices the loss is that of Kang et al. (2024): −log p of the right letter, p the
     softmax over the letters alone. For free-form answers ours is a generalisation of theirs.
 
-    Before a free-form question stand solved examples of the same relation, drawn from the dataset itself. The model is
-    loaded when it is first needed, unless it is given `loaded`.
+    Before a free-form question stand solved examples of the same relation, drawn from the dataset itself.
     """
 
     usage = "loss"
@@ -176,27 +161,26 @@ class LossEstimator(ModelEstimator):
     def __init__(self, settings: LossSettings, loaded: LoadedModel | None = None) -> None:
         super().__init__(settings, loaded)
         self.template = find_template(settings.template or DEFAULT.name)
-        self.count = settings.shots
-        if self.count is None:
-            self.count = 0 if self.template.multiple_choice and settings.shots_from is None else SHOTS
+        own = 0 if self.template.multiple_choice and settings.shots_from is None else SHOTS
+        self.count = own if settings.shots is None else settings.shots
         if self.count < 0 or (self.count == 0 and settings.shots_from is not None):
             raise EstimatorError(
                 f"{setting('shots')} is {self.count}, with examples from {settings.shots_from or 'the dataset'}.",
                 expected="how many solved examples, and the dataset to take them from if it is another one",
                 try_next=setting("shots", SHOTS),
             )
-        self.shots: Shots = Shots(self.template)
-        if settings.shots_from is not None:
-            source = settings.shots_from
+        source = settings.shots_from
+        if source is not None:
             pool = read(list(source) if isinstance(source, tuple) else source).examples()
-            self.shots = Shots(self.template, pool, self.count)
+            self.sets = [Shots(self.template, pool, self.count)]
+        elif self.count == 0:
+            self.sets = [Shots(self.template)]
         self.evidence = dict(CHOICE_EVIDENCE if self.template.multiple_choice else EVIDENCE | ANSWERS[settings.answers])
 
     def draw(self, examples: Callable[[], Iterable[Example]]) -> None:
         """Draws the solved examples from the dataset itself, unless they come from elsewhere."""
         if self.count and self.settings.shots_from is None:
-            patterns = patterns_of(examples)
-            self.shots = draw_exemplars(self.template, examples(), self.count, patterns=patterns)[0]
+            self.sets = draw_exemplars(self.template, examples(), self.count, patterns=patterns_of(examples))
 
     def fingerprint(self) -> Mapping[str, Any]:
         """All that could change the numbers: model, texts, solved examples, how losses become one score."""
@@ -205,7 +189,7 @@ class LossEstimator(ModelEstimator):
             "reduction": self.settings.reduction,
             "answers": self.settings.answers,
             "template": asdict(self.template),
-            "shots": self.shots.fingerprint(),
+            "shots": self.drawn()[0].fingerprint(),
             "model": self.model.fingerprint(),
         }
 
@@ -219,16 +203,12 @@ class LossEstimator(ModelEstimator):
         for request in requests:
             yield self._score(request, [next(losses) for _ in request.pairs])
 
-    def notes(self) -> Sequence[str]:
-        """That question patterns stand for relations, if they do."""
-        return note_patterns(self.shots)
-
     def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
         """Prompts and completions whose losses make the score."""
         return self._request(example).pairs
 
     def _request(self, example: Example) -> LossRequest:
-        return loss_request(example, self.template, self.shots, self.settings.answers)
+        return loss_request(example, self.template, self.drawn()[0], self.settings.answers)
 
     def _score(self, request: LossRequest, losses: Sequence[AnswerLoss]) -> Score:
         if request.reason is not None:

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from curate.errors import EstimatorError, setting
 from curate.estimators.base import Estimator
-from curate.estimators.column import score_of_number
+from curate.estimators.column import ColumnEstimator
 from curate.records import OK, Example, Score
 from curate.wikipedia.client import BATCH
 from curate.wikipedia.options import PageviewSettings
@@ -96,40 +98,33 @@ class PageViewsEstimator(Estimator):
         return content, line
 
 
-class ViewsColumnEstimator(Estimator):
+class ViewsColumnEstimator(ColumnEstimator):
     """Scores an example by the views that a column of the data already holds: log10(1 + views)."""
 
-    usage = "pageviews"
-    Settings = PageviewSettings
-    name = "pageviews"
     evidence = EVIDENCE
-    resumable = False
 
     def __init__(self, column: str) -> None:
-        self.columns = (column,)
-
-    @classmethod
-    def make(cls, argument: str, settings: PageviewSettings, columns: Sequence[str]) -> Estimator:
-        return cls(argument)
+        self.name, self.columns = "pageviews", (column,)
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"estimator": "pageviews", "views_from": f"column:{self.columns[0]}"}
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
-        column = self.columns[0]
-        for example in examples:
-            number = score_of_number(example.extra[column], column)
+        for number in super().score(examples):
             if number.value is None:
                 yield number
             elif number.value < 0 or math.isinf(number.value):
                 raise EstimatorError(
-                    f"The column {column!r} does not hold views: one of them is {number.value:g}.",
+                    f"The column {self.columns[0]!r} does not hold views: one of them is {number.value:g}.",
                     expected="counts of 0 and above, or empty cells",
                     try_next=f"{setting('by', 'column:NAME')}, for a number that is already a score",
                 )
             else:
                 status = OK if number.value > 0 else ZERO_VIEWS
                 yield score_of_views(Views(status, None, number.value), None)
+
+    def score_table(self, table: pa.Table) -> list[pa.Array] | None:
+        return None
 
 
 def score_of_views(views: Views, reference: Reference | None) -> Score:

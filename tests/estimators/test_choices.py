@@ -109,7 +109,7 @@ def test_real_questions_five_shots(shared: Path, stories: Path) -> None:
     asked = read_mmlu(shared / "data" / "mmlu" / "test" / "prehistory_test.csv")[:6]
     shots = Shots(MMLU, dev, 5)
     estimator = LossEstimator(LossSettings(template="mmlu"), loaded)
-    estimator.shots = shots
+    estimator.sets = [shots]
     scores = list(estimator.score(asked))
     for example, score in zip(asked, scores, strict=True):
         right = example.choices.index(example.answers[0])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import curate
+from curate.errors import EstimatorError
 from curate.estimators import ESTIMATORS, make_estimator
 from curate.estimators.base import Estimator, ModelEstimator
 from curate.records import Example
@@ -80,6 +81,15 @@ def test_the_same_numbers_come_of_a_copy_in_another_process(estimator: Estimator
     copy = pickle.loads(pickle.dumps(estimator.on("cpu") if isinstance(estimator, ModelEstimator) else estimator))
     assert list(copy.score(examples)) == list(estimator.score(examples))
     assert copy.fingerprint() == estimator.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["known", "loss"])
+def test_a_question_is_never_asked_without_the_solved_examples_that_are_missing(name: str, tiny_model: Tiny) -> None:
+    estimator = make_estimator(name, {"model": tiny_model("llama"), "device": "cpu"})
+    example = Example("1", "Who directed Heat?", ("Mann",))
+    for asked in (lambda: list(estimator.score([example])), estimator.fingerprint):
+        with pytest.raises(EstimatorError, match="have not been drawn yet"):
+            asked()
 
 
 def test_every_option_has_its_help(estimator: Estimator) -> None:

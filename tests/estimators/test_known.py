@@ -45,7 +45,7 @@ def test_what_the_model_says_greedily_after_every_set_is_highly_known(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A story teller answers no questions: its "answer" is how it goes on, and its solved examples are other stories.
-    monkeypatch.setattr("curate.estimators.known.TEMPLATE", Template("story", "{{ question }}", separator="\n"))
+    monkeypatch.setattr(KnownEstimator, "template", Template("story", "{{ question }}", separator="\n"))
     model = shared / "models" / "stories260K"
     beginnings = [f"Once upon a time, there was a little {who} named" for who in ("girl", "boy", "cat", "dog")]
     stories = [Example(str(n), text, ("Max. He was big.",), None, "story") for n, text in enumerate(beginnings)]

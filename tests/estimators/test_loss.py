@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import curate
 from curate.errors import ModelError
-from curate.estimators.loss import score_of_loss
-from curate.lm.loss import AnswerLoss, Encoded, answer_losses, batches, encode, fit
+from curate.estimators.loss import merged_score
+from curate.lm.loss import AnswerLoss, answer_losses
 from curate.lm.model import LoadedModel, load_model, load_tokenizer
+from curate.lm.packing import Encoded, encode, fit
 
 PAIRS = [
     ("Question: What is the capital of France?\nAnswer:", " Paris"),
@@ -105,15 +106,9 @@ def test_an_answer_longer_than_the_context_gets_a_status(tiny_model: Callable[[s
     assert (loss.nats, loss.status) == (None, "too_long")
 
 
-def test_batches_are_longest_first_and_within_the_budget() -> None:
-    lengths = [3, 9, 1, 5, 5]
-    made = list(batches(lengths, 10))
-    assert made == [[1], [3, 4], [0, 2]]
-
-
 @pytest.mark.parametrize(("reduction", "value"), [("sum", -6.0), ("token-mean", -2.0), ("byte-mean", -0.5)])
 def test_reductions(reduction: str, value: float) -> None:
-    assert score_of_loss(AnswerLoss(6.0, tokens=3, bytes=12), reduction).value == value
+    assert merged_score([AnswerLoss(6.0, tokens=3, bytes=12)], ("it",), reduction, "first").value == value
 
 
 def test_a_model_that_gives_nan_is_refused(tiny_model: Callable[[str], Path]) -> None:

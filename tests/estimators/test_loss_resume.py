@@ -66,20 +66,20 @@ def test_kept_results_are_used_only_for_the_same_model_prompt_and_reduction(load
 
     qa = TEMPLATES["qa"]
     half = replace(loaded, model=type(loaded.model)(loaded.model.config).to(torch.bfloat16))
-    usual = LossSettings()
+    usual = LossSettings(shots=0)
     estimators = [
         LossEstimator(usual, loaded),
         LossEstimator(usual, replace(loaded, revision="another")),
         LossEstimator(usual, replace(loaded, name="another")),
         LossEstimator(usual, half),
-        LossEstimator(LossSettings(reduction="sum"), loaded),
-        LossEstimator(LossSettings(answers="best"), loaded),
-        LossEstimator(LossSettings(template="plain"), loaded),
+        LossEstimator(LossSettings(reduction="sum", shots=0), loaded),
+        LossEstimator(LossSettings(answers="best", shots=0), loaded),
+        LossEstimator(LossSettings(template="plain", shots=0), loaded),
         *(LossEstimator(usual, loaded) for _ in range(3)),
     ]
     estimators[-3].template = replace(qa, separator="\n")
-    estimators[-2].shots = Shots(qa, POOL, 1)
-    estimators[-1].shots = Shots(qa, [replace(POOL[0], answers=("Michael Mann",))], 1)
+    estimators[-2].sets = [Shots(qa, POOL, 1)]
+    estimators[-1].sets = [Shots(qa, [replace(POOL[0], answers=("Michael Mann",))], 1)]
     keys = [chunk_key(estimator.fingerprint(), POOL) for estimator in estimators]
     assert len(set(keys)) == len(keys)
     estimators[0].token_budget = 7

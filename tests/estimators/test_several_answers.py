@@ -47,7 +47,7 @@ def test_best_of_several_is_what_the_best_alone_would_score(tiny_model: Callable
     answers = ("Paris", "Zürich", "Ridley Scott")
     example = Example("1", "What is the capital of France?", answers)
     first, best_of, mean_of = (
-        LossEstimator(LossSettings(answers=how), loaded) for how in ("first", "best", "all-mean")
+        LossEstimator(LossSettings(answers=how, shots=0), loaded) for how in ("first", "best", "all-mean")
     )
     alone = [next(first.score([Example("1", example.question, (a,))])).value for a in answers]
     (best,) = best_of.score([example])
