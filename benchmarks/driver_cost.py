@@ -57,6 +57,9 @@ class Elsewhere:
         ]
         self.answers = {rows: pickle.dumps(scores[:rows], protocol=5) for rows in range(1025)}
 
+    def about(self) -> Mapping[str, Any]:
+        return {}
+
     def begin(self, rows: Sequence[Example], allowed: int, failed: Score) -> Callable[[], list[Score]]:
         pickle.dumps(list(rows), protocol=5)
         return lambda: pickle.loads(self.answers[len(rows)])
@@ -71,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(table, Path(folder, "data.parquet"))
         ESTIMATORS["nothing"] = Nothing
-        work = nullcontext((Elsewhere(), {}))
+        work = nullcontext(Elsewhere())
         scoring.engine_of = lambda estimator, engine: work  # type: ignore[assignment]
         started = time.process_time()
         scoring.score(Path(folder, "data.parquet"), "nothing", output=Path(folder, "scored.parquet"))

@@ -19,8 +19,6 @@ until the rows at fault stand alone. Leaving the `with` ends all workers, whatev
 
 from __future__ import annotations
 
-import concurrent.futures
-import itertools
 import logging
 import os
 import pickle
@@ -30,10 +28,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,33 +95,47 @@ def in_halves(work: Work, rows: Sequence[Any], allowed: int, failed: Any) -> lis
         return first + in_halves(work, rows[middle:], allowed, failed)
 
 
+class Handle(Protocol):
+    """A worker elsewhere, as it is reached from here. Each method raises WorkerDiedError when it is gone."""
+
+    def send(self, given: Any) -> Any:
+        """Have it do something, after what it was sent before; what `receive` wants to know of that."""
+
+    def receive(self, sent: Any) -> Any:
+        """Wait for what came of what was sent first: a result, or the error that is raised here."""
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+
+
+class Worker:
+    """The other end, where the work is done."""
+
+    _work: Work | None = None
+
+    def do(self, given: Any) -> Any:
+        """Given first what makes it: what all workers have alike. Given rows from then on: their results."""
+        if self._work is None:
+            about, self._work = given()
+            return about
+        return list(self._work(given))
+
+
 class Here:
     """This process. Work is done when its results are asked for."""
 
     ahead = 0
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, about: Any, work: Work) -> None:
+        self._about, self._work = about, work
+
+    def about(self) -> Any:
+        """What all workers have alike."""
+        return self._about
 
     def begin(self, rows: Sequence[Any], allowed: int, failed: Any) -> Callable[[], list[Any]]:
         """What gives one result a row, as `in_halves` does."""
         return partial(in_halves, self._work, rows, allowed, failed)
-
-
-class Handle(Protocol):
-    """A worker elsewhere, as it is reached from here. Each method raises WorkerDiedError when it is gone."""
-
-    def load(self) -> Any:
-        """Make it; what it has in common with all others."""
-
-    def send(self, rows: Sequence[Any]) -> Any:
-        """Have it work on some rows; what `receive` wants to know of them."""
-
-    def receive(self, sent: Any) -> list[Any]:
-        """Wait for the results of what was sent first."""
-
-    def stop(self) -> None:
-        """End it, whatever it is doing."""
 
 
 @dataclass(eq=False)
@@ -134,36 +149,40 @@ class Task:
 
 
 class Pool:
-    """Between `low` and `high` workers, more while there is work for them, each looked after by a thread."""
+    """Between `low` and `high` workers, more while there is work for them, each looked after by a thread.
 
-    def __init__(self, start: Callable[[int], Handle], low: int, high: int, kind: Kind) -> None:
-        """`start` makes the worker of a number below `high`, which need not have a place yet."""
-        self.ahead = 2 * high
-        self.about: Future[Any] = Future()
-        self._start, self._low, self._high, self._kind = start, low, high, kind
+    `ahead`: lists that may be begun before the first is wanted, so that no worker waits for work.
+    """
+
+    def __init__(self, kind: Kind, start: Callable[[], Handle], make: Make, devices: Sequence[str], low: int) -> None:
+        """`start` begins a worker, which need not have a place yet; as many as there are devices, the most."""
+        self.ahead = 2 * len(devices)
+        self._kind, self._start, self._make, self._devices, self._low = kind, start, make, devices, low
+        self._about: Future[Any] = Future()
         self._waiting: deque[Task] = deque()
-        self._unfinished: list[Future[list[Any]]] = []
+        self._unfinished: set[Future[Any]] = set()
         self._workers: dict[int, Handle | None] = {}
         self._threads: list[threading.Thread] = []
         self._false_starts = 0
-        self._error: BaseException | None = None
-        self._closed = False
-        self._changed = threading.Condition()
-        with self._changed:
-            self._employ(low)
+        self._over: BaseException | None = None
+        self._changed = threading.Condition()  # holds a lock that may be taken again
+        self._employ(low)
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._changed:
-            self._close()
+        self._end(EngineError("The workers were let go."))
         for thread in self._threads:
             thread.join()
 
+    def about(self, seconds: float | None = None) -> Any:
+        """What all workers have alike; waits for the first of them, TimeoutError after so long."""
+        return self._about.result(seconds)
+
     def submit(self, rows: Sequence[Any]) -> Future[list[Any]]:
         """Have a worker work on some rows; CurateError if no worker can be had."""
-        return self._submit(Task(rows, self._kind.deaths), first=False)
+        return self._submit(Task(rows, self._kind.deaths))
 
     def begin(self, rows: Sequence[Any], allowed: int, failed: Any) -> Callable[[], list[Any]]:
         """Have a worker work on some rows; what is given waits for one result a row, as `in_halves` makes them."""
@@ -185,31 +204,33 @@ class Pool:
 
         return results
 
-    def _submit(self, task: Task, first: bool) -> Future[list[Any]]:
+    def _submit(self, task: Task, first: bool = False) -> Future[list[Any]]:
         with self._changed:
-            if self._error is not None:
-                raise self._error
+            if self._over is not None:
+                raise self._over
             self._waiting.insert(0 if first else len(self._waiting), task)
-            self._unfinished = [*(future for future in self._unfinished if not future.done()), task.future]
+            self._unfinished.add(task.future)
+            task.future.add_done_callback(self._unfinished.discard)
             self._employ(len(self._unfinished))
             self._changed.notify()
         return task.future
 
     def _employ(self, wanted: int) -> None:
-        while len(self._workers) < min(wanted, self._high):
-            number = next(n for n in itertools.count() if n not in self._workers)
-            self._workers[number] = None
-            self._threads.append(threading.Thread(target=self._look_after, args=[number], daemon=True))
-            self._threads[-1].start()
+        with self._changed:
+            places = [place for place in range(len(self._devices)) if place not in self._workers]
+            for place in places[: max(0, wanted - len(self._workers))]:
+                self._workers[place] = None
+                self._threads.append(threading.Thread(target=self._look_after, args=[place], daemon=True))
+                self._threads[-1].start()
 
-    def _look_after(self, number: int) -> None:
+    def _look_after(self, place: int) -> None:
         """A worker, and those that follow when it dies, until there is no more for them to do."""
         tasks: deque[Task] = deque()
         try:
-            worker = self._loaded(number)
+            worker = self._loaded(place)
             while True:
                 try:
-                    while len(tasks) < self._kind.in_hand and (task := self._take(number, wait=not tasks)):
+                    while len(tasks) < self._kind.in_hand and (task := self._take(place, wait=not tasks)):
                         tasks.append(task)
                         task.sent = worker.send(task.rows)
                     if not tasks:
@@ -217,122 +238,87 @@ class Pool:
                     results = worker.receive(tasks[0].sent)
                 except WorkerDiedError as died:
                     self._give_back(tasks, died)
-                    worker = self._loaded(number)
+                    worker = self._loaded(place)
                 except Exception as error:
-                    self._finish(tasks.popleft(), error=error)
+                    _settle(tasks.popleft().future, error=error)
                 else:
-                    self._finish(tasks.popleft(), results)
+                    _settle(tasks.popleft().future, results)
         except BaseException as error:
-            self._fail(error)
+            self._end(error)
 
-    def _loaded(self, number: int) -> Handle:
+    def _loaded(self, place: int) -> Handle:
         """A new worker, made, in the place of the one before; after some that died meanwhile, if they must."""
         while True:
             with self._changed:
-                self._let_go(number)
-                if self._closed:
-                    raise EngineError("The workers were let go.")
-                worker = self._workers[number] = self._start(number)
+                self._let_go(place)
+                if self._over is not None:
+                    raise self._over
+                worker = self._workers[place] = self._start()
             try:
-                about = worker.load()
+                about = worker.receive(worker.send(partial(self._make, self._devices[place])))
+                break
             except WorkerDiedError as died:
-                self._count_false_start(died)
-                continue
-            with self._changed:
-                self._false_starts = 0
-                if not self.about.done():
-                    self.about.set_result(about)
-            _check_alike(self.about.result(), about)
-            return worker
-
-    def _let_go(self, number: int) -> None:
-        worker = self._workers.pop(number, None)
-        if worker is not None:
-            worker.stop()
-
-    def _count_false_start(self, died: WorkerDiedError) -> None:
-        with self._changed:
-            self._false_starts += 1
-        if self._false_starts >= self._kind.false_starts:
+                self._false_starts += 1
+                if self._false_starts >= self._kind.false_starts:
+                    raise EngineError(
+                        f"{self._false_starts} workers in a row died while they loaded the model: {died}",
+                        expected="room for the model on every worker",
+                        try_next=self._kind.try_next,
+                    ) from died
+        self._false_starts = 0
+        _settle(self._about, about)  # by the first of them
+        first = self.about()
+        if about != first:
+            differing = sorted(name for name in first if first[name] != about.get(name))
             raise EngineError(
-                f"{self._false_starts} workers in a row died while they loaded the model: {died}",
-                expected="room for the model on every worker",
-                try_next=self._kind.try_next,
-            ) from died
+                f"Two workers would not give the same numbers: they differ in {', '.join(differing)}.",
+                expected="the same model and the same versions of torch and transformers on every node",
+            )
+        return worker
 
-    def _take(self, number: int, wait: bool) -> Task | None:
+    def _take(self, place: int, wait: bool) -> Task | None:
         """The next task; one more, without waiting, while there are more than enough for all; None when let go."""
         with self._changed:
             if not wait:
                 return self._waiting.popleft() if len(self._waiting) > len(self._workers) else None
-            while not self._waiting and not self._closed:
+            while not self._waiting and self._over is None:
                 if not self._changed.wait(IDLE) and not self._waiting and len(self._workers) > self._low:
-                    self._let_go(number)
+                    self._let_go(place)
                     return None
-            return None if self._closed else self._waiting.popleft()
-
-    def _finish(self, task: Task, results: list[Any] | None = None, error: Exception | None = None) -> None:
-        with self._changed:
-            if task.future.done():
-                return
-            if error is not None:
-                task.future.set_exception(error)
-            else:
-                task.future.set_result(results or [])
+            return self._waiting.popleft() if self._over is None else None
 
     def _give_back(self, tasks: deque[Task], died: WorkerDiedError) -> None:
         """Let others do what a worker had in hand; the first of it may be what it died of."""
         if tasks:
             tasks[0].lives -= 1
             if not tasks[0].lives:
-                self._finish(tasks.popleft(), error=died)
+                _settle(tasks.popleft().future, error=died)
         with self._changed:
             self._waiting.extendleft(reversed(tasks))
             self._changed.notify_all()
         tasks.clear()
 
-    def _fail(self, error: BaseException) -> None:
-        """Whoever waits for something gets the error."""
+    def _let_go(self, place: int) -> None:
+        worker = self._workers.pop(place, None)
+        if worker is not None:
+            worker.stop()
+
+    def _end(self, error: BaseException) -> None:
+        """End all workers; whoever waits for something, or comes later, gets the error."""
         with self._changed:
-            if self._closed:
-                return
-            self._error = error
-            self._close()
-            futures: list[Future[Any]] = [self.about, *self._unfinished]
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
-
-    def _close(self) -> None:
-        self._closed = True
-        for worker in self._workers.values():
-            if worker is not None:
-                worker.stop()
-        self._changed.notify_all()
+            if self._over is None:
+                self._over = error
+                for worker in filter(None, self._workers.values()):
+                    worker.stop()
+                for future in [self._about, *self._unfinished]:
+                    _settle(future, error=error)
+                self._changed.notify_all()
 
 
-def _check_alike(first: Any, other: Any) -> None:
-    """EngineError if what two workers say of themselves differs."""
-    if first == other:
-        return
-    differing = sorted(name for name in first if first[name] != other.get(name))
-    raise EngineError(
-        f"Two workers would not give the same numbers: they differ in {', '.join(differing)}.",
-        expected="the same model and the same versions of torch and transformers on every node",
-    )
-
-
-class Worker:
-    """The worker, where it works."""
-
-    def load(self, make: Callable[[], tuple[Any, Work]]) -> Any:
-        """Not in __init__: what is wrong with it is an error that can be told here."""
-        about, self.work = make()
-        return about
-
-    def call(self, rows: Sequence[Any]) -> list[Any]:
-        """The results of some rows."""
-        return list(self.work(rows))
+def _settle(future: Future[Any], result: Any = None, error: BaseException | None = None) -> None:
+    """Set what came of it, unless something did already."""
+    with suppress(InvalidStateError):
+        future.set_result(result) if error is None else future.set_exception(error)
 
 
 # Processes of this machine. Not those of multiprocessing: they would run the caller's script anew.
@@ -340,7 +326,7 @@ class Worker:
 
 def in_processes(make: Make, devices: Sequence[str]) -> Pool:
     """Workers in processes of this machine, one for each device: `make` is called with it there."""
-    return Pool(lambda n: ProcessHandle(partial(make, devices[n])), len(devices), len(devices), PROCESSES)
+    return Pool(PROCESSES, ProcessHandle, make, devices, len(devices))
 
 
 def choose_devices(device: str, processes: int | None) -> list[str]:
@@ -363,74 +349,51 @@ def choose_devices(device: str, processes: int | None) -> list[str]:
 
 
 class ProcessHandle:
-    """A process that is asked through its standard input and answers through its standard output, in pickles."""
+    """A process at the other end of a pipe."""
 
-    def __init__(self, make: Callable[[], tuple[Any, Work]]) -> None:
-        self._make = make
-        program = [sys.executable, "-c", "from curate.engines import serve; serve()"]
-        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self) -> None:
+        self._pipe, theirs = Pipe()
+        program = f"from curate.engines import serve; serve({theirs.fileno()})"
+        # What a library prints there must not get into the output of a command.
+        to_stderr: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": 2}
+        self._process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[theirs.fileno()], **to_stderr)
+        theirs.close()
 
-    def load(self) -> Any:
-        """Have it make its worker."""
-        self._ask("load", self._make)
-        return self.receive()
-
-    def send(self, rows: Sequence[Any]) -> None:
-        """Have it work on some rows."""
-        self._ask("call", rows)
-
-    def receive(self, sent: None = None) -> Any:
-        """Wait for its answer; the error that it met is raised here."""
+    def send(self, given: Any) -> Any:
+        question = pickle.dumps(given)
         try:
-            answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            raise self._died() from error
+            self._pipe.send_bytes(question)
+        except OSError as error:
+            raise WorkerDiedError(f"exit code {self._process.wait()}") from error
+
+    def receive(self, sent: Any) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerDiedError(f"exit code {self._process.wait()}") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _ask(self, method: str, argument: Any) -> None:
-        question = pickle.dumps((method, argument))
-        try:
-            pickle.dump(question, self._process.stdin)  # type: ignore[arg-type]
-            self._process.stdin.flush()  # type: ignore[union-attr]
-        except (OSError, ValueError) as error:  # ValueError: closed by `stop`
-            raise self._died() from error
-
-    def _died(self) -> WorkerDiedError:
-        return WorkerDiedError(f"exit code {self._process.wait()}")
-
     def stop(self) -> None:
-        """Kill it; a thread that waits for its answer finds that it is gone."""
         self._process.kill()
         self._process.wait()
-        with suppress(OSError):  # what could not be sent any more
-            self._process.stdin.close()  # type: ignore[union-attr]
 
 
-def serve() -> None:
+def serve(pipe: int) -> None:
     """What such a process does: it answers until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get among the answers
-    worker = Worker()
-    while True:
-        try:
-            question = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            method, argument = pickle.loads(question)
-            answer = pickle.dumps(getattr(worker, method)(argument))
-        except CurateError as error:
-            answer = pickle.dumps(error)
-        except Exception as error:  # of any class, which may not be one that can be sent
-            answer = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-        try:
-            answers.write(answer)
-            answers.flush()
-        except BrokenPipeError:
-            os._exit(0)  # nobody waits; an ordinary exit would complain of what it cannot write
+    connection, worker = Connection(pipe), Worker()
+    with suppress(EOFError, ConnectionError):
+        while True:
+            question = connection.recv_bytes()
+            try:
+                answer = pickle.dumps(worker.do(pickle.loads(question)))
+            except CurateError as error:
+                answer = pickle.dumps(error)
+            except Exception as error:  # of any class, which may not be one that can be sent
+                answer = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+            connection.send_bytes(answer)
 
 
 # Workers on a Ray cluster.
@@ -446,51 +409,51 @@ def on_ray(make: Make, settings: EngineSettings, device: str, most: int | None =
     with ray_session(settings.ray_address) as ray:
         there = ray.cluster_resources()
         device, resources = resources_of(device, settings.cpus, there)
-        low, high = settings.bounds() or (1, most or room_for(resources, there))
+        room = there.get("GPU", 0.0) if device == "cuda" else there.get("CPU", 0.0) // settings.cpus
+        low, high = settings.bounds() or (1, most or max(1, int(room)))  # a node may yet come
         actor = ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **resources)
-        with Pool(lambda n: RayHandle(ray, actor, partial(make, device)), low, high, RAY) as pool:
+        with Pool(RAY, lambda: RayHandle(ray, actor.remote()), make, [device] * high, low) as pool:
             try:
-                pool.about.result(PATIENCE)
-            except concurrent.futures.TimeoutError:
-                raise _no_worker(there) from None
+                pool.about(PATIENCE)
+            except FutureTimeoutError:
+                free = f"{setting('cpus')} free processors with {setting('device', 'cpu')}"
+                raise EngineError(
+                    "No worker found a place on the cluster, which has "
+                    f"{ {unit: there[unit] for unit in ('CPU', 'GPU') if unit in there} }.",
+                    expected=f"a free GPU for every worker, or {free}",
+                    try_next="ray status, to see who has them",
+                ) from None
             yield pool
 
 
 class RayHandle:
     """An actor of a Ray cluster."""
 
-    def __init__(self, ray: Any, actor: Any, make: Callable[[], tuple[Any, Work]]) -> None:
-        self._ray = ray
-        self._make = make
-        self._actor = actor.remote()
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray, self._actor = ray, actor
 
-    def load(self) -> Any:
-        """Have it make its worker, once it has found a place."""
-        return self.receive(self._actor.load.remote(self._make))
-
-    def send(self, rows: Sequence[Any]) -> Any:
-        """Have it work on some rows, after what it was sent before."""
-        return self._actor.call.remote(rows)
+    def send(self, given: Any) -> Any:
+        return self._actor.do.remote(given)
 
     def receive(self, sent: Any) -> Any:
-        """Wait for its answer; the error that it met is raised here."""
-        exceptions = self._ray.exceptions
         try:
             return self._ray.get(sent)
-        except exceptions.RayTaskError as error:
+        except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
-        except exceptions.RayError as error:
+        except self._ray.exceptions.RayError as error:
             raise WorkerDiedError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
     def stop(self) -> None:
-        """Kill it."""
         self._ray.kill(self._actor)
 
 
 @contextmanager
 def ray_session(address: str | None) -> Iterator[Any]:
     """Gives the module `ray`, connected: to what is connected already, to `address`, to a cluster on this machine."""
-    ray = import_ray()
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError("The engine ray is not installed.", try_next="pip install 'curate-qa[ray]'") from error
     if ray.is_initialized():
         yield ray
         return
@@ -510,15 +473,6 @@ def ray_session(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def import_ray() -> Any:
-    """The module `ray`; EngineError where it is not installed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise EngineError("The engine ray is not installed.", try_next="pip install 'curate-qa[ray]'") from error
-    return ray
-
-
 def resources_of(device: str, cpus: int, there: Mapping[str, float]) -> tuple[str, dict[str, float]]:
     """The device of a worker, and what of a node it takes, given the resources of the cluster."""
     if device not in ("auto", "cpu", "cuda"):
@@ -531,20 +485,6 @@ def resources_of(device: str, cpus: int, there: Mapping[str, float]) -> tuple[st
     return ("cuda" if on_gpus else "cpu"), {"num_cpus": float(cpus)} | ({"num_gpus": 1.0} if on_gpus else {})
 
 
-def room_for(resources: Mapping[str, float], there: Mapping[str, float]) -> int:
-    """How many such workers the cluster has room for; at least one, which may have to wait for a node."""
-    unit = "GPU" if "num_gpus" in resources else "CPU"
-    return max(1, int(there.get(unit, 0) // resources[f"num_{unit.lower()}s"]))
-
-
 def absolute(data: Any) -> Any:
     """A path that means the same in any folder, which a worker may run in; anything else as it is."""
     return str(Path(data).resolve()) if isinstance(data, (str, Path)) and Path(data).exists() else data
-
-
-def _no_worker(there: Mapping[str, float]) -> EngineError:
-    return EngineError(
-        f"No worker found a place on the cluster, which has { {n: there[n] for n in ('CPU', 'GPU') if n in there} }.",
-        expected=f"a free GPU for every worker, or {setting('cpus')} free processors with {setting('device', 'cpu')}",
-        try_next="ray status, to see who has them",
-    )

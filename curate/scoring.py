@@ -9,8 +9,8 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain
@@ -79,16 +79,6 @@ class Scored:
     estimators: Sequence[Estimator]
     table: Any = None
 
-    @property
-    def statuses(self) -> dict[str, dict[str, int]]:
-        """For each estimator, how many rows have each status."""
-        result: dict[str, dict[str, int]] = self.manifest["statuses"]
-        return result
-
-
-def _silent(name: str, done: float, total: int, tokens: int = 0) -> None:
-    """The progress that nobody wants to see."""
-
 
 @takes(ReadSettings, EngineSettings, *(estimator.Settings for estimator in ESTIMATORS.values()))
 def score(
@@ -146,11 +136,11 @@ def run(
     counts = StatusCounts(estimators)
     kept = None if output is None else Checkpoint(output.with_name(f".{output.name}.parts"))
     with ExitStack() as stack:
-        works = [stack.enter_context(engine_of(estimator, engine)) for estimator in estimators]
-        stages = [Stage(estimator, work, len(rows)) for estimator, work in zip(estimators, works, strict=True)]
+        engines = [stack.enter_context(engine_of(estimator, engine)) for estimator in estimators]
+        stages = [Stage(*both, table, len(rows), kept, progress) for both in zip(estimators, engines, strict=True)]
         started = time.perf_counter()
-        batches = scored_batches(table, rows, stages, counts, kept, progress or _silent)
         schema = score_schema(table, estimators)
+        batches = scored_batches(table, rows, stages, schema, counts)
         if output is None:
             found = pa.Table.from_batches([part for batch in batches for part in batch.to_batches()], schema)
             manifest = score_manifest(table, stages, counts, shard, rows)
@@ -234,7 +224,7 @@ def check_scorable(data: QATable, estimators: Sequence[Estimator]) -> None:
     if repeated:
         raise EstimatorError(f"Two estimators are named {repeated!r}.", expected=f"each {setting('by')} once")
     for estimator in estimators:
-        taken = [name for name in new_columns(estimator) if name in data.schema.names]
+        taken = [name for name in estimator.schema.names if name in data.schema.names]
         if taken:
             raise ColumnError(
                 f"{data.name} already has a column {taken[0]!r}.",
@@ -252,98 +242,28 @@ def check_scorable(data: QATable, estimators: Sequence[Estimator]) -> None:
     data.check_ids()
 
 
-class Stage:
-    """An estimator at work on one batch after the other, a chunk at a time; chunks of an earlier run are taken over."""
-
-    def __init__(self, estimator: Estimator, work: tuple[Here | Pool, Mapping[str, Any]], total: int) -> None:
-        self.estimator = estimator
-        self.engine, self.fingerprint = work
-        self.total, self.begun, self.done = total, 0, 0
-
-    def begin(
-        self, batch: pa.Table, table: QATable, kept: Checkpoint | None, progress: Progress
-    ) -> Callable[[], list[pa.Array]]:
-        """Begin on a batch, where work is done elsewhere; what is given ends it, with the arrays of `new_columns`."""
-        arrays = self.estimator.score_table(batch)
-        if arrays is None:
-            examples = list(table.examples_of(batch, extra=self.estimator.columns))
-            chunks = [
-                self._begin(examples[start : start + CHUNK], kept if self.estimator.resumable else None, progress)
-                for start in range(0, len(examples), CHUNK)
-            ]
-
-        def finish() -> list[pa.Array]:
-            found = arrays or as_arrays(self.estimator, [score for chunk in chunks for score in chunk()])
-            self.done += batch.num_rows if arrays else 0
-            progress(self.estimator.name, self.done, self.total)
-            return found
-
-        return finish
-
-    def _begin(
-        self, examples: Sequence[Example], kept: Checkpoint | None, progress: Progress
-    ) -> Callable[[], list[Score]]:
-        """Begin on a chunk; what is given waits for its scores."""
-        key = "" if kept is None else chunk_key(self.fingerprint, examples)
-        earlier = None if kept is None else kept.get(key)
-        allowed = min(MOST_FAILED, len(examples) - (self.begun == 0))  # if all of the first fail, all others will
-        self.begun += len(examples)
-        work = None if earlier is not None else self.engine.begin(examples, allowed, _FAILED)
-
-        def finish() -> list[Score]:
-            if work is None:
-                scores = [Score(*fields) for fields in earlier or ()]
-            else:
-                before = self.done
-                progress(self.estimator.name, before, self.total)
-                self.estimator.report = lambda share, tokens: progress(
-                    self.estimator.name, before + share * len(examples), self.total, tokens
+def engine_of(estimator: Estimator, engine: EngineSettings) -> AbstractContextManager[Here | Pool]:
+    """Where an estimator works: here, unless it has a model and is to have it in several processes or on a cluster."""
+    if isinstance(estimator, ModelEstimator):
+        device, processes = estimator.settings.device, estimator.settings.processes
+        if engine.engine == "ray":
+            if processes not in (None, 1):
+                raise SettingError(
+                    f"{setting('processes', processes)} is for one machine.",
+                    expected=f"{setting('workers')}, with {setting('engine', 'ray')}",
                 )
-                scores = work()
-                if kept is not None and _FAILED not in scores:  # a row that failed gets another chance in the next run
-                    kept.put(key, [[score.value, score.status, dict(score.evidence)] for score in scores])
-            self.done += len(examples)
-            return scores
+            return on_ray(partial(load_estimator, estimator.on(device), engine.cpus), engine, device)
+        devices = choose_devices(device, processes)
+        if len(devices) > 1:
+            import torch
 
-        return finish
-
-
-def chunk_key(fingerprint: Mapping[str, Any], examples: Sequence[Example]) -> str:
-    """The same only for the same numbers: of curate's version, all that made them, and all that may be asked about."""
-    return key_of(
-        __version__, fingerprint, [(e.question, e.answers, e.choices, e.subject, e.relation, e.extra) for e in examples]
-    )
+            threads = max(1, torch.get_num_threads() // len(devices))
+            return in_processes(partial(load_estimator, estimator.on(device), threads), devices)
+    return nullcontext(Here(estimator.fingerprint(), estimator.score))
 
 
-@contextmanager
-def engine_of(estimator: Estimator, engine: EngineSettings) -> Iterator[tuple[Here | Pool, Mapping[str, Any]]]:
-    """Where an estimator works, and its fingerprint; a model is loaded by then, in the first worker at least."""
-    if not isinstance(estimator, ModelEstimator):
-        yield Here(estimator.score), estimator.fingerprint()
-        return
-    device, processes = estimator.settings.device, estimator.settings.processes
-    if engine.engine == "ray":
-        if processes not in (None, 1):
-            raise SettingError(
-                f"{setting('processes', processes)} is for one machine.",
-                expected=f"{setting('workers')}, with {setting('engine', 'ray')}",
-            )
-        with on_ray(partial(_make, estimator.on(device), engine.cpus), engine, device) as pool:
-            yield pool, pool.about.result()
-        return
-    devices = choose_devices(device, processes)
-    if len(devices) == 1:
-        yield Here(estimator.score), estimator.fingerprint()
-        return
-    import torch
-
-    threads = max(1, torch.get_num_threads() // len(devices))
-    with in_processes(partial(_make, estimator.on(device), threads), devices) as pool:
-        yield pool, pool.about.result()
-
-
-def _make(estimator: ModelEstimator, threads: int, device: str) -> tuple[Mapping[str, Any], Work]:
-    """In a worker: the estimator with its model, and how it scores."""
+def load_estimator(estimator: ModelEstimator, threads: int, device: str) -> tuple[Mapping[str, Any], Work]:
+    """In a worker: the fingerprint of the estimator, its model being loaded for that, and how it scores."""
     import torch
 
     torch.set_num_threads(threads)
@@ -358,6 +278,70 @@ def _make(estimator: ModelEstimator, threads: int, device: str) -> tuple[Mapping
             raise
 
     return here.fingerprint(), work
+
+
+class Stage:
+    """An estimator at work on one batch after the other, a chunk at a time; chunks of an earlier run are taken over."""
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        engine: Here | Pool,
+        table: QATable,
+        total: int,
+        kept: Checkpoint | None,
+        progress: Progress | None,
+    ) -> None:
+        self.estimator, self.engine, self.fingerprint = estimator, engine, engine.about()
+        self._table, self._total, self._progress = table, total, progress
+        self._kept = kept if estimator.resumable else None
+        self._begun = self._done = 0
+
+    def begin(self, batch: pa.Table) -> Callable[[], list[pa.Array]]:
+        """Begin on a batch, where work is done elsewhere; what is given waits for the columns of the estimator."""
+        columns = self.estimator.score_table(batch)
+        examples = [] if columns else list(self._table.examples_of(batch, extra=self.estimator.columns))
+        chunks = [self._begin(examples[start : start + CHUNK]) for start in range(0, len(examples), CHUNK)]
+
+        def finish() -> list[pa.Array]:
+            found = columns or self.estimator.as_columns([score for chunk in chunks for score in chunk()])
+            self._done += batch.num_rows if columns else 0
+            self._tell()
+            return found
+
+        return finish
+
+    def _begin(self, examples: Sequence[Example]) -> Callable[[], list[Score]]:
+        """The same of a chunk, for its scores."""
+        key = chunk_key(self.fingerprint, examples) if self._kept else ""
+        earlier = self._kept.get(key) if self._kept else None
+        allowed = min(MOST_FAILED, len(examples) - (self._begun == 0))  # if all of the first fail, all others will
+        self._begun += len(examples)
+        work = self.engine.begin(examples, allowed, _FAILED) if earlier is None else None
+
+        def finish() -> list[Score]:
+            if work is None:
+                scores = [Score(*fields) for fields in earlier or ()]
+            else:
+                self._tell()
+                self.estimator.report = lambda share, tokens: self._tell(share * len(examples), tokens)
+                scores = work()
+                if self._kept and _FAILED not in scores:  # a row that failed gets another chance in the next run
+                    self._kept.put(key, [[score.value, score.status, dict(score.evidence)] for score in scores])
+            self._done += len(examples)
+            return scores
+
+        return finish
+
+    def _tell(self, more: float = 0, tokens: int = 0) -> None:
+        if self._progress is not None:
+            self._progress(self.estimator.name, self._done + more, self._total, tokens)
+
+
+def chunk_key(fingerprint: Mapping[str, Any], examples: Sequence[Example]) -> str:
+    """The same only for the same numbers: of curate's version, all that made them, and all that may be asked about."""
+    content = [(e.question, e.answers, e.choices, e.subject, e.relation, e.extra) for e in examples]
+    return key_of(__version__, fingerprint, content)
 
 
 class StatusCounts:
@@ -377,18 +361,12 @@ class StatusCounts:
 
 
 def scored_batches(
-    table: QATable,
-    rows: range,
-    stages: Sequence[Stage],
-    counts: StatusCounts,
-    kept: Checkpoint | None,
-    progress: Progress,
+    table: QATable, rows: range, stages: Sequence[Stage], schema: pa.Schema, counts: StatusCounts
 ) -> Iterator[pa.Table]:
     """The rows in order, with what the estimators add; begun so far ahead that workers elsewhere have enough to do."""
     for stage in stages:
         columns = stage.estimator.columns
         stage.estimator.prepare(example for chunk in chunks_of(table, rows, columns) for example in chunk)
-    schema = score_schema(table, [stage.estimator for stage in stages])
     ahead = -(-max(stage.engine.ahead for stage in stages) // BATCH)
     begun: deque[tuple[pa.Table, list[Callable[[], list[pa.Array]]]]] = deque()
 
@@ -398,9 +376,8 @@ def scored_batches(
         counts.add(columns)
         return pa.Table.from_arrays([*batch.columns, *chain.from_iterable(columns)], schema=schema)
 
-    batches = even_batches(table.batches(rows=rows), BATCH * CHUNK)
-    for batch in read_ahead(with_ids(table, batches, rows.start)):
-        begun.append((batch, [stage.begin(batch, table, kept, progress) for stage in stages]))
+    for batch in read_ahead(with_ids(table, even_batches(table.batches(rows=rows), BATCH * CHUNK), rows.start)):
+        begun.append((batch, [stage.begin(batch) for stage in stages]))
         if len(begun) > ahead:
             yield finished()
     while begun:
@@ -447,36 +424,16 @@ def with_ids(table: QATable, batches: Iterable[pa.Table], before: int) -> Iterat
         yield from (batch.append_column(ID_COLUMN, made.of(batch)) for batch in batches)
 
 
-def new_columns(estimator: Estimator) -> dict[str, str]:
-    """The columns that an estimator adds, with their Arrow types: score, evidence, status."""
-    evidence = {f"{estimator.name}_{field}": arrow_type for field, arrow_type in estimator.evidence.items()}
-    return {f"score_{estimator.name}": "float64", **evidence, f"{estimator.name}_status": "string"}
-
-
-def as_arrays(estimator: Estimator, scores: Sequence[Score]) -> list[pa.Array]:
-    """Scores as columns, in the order of `new_columns`."""
-    values: list[list[Any]] = [[s.value for s in scores]]
-    values += [[s.evidence.get(name) for s in scores] for name in estimator.evidence]
-    values += [[s.status for s in scores]]
-    types = map(pa.type_for_alias, new_columns(estimator).values())
-    return [pa.array(column, type_) for column, type_ in zip(values, types, strict=True)]
-
-
 def score_schema(table: QATable, estimators: Sequence[Estimator]) -> pa.Schema:
     """The columns of the input, then those that scoring adds."""
-    schema = table.schema
-    if ID_COLUMN not in schema.names:
-        schema = schema.append(pa.field(ID_COLUMN, pa.string()))
-    for estimator in estimators:
-        for name, arrow_type in new_columns(estimator).items():
-            schema = schema.append(pa.field(name, pa.type_for_alias(arrow_type)))
-    return schema
+    fields = [*table.schema, *([] if ID_COLUMN in table.schema.names else [pa.field(ID_COLUMN, pa.string())])]
+    return pa.schema([*fields, *(field for e in estimators for field in e.schema)], table.schema.metadata)
 
 
 def write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
     """Write each table in a thread while the next is made."""
     with ThreadPoolExecutor(1, "curate-write") as writer:
-        written: Future[None] | None = None
+        written = None
         for table in tables:
             if written is not None:
                 written.result()

@@ -174,12 +174,12 @@ def _report_scored(out: Output, scored: Any, output: Path) -> None:
         "output": str(output),
         "rows": rows,
         "columns": roles,
-        "statuses": scored.statuses,
+        "statuses": scored.manifest["statuses"],
         "scores": summaries,
         "seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 1),
     }
-    out.result(content, score_table(summaries, scored.statuses), str(output))
+    out.result(content, score_table(summaries, scored.manifest["statuses"]), str(output))
     named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
     out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {named}")
 

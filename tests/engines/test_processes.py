@@ -41,7 +41,7 @@ def test_after_an_error_the_next_rows_get_their_own_answer() -> None:
 def test_what_is_wrong_with_the_worker_is_said_as_if_it_were_here() -> None:
     with in_processes(partial(slow, ["no model"], 0), ["cpu"]) as pool:
         with pytest.raises(ModelError, match="There is no model") as error:
-            pool.about.result()
+            pool.about()
         assert error.value.expected == "a model"
         with pytest.raises(ModelError):
             pool.submit([1])
@@ -77,7 +77,7 @@ def test_workers_that_always_die_end_the_run() -> None:
 
 def test_leaving_ends_workers_whatever_they_do() -> None:
     with in_processes(partial(slow, [], 600), ["cpu", "cpu"]) as pool:
-        pool.about.result()
+        pool.about()
         for n in range(4):
             pool.submit([n])
         started = time.monotonic()
