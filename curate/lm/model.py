@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +29,13 @@ CHECK_NAME = "check the name; for a private model, `hf auth login` first"
 
 SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 """Files of a folder by which transformers knows the kind of a tokenizer."""
+
+OPENED = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".pt", ".pth")
+"""Endings of the files of a folder that are opened: by transformers, or to tell one model from another."""
+
+MOST_LAYERS = 10_000
+PROBE = "Question: Which bird cannot fly?\nAnswer: a kiwi"
+"""A text that every tokenizer makes something of, and that every model can read."""
 
 OLD_BUFFER = re.compile(r"(^|\.)((attn|attention)\.(masked_)?bias|inv_freq)$")
 """Causal masks and rotary frequencies, which older versions of transformers saved; today's compute them."""
@@ -70,38 +81,47 @@ def load_model(
 ) -> LoadedModel:
     """Load a causal LM and its tokenizer from a local folder or the Hub.
 
-    Raises ModelError when there is no such model, it has no safetensors weights, they do not fit its config.json,
-    or its tokenizer cannot tell character offsets. Code from the model's repository is never executed; pickle weights,
-    which could carry some, are read only with `allow_pickle` (and then by torch's loader of plain tensors). `quantized`
-    keeps the weights in 4 bits (NF4, as in QLoRA), which needs bitsandbytes.
+    Raises ModelError when there is no such model, it does not read from left to right, it has no safetensors weights,
+    they do not fit its config.json, or its tokenizer does not fit them or cannot tell character offsets. Code from the
+    model's repository is never executed; pickle weights, which could carry some, are read only with `allow_pickle` (and
+    then by torch's loader of plain tensors). `quantized` keeps the weights in 4 bits (NF4, as in QLoRA), which needs
+    bitsandbytes.
     """
     name = str(model)
     if dtype not in DTYPES:
         raise ModelError(f"There is no dtype {dtype!r}.", expected=f"one of {', '.join(DTYPES)}")
     torch, transformers = _libraries()
-    folder = Path(name).expanduser()
+    folder = _place(name)
     _check_place(name)
-    if folder.is_dir():
-        _check_folder(folder, allow_pickle)
+    weights = _check_folder(folder, allow_pickle) if folder.is_dir() else 1 << 42
     quantization = _four_bits(torch, dtype, device) if quantized else {}
     source = _source(name, revision)
     tokenizer = _load_tokenizer(source, revision, name)
+    config = _load_config(source, revision, name)
     try:
-        loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=revision,
-            trust_remote_code=False,  # left out, transformers asks on stdin, which may hold anything
-            dtype=getattr(torch, dtype),
-            use_safetensors=None if allow_pickle else True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported, and refused below with their names
-            **quantization,
-        )
+        with _no_larger_than(weights, name):
+            loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
+                source,
+                config=config,
+                revision=revision,
+                trust_remote_code=False,  # left out, transformers asks on stdin, which may hold anything
+                dtype=getattr(torch, dtype),
+                use_safetensors=None if allow_pickle else True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below with their names
+                **quantization,
+            )
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _refused(name, error) from error
     _check_weights(report, name)
     _with_gradients(loaded) if quantized else _move(loaded, device, torch)
-    return LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, _revision(name, source, loaded))
+    _check_vocabulary(tokenizer, loaded, name)
+    revision = _revision(name, source, loaded)
+    found = LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, revision)
+    _check_reading(found)
+    return found
 
 
 def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -111,14 +131,14 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
     """
     _libraries()
     name = str(model)
-    if not _is_gpt2(Path(name).expanduser()):
+    if not _is_gpt2(_place(name)):
         _check_place(name)
     return _load_tokenizer(_source(name, revision), revision, name)
 
 
 def _source(name: str, revision: str | None) -> str:
     """The folder to load from, or the name on the Hub; where the Hub cannot be asked, what was downloaded before."""
-    folder = Path(name).expanduser()
+    folder = _place(name)
     if folder.is_dir():
         return str(folder)
     problem = hub_problem()
@@ -132,13 +152,31 @@ def _source(name: str, revision: str | None) -> str:
 
 def _load_tokenizer(source: str, revision: str | None, name: str) -> PreTrainedTokenizerBase:
     _, transformers = _libraries()
-    kind = transformers.GPT2Tokenizer if _is_gpt2(Path(source).expanduser()) else transformers.AutoTokenizer
+    kind = transformers.GPT2Tokenizer if _is_gpt2(Path(source)) else transformers.AutoTokenizer
     try:
         tokenizer = kind.from_pretrained(source, revision=revision, trust_remote_code=False)
+        _check_tokenizer(tokenizer, name)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
         raise _refused(name, error) from error
-    _check_tokenizer(tokenizer, name)
     return tokenizer
+
+
+def _load_config(source: str, revision: str | None, name: str) -> Any:
+    """The config of a model that continues a text; ModelError for any other."""
+    _, transformers = _libraries()
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise _refused(name, error) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise _not_causal(name, f"is an encoder-decoder ({config.model_type})")
+    if "ForMaskedLM" in str(config.architectures):
+        raise _not_causal(name, f"is an encoder, a masked language model ({config.model_type})")
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
+        raise _not_causal(name, f"is of the kind {config.model_type}, which does not continue a text")
+    return config
 
 
 def _is_gpt2(folder: Path) -> bool:
@@ -189,10 +227,24 @@ def _with_gradients(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def _place(name: str) -> Path:
+    """The folder of that name, if there is one; ModelError for a name that no folder can have."""
+    try:
+        folder = Path(name).expanduser()
+        folder.exists()
+    except (OSError, RuntimeError) as error:
+        raise ModelError(
+            f"The name of a model cannot be {name[:60]!r}: {getattr(error, 'strerror', None) or error}.",
+            expected="the folder of a model on this machine, or the name of one on the Hub",
+        ) from error
+    return folder
+
+
 def _check_place(name: str) -> None:
     """ModelError for what is neither the name of a Hub model nor a folder with a tokenizer that says what it is."""
-    folder = Path(name).expanduser()
+    folder = _place(name)
     if folder.is_dir():
+        _check_files(folder)
         if not any((folder / name).is_file() for name in SAYS_WHAT_IT_IS):
             raise _no_model(name, "the folder has no config.json and no tokenizer.json")
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -200,22 +252,147 @@ def _check_place(name: str) -> None:
         raise _no_model(name, why, "the folder of a model on this machine, or the name of one on the Hub")
 
 
-def _check_folder(folder: Path, allow_pickle: bool) -> None:
+def _check_files(folder: Path) -> None:
+    """ModelError for a file that cannot be read: a link to nothing, a device, a pipe at which one would wait for ever.
+
+    None of them is opened to find that out.
+    """
+    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
+        if path.suffix not in OPENED or path.name.startswith("."):
+            continue
+        try:
+            odd = "" if stat.S_ISREG(path.stat().st_mode) else "it is no ordinary file"
+        except OSError as error:
+            odd = "it is a link to nothing" if path.is_symlink() else str(error.strerror)
+        if odd or not os.access(path, os.R_OK):
+            raise ModelError(
+                f"The file {path.name} of the model {str(folder)!r} cannot be read: {odd or 'permission denied'}.",
+                expected="ordinary files, or links to such",
+                try_next="download or copy the model again, whole",
+            )
+
+
+def _check_folder(folder: Path, allow_pickle: bool) -> int:
+    """The bytes of the weights in a folder that holds all that a model needs; ModelError for any other."""
     if not (folder / "config.json").is_file():
         raise _no_model(str(folder), "the folder has no config.json")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise _no_model(str(folder), f"the folder has no tokenizer ({' or '.join(TOKENIZER_FILES)})")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
-    if not pickles:
-        raise _no_model(str(folder), "the folder has no weights")
-    if not allow_pickle:
+    if (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"The model {str(folder)!r} has only pickle weights ({pickles[0]}), which can carry code.",
-            expected="*.safetensors",
-            try_next=f"{setting('allow_pickle')}, if you trust where the file comes from",
+            f"The folder {str(folder)!r} holds an adapter beside a model, or instead of one (adapter_config.json).",
+            expected="the weights of one whole model",
+            try_next="PeftModel.from_pretrained(MODEL, ADAPTER).merge_and_unload().save_pretrained(FOLDER)",
         )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        weights = sorted(path for kind in ("*.bin", "*.pt", "*.pth") for path in folder.glob(kind))
+        if not weights:
+            raise _no_model(str(folder), "the folder has no weights")
+        if not allow_pickle:
+            raise ModelError(
+                f"The model {str(folder)!r} has only pickle weights ({weights[0].name}), which can carry code.",
+                expected="*.safetensors",
+                try_next=f"{setting('allow_pickle')}, if you trust where the file comes from",
+            )
+    config = _check_config(folder)
+    if weights[0].suffix == ".safetensors" and "quantization_config" not in config:
+        _check_numbers(weights)
+    _check_parts(folder, config)
+    return sum(path.stat().st_size for path in weights)
+
+
+def _check_config(folder: Path) -> dict[str, Any]:
+    """The content of config.json; ModelError where it says nothing that a model could be built by."""
+    config = _json(folder / "config.json")
+    odd = [] if isinstance(config.get("model_type"), str) else ["no model_type"]
+    for key, value in sorted((key, value) for key, value in config.items() if isinstance(value, (int, float))):
+        if re.search(r"(^|_)n?_?layers?$", key) and not 0 <= value <= MOST_LAYERS:
+            odd.append(f"{key} is {value}")
+        if key in ("vocab_size", "max_position_embeddings", "n_positions") and not value >= 1:
+            odd.append(f"{key} is {value}")
+        if key.endswith(("dropout", "pdrop", "dropout_prob")) and not 0 <= value <= 1:
+            odd.append(f"{key} is {value}")
+    if odd:
+        raise ModelError(
+            f"The config.json of {str(folder)!r} describes no model: {', '.join(odd)}.",
+            expected="config.json as save_pretrained wrote it, with the kind and the sizes of the model",
+            try_next="download or save the model again",
+        )
+    return config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON; ModelError for anything else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is not an object of JSON")
+    return content
+
+
+def _check_numbers(files: list[Path]) -> None:
+    """ModelError for safetensors files that are cut off, or whose header tells something else than what is in them."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in files:
+        try:
+            with safe_open(path, "pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 it is no mapping
+                    kind = tensors.get_slice(key).get_dtype()
+                    weights = key.endswith((".weight", ".bias")) and not OLD_BUFFER.search(key)
+                    if weights and not re.match("B?F", kind):
+                        raise _damaged(path, f"the weights {key} are of the type {kind}")
+        except SafetensorError as error:
+            raise _damaged(path, str(error)) from error
+
+
+def _check_parts(folder: Path, config: Mapping[str, Any]) -> None:
+    """ModelError unless the files in which weights are said to be lie in the folder itself."""
+    named = [config["transformers_weights"]] if config.get("transformers_weights") else []
+    for index in folder.glob("*.index.json"):
+        weight_map = _json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise _damaged(index, "it has no weight_map")
+        named += weight_map.values()
+    for file in dict.fromkeys(map(str, named)):
+        if Path(file).name != file or Path(file).suffix not in OPENED or not (folder / file).is_file():
+            raise _no_model(str(folder), f"there are to be weights in {file!r}, and the folder has no such file")
+
+
+def _damaged(path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"The file {path.name} of the model {str(path.parent)!r} is damaged: {(why.splitlines() or ['?'])[0]}.",
+        expected="the file as save_pretrained wrote it, whole",
+        try_next="download or copy the model again",
+    )
+
+
+@contextmanager
+def _no_larger_than(weights: int, name: str) -> Iterator[None]:
+    """ModelError as soon as a model grows beyond what so many bytes can hold, before its parts fill time or memory."""
+    from torch.nn.modules import module
+
+    parts = numbers = 0
+
+    def count(_: Any, key: str, tensor: Any) -> None:
+        nonlocal parts, numbers
+        # Twice each, when it is built and when it is loaded; half a byte a number at least; the head as embeddings.
+        parts, numbers = parts + 1, numbers + (0 if tensor is None else tensor.numel())
+        if parts > 4_000 + weights // 16 or numbers > 10_000_000 + 8 * weights:
+            raise ModelError(
+                f"The config.json of {name!r} describes a far larger model than its {weights:,} bytes of weights.",
+                expected="a config.json and weights of the same model",
+                try_next="download or save the model again, config.json and weights together",
+            )
+
+    hook = module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _check_weights(report: Mapping[str, Any], name: str) -> None:
@@ -251,8 +428,83 @@ def _check_tokenizer(tokenizer: Any, name: str) -> None:
             expected="a fast tokenizer: a tokenizer.json in the model folder",
             try_next="AutoTokenizer.from_pretrained(MODEL, use_fast=True).save_pretrained(FOLDER)",
         )
+    if len({*tokenizer(PROBE, add_special_tokens=False)["input_ids"]}) < 2:  # nothing, or the unknown token
+        raise ModelError(
+            f"The tokenizer of {name} knows no tokens of text.",
+            expected="the tokenizer that the model was trained with",
+            try_next="download or save the tokenizer again",
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+
+
+def _check_vocabulary(tokenizer: Any, model: Any, name: str) -> None:
+    """ModelError if there are tokens that the model has no embedding of.
+
+    Some models come with added tokens that only their larger siblings know (Gemma 3 with that of an image); these are
+    an error when a text has one.
+    """
+    embeddings = model.get_input_embeddings()
+    rows = len(embeddings.weight)
+    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
+    if not beyond:
+        return
+    if tokenizer.pad_token_id in beyond:  # a token that is never looked at
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+
+    def refuse(number: int) -> None:
+        raise ModelError(
+            f"The tokenizer of {name!r} has a token {beyond.get(number)!r} of number {number}, "
+            f"the model knows {rows} tokens.",
+            expected="the tokenizer that the model was trained with",
+            try_next="model.resize_token_embeddings(len(tokenizer)) before finetuning, or the model's own tokenizer",
+        )
+
+    added = tokenizer.get_added_vocab()
+    for number, token in beyond.items():
+        if token not in added or token in (tokenizer.bos_token, tokenizer.eos_token):
+            refuse(number)
+
+    def check(_: Any, arguments: tuple[Any, ...]) -> None:
+        if (largest := int(arguments[0].max())) >= rows:
+            refuse(largest)
+
+    embeddings.register_forward_pre_hook(check)
+
+
+def _check_reading(loaded: LoadedModel) -> None:
+    """ModelError unless the model reads from left to right: what comes later changes nothing that it said before.
+
+    Of many kinds the config does not tell whether they do.
+    """
+    import torch
+
+    tokens = loaded.tokenizer(PROBE)["input_ids"][: min(12, loaded.context)]
+    other = [*tokens[:-1], next((token for token in tokens if token != tokens[-1]), tokens[-1])]
+    try:
+        with torch.inference_mode():
+            logits = loaded.model(input_ids=torch.tensor([tokens, other], device=loaded.device)).logits.float()
+    except Exception as error:
+        raise _refused(loaded.name, error) from error
+    one, two = logits[:, :-1]
+    exact = 1e-4 if loaded.model.dtype == torch.float32 else 0.03
+    if not torch.isfinite(logits).all():
+        raise ModelError(
+            f"The model {loaded.name!r} gives numbers that are not finite: its weights are damaged, or too large for "
+            f"{str(loaded.model.dtype).removeprefix('torch.')}.",
+            expected="finite logits",
+            try_next=f"{setting('dtype', 'float32')}, or download the model again",
+        )
+    if (one - two).abs().max() > exact * logits.abs().max():
+        raise _not_causal(loaded.name, "is an encoder: it looks at what comes later in a text")
+
+
+def _not_causal(name: str, what: str) -> ModelError:
+    return ModelError(
+        f"The model {name!r} {what}.",
+        expected="a causal language model, which continues a text from left to right (GPT-2, Llama, Mamba, …)",
+        try_next="the name of such a model",
+    )
 
 
 def _move(model: Any, device: str, torch: Any) -> None:
@@ -274,11 +526,11 @@ def _no_place(device: str, why: str, best: str) -> ModelError:
 
 def _revision(name: str, source: str, model: Any) -> str:
     """The commit of a Hub model; for a local folder, a hash of its weights and tokenizer."""
-    folder = Path(name).expanduser()
+    folder = _place(name)
     if not folder.is_dir():
         return str(getattr(model.config, "_commit_hash", None)) if source == name else Path(source).name
     kinds = (".safetensors", ".bin", ".json", ".model", ".txt")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in kinds]
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in kinds and path.name[0] != "."]
     named = [part for path in files for part in (f"{path.name}\0".encode(), path)]
     return f"sha256:{file_fingerprint(named)[:16]}"
 
@@ -298,7 +550,9 @@ def _refused(name: str, error: BaseException) -> ModelError:
             try_next="another model, or this one converted to an architecture of transformers",
         )
     if cause is None:
-        return _no_model(name, str(error).strip().splitlines()[0])
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason is given"]
+        why = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+        return _no_model(name, why if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {why}")
     return ModelError(
         f"The model {name!r} is gated: its owners let in only accounts that they gave access.",
         expected="an account with access, logged in on this machine (or its token in HF_TOKEN)",
@@ -308,7 +562,7 @@ def _refused(name: str, error: BaseException) -> ModelError:
 
 def _no_model(name: str, why: str, otherwise: str = CHECK_NAME) -> ModelError:
     """No such model; what to try is seen in the folder if the name is one or nearly one, `otherwise` if not."""
-    folder = Path(name).expanduser()
+    folder = _place(name)
     beside = [str(found.parent) for found in folder.parent.glob("*/config.json")]
     meant = get_close_matches(str(folder), beside, n=1)
     if folder.exists():

@@ -182,7 +182,14 @@ def _adapters(loaded: LoadedModel, config: FinetuneConfig) -> Iterator[Any]:
         warnings.filterwarnings("ignore", message="fan_in_fan_out")  # peft sets what GPT-2 needs by itself
         if config.method == "qlora":
             prepare_model_for_kbit_training(loaded.model, use_gradient_checkpointing=False)
-        adapted: Any = get_peft_model(loaded.model, lora)
+        try:
+            adapted: Any = get_peft_model(loaded.model, lora)
+        except ValueError as error:  # peft knows layers that may have none, as in Mamba
+            raise ModelError(
+                f"{loaded.name!r} cannot be finetuned with adapters: {str(error).split('. ')[0]}.",
+                expected="a model with linear layers on which peft puts adapters",
+                try_next=setting("method", "full"),
+            ) from error
     try:
         yield adapted
     finally:

@@ -23,7 +23,7 @@ from curate.settings import FinetuneConfig, ValidateSettings, grid
 from curate.validation.arms import Arm, Inputs
 from curate.validation.attention import make_probe
 from curate.validation.evaluate import Prediction, Task, evaluate, find_tasks
-from curate.validation.finetune import adapter_fingerprint, finetuned, reloaded, save_adapter
+from curate.validation.finetune import adapter_fingerprint, finetuned, reloaded, save_adapter, trainable
 from curate.validation.trainer import Trained, by_first, check_logger, is_first, join
 
 PARTS = ".parts"
@@ -152,6 +152,10 @@ class Runner:
         self.loaded = load_model(
             experiment.model, dtype, settings.device, settings.revision, quantized=method == "qlora"
         )
+        for config in experiment.grid:
+            if config.method != "full":  # what has no place for adapters is told before hours of answers
+                with trainable(self.loaded, config):
+                    break
         self.probe = make_probe(self.loaded, self.test.examples, self.template)
         self.kept = Checkpoint(experiment.folder / PARTS)
 
