@@ -53,8 +53,7 @@ def gap_figure(results: DataFrame, swept: str) -> Figure:
     gap = (100 * (by_arm["top"] - by_arm["bottom"])).rename("gap").reset_index()
     line_with_band(axes, over_seeds(gap, swept, "gap"), COLOURS["whole"], marker="o")
     axes.axhline(0, color=GREY, linewidth=1)
-    axes.set_xlabel(_AXES[swept])
-    axes.set_ylabel(_GAP)
+    axes.set(xlabel=_AXES[swept], ylabel=_GAP)
     return made
 
 
@@ -63,8 +62,7 @@ def arms_figure(results: DataFrame, swept: str) -> Figure:
     """Accuracy of every arm, mean over seeds with a band of one standard error."""
     made, axes = new_figure()
     lines_with_bands(axes, results, x=swept, y="accuracy", scale=100, markers=True)
-    axes.set_xlabel(_AXES[swept])
-    axes.set_ylabel("accuracy on unseen subjects (%)")
+    axes.set(xlabel=_AXES[swept], ylabel="accuracy on unseen subjects (%)")
     axes.legend()
     return made
 
@@ -136,8 +134,7 @@ def against_figure(factors: Sequence[Found], column: str) -> Figure:
         axes.set_xticks([2, 5, 10, 20, 50, 100], minor=False)
         axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel(AGAINST[column])
-    axes.set_ylabel(_GAP)
+    axes.set(xlabel=AGAINST[column], ylabel=_GAP)
     if moving:
         axes.legend()
     return made
@@ -190,8 +187,7 @@ def steps_figure(dynamics: DataFrame, column: str) -> Figure:
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("finetuning steps")
-    axes.set_ylabel(axis)
+    axes.set(xlabel="finetuning steps", ylabel=axis)
     axes.legend()
     return made
 
@@ -212,6 +208,5 @@ def salience_figure(facts: DataFrame) -> Figure:
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=0 if least == 0 else 0.8)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("times the fact was seen, n")
-    axes.set_ylabel("salience S(s, r, a)")
+    axes.set(xlabel="times the fact was seen, n", ylabel="salience S(s, r, a)")
     return made

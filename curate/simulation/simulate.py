@@ -55,10 +55,6 @@ class Experiment:
     tables: Callable[[Mapping[str, Any]], list[Table]]  # the summary for a person
     figures: Callable[[Tables, Mapping[str, Any]], dict[str, Drawing]]  # of rows and summary, by name
 
-    def settings(self, full: bool) -> ExperimentSettings:
-        """The default settings; with `full` those of the paper-sized sweep."""
-        return self.paper_sized if full else self.default
-
 
 _sweep = partial(
     Experiment,
@@ -149,9 +145,7 @@ def simulate(
     or setting there is none of, OutputError for a folder that is somebody else's.
     """
     found = find_experiment(experiment)
-    chosen = with_options(found.settings(full), settings, experiment)
-    seed_list = as_seeds(seeds)
-    parts = [Part(experiment, point, seed) for point in found.points(chosen) for seed in seed_list]
+    chosen, parts = _parts(found, seeds, full, settings)
     folder = Path(output)
     check_own_folder(folder, PARTS, "curate simulate")
     kept = Checkpoint(folder / PARTS)
@@ -160,22 +154,23 @@ def simulate(
     for part in parts:
         for name, rows in kept.get(part.key).items():
             tables.setdefault(name, []).extend(rows)
-    result = Simulation(found, chosen, seed_list, tables, {"experiment": experiment, **found.summarise(tables)})
+    summary = {"experiment": experiment, **found.summarise(tables)}
+    result = Simulation(found, chosen, as_seeds(seeds), tables, summary)
     write_simulation(result, folder)
     return result
 
 
 def plan(experiment: str, seeds: int | Sequence[int], full: bool, **settings: Any) -> dict[str, Any]:
     """What `simulate` would run, without running it."""
-    found = find_experiment(experiment)
-    chosen = with_options(found.settings(full), settings, experiment)
-    seed_list = as_seeds(seeds)
-    return {
-        "experiment": experiment,
-        "settings": asdict(chosen),
-        "seeds": seed_list,
-        "runs": len(found.points(chosen)) * len(seed_list),
-    }
+    chosen, parts = _parts(find_experiment(experiment), seeds, full, settings)
+    return {"experiment": experiment, "settings": asdict(chosen), "seeds": as_seeds(seeds), "runs": len(parts)}
+
+
+def _parts(
+    found: Experiment, seeds: int | Sequence[int], full: bool, settings: Mapping[str, Any]
+) -> tuple[ExperimentSettings, list[Part]]:
+    chosen = with_options(found.paper_sized if full else found.default, settings, found.name)
+    return chosen, [Part(found.name, point, seed) for point in found.points(chosen) for seed in as_seeds(seeds)]
 
 
 PARTS = ".parts"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curate.errors import SettingError, setting
 from curate.simulation.settings import EXPOSURES_KEPT, FACTS, ExperimentSettings, Row, SyntheticSettings, Tables
-from curate.simulation.world import Facts, finetune, make_arms, make_facts, memorised, partition, pretrain, top_rows
+from curate.simulation.world import finetune, make_arms, make_facts, memorised, partition, pretrain, top_rows
 
 
 def run_sweep(point: SyntheticSettings, seed: int) -> Tables:
@@ -42,8 +41,9 @@ def run_variants(variants: Sequence[tuple[SyntheticSettings, Row]], seed: int) -
             parts = partition(chosen.subjects, chosen.finetuning_subjects, chosen.validation_subjects, drawn)
             arms = make_arms(parts.finetuning, chosen.share, drawn)
             front = {**columns, "alpha": alpha, "steps": steps}
-            seen = exposures(facts, arms["bottom"], steps * chosen.batch_size)
-            tables["pretraining"].append({**front, "memorisation": float(known.mean()), "bottom_exposures": seen})
+            # How often a fact of FT-Bottom was met in pretraining, on average.
+            met = float(facts.popularity[arms["bottom"]].mean() * (steps * chosen.batch_size) / facts.relations)
+            tables["pretraining"].append({**front, "memorisation": float(known.mean()), "bottom_exposures": met})
             for arm in finetune(model, facts, parts, arms, chosen, np.random.default_rng([seed, 2])):
                 sizes = {"n_train": len(arms[arm.name]) * facts.relations, "best_step": arm.step}
                 tables["results"] += [
@@ -51,11 +51,6 @@ def run_variants(variants: Sequence[tuple[SyntheticSettings, Row]], seed: int) -
                     for best, last in zip(top_rows(arm.right), top_rows(arm.right_at_last), strict=True)
                 ]
     return tables
-
-
-def exposures(facts: Facts, subjects: NDArray[np.int64], sequences: int) -> float:
-    """How often a fact about the subjects is met on average in so many pretraining sequences."""
-    return float(facts.popularity[subjects].mean() * sequences / facts.relations)
 
 
 MIDDLE = "middle"
@@ -106,12 +101,19 @@ def regions(middle: SyntheticSettings) -> list[Region]:
                 expected="one number",
                 try_next=f"curate simulate {'zipf' if name == 'alpha' else name} sweeps {setting(name)}",
             )
-    found: dict[SyntheticSettings, list[Place]] = {}
-    for place in places(middle):
-        _check(place)
+    together: dict[SyntheticSettings, list[Place]] = {}
+    for place in places_around(middle):
+        try:
+            place.settings.check()
+        except SettingError as error:
+            if place.factor == MIDDLE:
+                raise
+            found, expected, try_next = error.spelled(setting)  # left to be spelled
+            at = setting(place.factor, f"{place.value:g}")
+            raise SettingError(f"The map goes to {at}. {found}", expected, try_next) from None
         same = {name: getattr(FACTS, name) for name in AFTER_PRETRAINING}
-        found.setdefault(place.settings.changed(**same), []).append(place)
-    return [Region(tuple(together)) for together in found.values()]
+        together.setdefault(place.settings.changed(**same), []).append(place)
+    return [Region(tuple(places)) for places in together.values()]
 
 
 def run_region(region: Region, seed: int) -> Tables:
@@ -124,50 +126,34 @@ def run_region(region: Region, seed: int) -> Tables:
     return {name: [each for row in rows for each in _whole_lines(row, region)] for name, rows in tables.items()}
 
 
-def _whole_lines(row: Row, region: Region) -> Iterator[Row]:
+def _whole_lines(row: Row, region: Region) -> list[Row]:
     if row["factor"] != MIDDLE:
-        yield {**row, "middle": False}
-        return
+        return [{**row, "middle": False}]
     middle = next(place.settings for place in region.places if place.factor == MIDDLE)
-    for factor in (*EXPONENTS, *MULTIPLES):
-        yield {**row, "factor": factor, "value": value_of(middle, factor), "middle": True}
+    factors = (*EXPONENTS, *MULTIPLES)
+    return [{**row, "factor": factor, "value": value_of(middle, factor), "middle": True} for factor in factors]
 
 
-def places(middle: SyntheticSettings) -> list[Place]:
+def places_around(middle: SyntheticSettings) -> list[Place]:
     """The middle of the map, then every factor's values around it, each once: a multiple may round to another."""
-    around = [place for place in _around(middle) if place.settings != middle]
-    return list(dict.fromkeys([Place(MIDDLE, 0.0, middle), *around]))
-
-
-def _around(middle: SyntheticSettings) -> Iterator[Place]:
-    for factor, exponents in EXPONENTS.items():
-        for exponent in exponents:
-            several = isinstance(getattr(middle, factor), tuple)
-            yield Place(factor, exponent, middle.changed(**{factor: (exponent,) if several else exponent}))
-    for factor, multiples in MULTIPLES.items():
+    places = [Place(MIDDLE, 0.0, middle)]
+    for factor, numbers in {**EXPONENTS, **MULTIPLES}.items():
         names = ("relations", "steps") if factor == EXPOSURES_KEPT else (factor,)
-        for multiple in multiples:
-            settings = middle.changed(**{name: _times(getattr(middle, name), multiple) for name in names})
-            yield Place(factor, value_of(settings, factor), settings)
+        for number in numbers:
+            moved = {name: _moved(getattr(middle, name), number, factor in EXPONENTS) for name in names}
+            settings = middle.changed(**moved)
+            if settings != middle:
+                places.append(Place(factor, value_of(settings, factor), settings))
+    return list(dict.fromkeys(places))
 
 
-def _times(value: Any, multiple: float) -> Any:
-    """A setting multiplied: counts are rounded and at least 1, tuples stay tuples."""
+def _moved(value: Any, number: float, is_exponent: bool) -> Any:
+    """An exponent, or a setting multiplied: counts are rounded and at least 1. Tuples stay tuples."""
     if isinstance(value, tuple):
-        return tuple(_times(each, multiple) for each in value)
-    return max(1, round(value * multiple)) if isinstance(value, int) else round(value * multiple, 10)
-
-
-def _check(place: Place) -> None:
-    """SettingError for settings that cannot be, which says where the map goes for them."""
-    try:
-        place.settings.check()
-    except SettingError as error:
-        if place.factor == MIDDLE:
-            raise
-        found, expected, try_next = error.spelled(setting)  # left to be spelled
-        at = setting(place.factor, f"{place.value:g}")
-        raise SettingError(f"The map goes to {at}. {found}", expected, try_next) from None
+        return tuple(_moved(each, number, is_exponent) for each in value)
+    if is_exponent:
+        return number
+    return max(1, round(value * number)) if isinstance(value, int) else round(value * number, 10)
 
 
 def value_of(settings: SyntheticSettings, factor: str) -> float:

@@ -14,7 +14,7 @@ import pytest
 from curate.simulation import synthetic
 from curate.simulation.settings import EXPOSURES_KEPT, FACTS, SyntheticSettings, Tables
 from curate.simulation.summary import summarise_map
-from curate.simulation.synthetic import MIDDLE, places, regions, run_region, run_sweep
+from curate.simulation.synthetic import MIDDLE, places_around, regions, run_region, run_sweep
 
 SMALL = FACTS.changed(
     subjects=30,
@@ -30,19 +30,19 @@ SMALL = FACTS.changed(
 
 
 def test_every_place_differs_from_the_middle_in_its_factor_only() -> None:
-    for place in places(FACTS):
+    for place in places_around(FACTS):
         changed = {name for name, value in asdict(place.settings).items() if value != asdict(FACTS)[name]}
         allowed = {MIDDLE: set(), EXPOSURES_KEPT: {"relations", "steps"}}.get(place.factor, {place.factor})
         assert changed == allowed, place
 
 
 def test_exposures_are_kept_where_it_says_so() -> None:
-    kept = [place.settings for place in places(SMALL) if place.factor == EXPOSURES_KEPT]
+    kept = [place.settings for place in places_around(SMALL) if place.factor == EXPOSURES_KEPT]
     assert [(s.relations, s.steps) for s in kept] == [(1, (2,)), (2, (5,)), (8, (20,))]
 
 
 def test_no_place_is_the_middle_again_or_another_twice() -> None:
-    found = places(SMALL.changed(alpha=(0.5,), relations=1))
+    found = places_around(SMALL.changed(alpha=(0.5,), relations=1))
     assert len({place.settings for place in found if place.factor != EXPOSURES_KEPT}) == sum(
         place.factor != EXPOSURES_KEPT for place in found
     )
@@ -54,7 +54,7 @@ def test_places_are_pretrained_together_where_only_finetuning_differs() -> None:
     found = regions(FACTS)
     together = next(region.places for region in found if region.places[0].factor == MIDDLE)
     assert {place.factor for place in together} >= {"steps", "share", "finetuning_steps", "finetuning_learning_rate"}
-    assert sum(len(region.places) for region in found) == len(places(FACTS))
+    assert sum(len(region.places) for region in found) == len(places_around(FACTS))
     assert all(len({place.settings.width for place in region.places}) == 1 for region in found)
 
 

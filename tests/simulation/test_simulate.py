@@ -86,7 +86,7 @@ def test_the_tables_have_these_columns_in_this_order(
     monkeypatch.setattr("curate.simulation.dynamics.EPOCH_STATEMENTS", 50)
     monkeypatch.setattr("curate.simulation.synthetic.MULTIPLES", {"finetuning_steps": (2,)})
     monkeypatch.setattr("curate.simulation.synthetic.EXPONENTS", {})
-    own = find_experiment(name).settings(full=False).names()
+    own = find_experiment(name).default.names()
     chosen = {setting: value for setting, value in SETTINGS.items() if setting in own}
     simulate(name, tmp_path / "out", seeds=1, processes=1, **chosen)
     found = {path.stem: pq.read_schema(path).names for path in (tmp_path / "out").glob("*.parquet")}
