@@ -91,9 +91,10 @@ class Settings:
         A group within the group is taken as it is given, and its settings that are given by themselves replace its own.
         """
         chosen = {name: given[name] for name in cls.names() if given.get(name) is not None}
-        for name, inner in groups_within(cls).items():
-            own = chosen.get(name)
-            chosen[name] = inner.of({**({n: getattr(own, n) for n in inner.names()} if own else {}), **given})
+        for name, inner in get_type_hints(cls).items():
+            if is_group(inner):
+                own = chosen.get(name)
+                chosen[name] = inner.of({**({n: getattr(own, n) for n in inner.names()} if own else {}), **given})
         return cls(**(chosen | decided))
 
     def changed(self: S, **changes: Any) -> S:
@@ -179,11 +180,6 @@ def settings_of(group: type[Settings]) -> list[Setting]:
         kinds = tuple(kind for kind in kinds if kind is not type(None))
         found.append(Setting(item.name, kinds, str(item.type), item.default, item.metadata))
     return found
-
-
-def groups_within(group: type[Settings]) -> dict[str, type[Settings]]:
-    """The fields of a group that are groups themselves."""
-    return {name: hint for name, hint in get_type_hints(group).items() if is_group(hint)}
 
 
 def is_group(hint: Any) -> bool:

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,28 +116,26 @@ def pinned(recipe: Recipe) -> Recipe:
     data = ("dataset.train", "dataset.test", "estimators.shots_from")
     values = {key: recipe[key] and _pinned_data(recipe[key]) for key in data}
     for key in ("model.name", "estimators.pageviews.views_from"):
-        values[key] = _absolute(recipe[key])
+        values[key] = _absolute(recipe[key]) or recipe[key]
     model, revision = recipe["model.name"], recipe["model.revision"]
-    if not is_local(model) and is_hub_id(model):
+    if _absolute(model) is None and is_hub_id(model):
         values["model.revision"] = commit_of(model, "model", revision) or revision
     return recipe.changed(values)
 
 
-def is_local(name: str) -> bool:
-    """Whether a name is that of something on this machine: bundled, a file, a folder, or a glob that finds some."""
+def _absolute(name: str) -> str | None:
+    """The name of something on this machine (a file, a folder, a glob that finds some; bundled), None of all else."""
     if name.startswith(BUNDLED):
-        return True
-    return not is_url(name) and (Path(name).expanduser().exists() or bool(find_files(name)))
-
-
-def _absolute(name: str) -> str:
-    return str(Path(name).expanduser().absolute()) if is_local(name) and not name.startswith(BUNDLED) else name
+        return name
+    path = Path(name).expanduser()
+    return str(path.absolute()) if not is_url(name) and (path.exists() or find_files(name)) else None
 
 
 def _pinned_data(name: str) -> str:
     """A dataset by its absolute path, or with @ and the commit."""
-    if is_local(name) or not is_hub_id(name):
-        return _absolute(name)
+    found = _absolute(name)
+    if found is not None or not is_hub_id(name):
+        return found or name
     plain, _, asked = name.partition("@")
     revision = commit_of(plain.partition(":")[0], "dataset", asked or None)
     return f"{plain}@{revision}" if revision else name
@@ -353,12 +350,8 @@ class RecipeRun:
 
     recipe: Recipe
     folder: Path
-
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """The verdict, the arms, the differences, and where everything lies."""
-        content: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
-        return content
+    summary: dict[str, Any]
+    """The verdict, the arms, the differences, and where everything lies."""
 
 
 @takes(RunSettings)
@@ -395,8 +388,9 @@ def run(
         ledger.run(work.steps(), work.do, work.say)
     except CurateError as error:
         raise in_recipe_words(error) from error
-    write_json(work.summary(), folder / "summary.json")
-    return RecipeRun(resolved, folder)
+    summary = work.summary()
+    write_json(summary, folder / "summary.json")
+    return RecipeRun(resolved, folder, summary)
 
 
 def plan(recipe: str | Path | Mapping[str, Any], output: str | Path, **options: Any) -> dict[str, Any]:
