@@ -10,10 +10,9 @@ import typer
 from typer import Argument, Option
 
 from curate import __version__, scoring
-from curate.cli.console import EXIT_MISSING, DryRun, Output, command
+from curate.cli.console import EXIT_MISSING, Commands, DryRun, Output, clean, command, make_table
 from curate.cli.tables import (
     as_typed,
-    make_table,
     score_table,
     selection_remark,
     selection_tables,
@@ -44,6 +43,7 @@ from curate.wikipedia.options import BuildSettings, FetchSettings
 
 app = typer.Typer(
     name="curate",
+    cls=Commands,
     help="""Choose the QA examples worth finetuning on.
 
     A model finetuned on facts it barely knows gets worse at facts; finetuned on facts it knows well it gets better.
@@ -379,7 +379,7 @@ def run(
         table = make_table(None, ["recipe", "what it is"], [[name, about] for name, about in found.items()])
         out.result({"recipes": found}, table, "curate run NAME -o out/")
     elif show:
-        print(recipe_text(recipe)[0], end="")
+        print(clean(recipe_text(recipe)[0]), end="")
     elif output is None:
         recipe_text(recipe)  # a name that is wrong is told before one that is missing
         raise SettingError(

@@ -5,20 +5,26 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 import os
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from curate.data.files import plain
 from curate.errors import CurateError, SettingError, as_option, missing_extra, setting
 from curate.scoring import Progress
 from curate.settings import Setting, Settings, is_group, settings_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 EXIT_FIXABLE = 1
 EXIT_MISSING = 3
@@ -29,6 +35,70 @@ _PRINTING = {
     "quiet": typer.Option("--quiet", "-q", help="No progress and no notes."),
 }
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; write nothing.")]
+
+
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that a terminal obeys instead of showing them: control characters (all but tab and line break), with which
+escape sequences begin, and those that turn the direction of writing; and halves of characters, which cannot be printed.
+"""
+
+
+def clean(text: str) -> str:
+    r"""The text as it may reach a terminal, in JSON too, whoever wrote it: what would be obeyed is spelled out.
+
+    >>> print(clean("\x1b[2J gone?"))
+    \u001b[2J gone?
+    """
+    return OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table; columns whose every cell looks like a number are set to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = None if title is None else clean(title)
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", collapse_padding=True)
+    texts = [["" if cell is None else clean(str(cell)) for cell in row] for row in rows]
+    for position, header in enumerate(headers):
+        cells = [row[position].lstrip("+-−").replace(",", "").replace(".", "", 1) for row in texts]
+        numeric = all(cell[:1].isdigit() for cell, row in zip(cells, texts, strict=True) if row[position])
+        table.add_column(clean(header), justify="right" if numeric else "left")
+    for row in texts:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+class Commands(TyperGroup):
+    """The commands, whose complaints about what was typed, a file's name perhaps, are clean."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        with _clean_usage():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _clean_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _clean_usage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of click, or of what Typer has in its place
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = clean(message)  # type: ignore[attr-defined]
+        raise
+
+
+class _CleanLog(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record))
+
+
+if logging.lastResort is not None:  # which prints what nobody else wants to
+    logging.lastResort.setFormatter(_CleanLog())
 
 
 def command(
@@ -118,7 +188,7 @@ def messages() -> Iterator[None]:
         if found is None:
             raise
         _wait_for_the_first_process()
-        print(f"curate: {found.message(as_option)}", file=sys.stderr)
+        print(f"curate: {clean(found.message(as_option))}", file=sys.stderr)
         raise typer.Exit(EXIT_FIXABLE) from None
     except KeyboardInterrupt:
         print("curate: interrupted; type the same command again: what was kept is not done twice", file=sys.stderr)
@@ -147,18 +217,18 @@ class Output:
     def note(self, text: str) -> None:
         """A remark for a person, on stderr."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(clean(text), file=sys.stderr, flush=True)
 
     def result(self, content: Mapping[str, Any], *tables: Any) -> None:
         """The outcome: `content` as JSON, or the tables and lines for a person."""
         if self.as_json:
-            print(json.dumps(plain(content), indent=2, ensure_ascii=False, default=str, allow_nan=False))
+            print(clean(json.dumps(plain(content), indent=2, ensure_ascii=False, default=str, allow_nan=False)))
             return
         from rich.console import Console
 
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         for table in tables:
-            console.print(table, markup=False)
+            console.print(clean(table) if isinstance(table, str) else table)
 
     @contextmanager
     def progress(self, unit: str = "rows") -> Iterator[Progress]:
@@ -192,7 +262,7 @@ def paced(unit: str, draw: Callable[[str, float, int, str], None], clock: Callab
             speeds = [f"{_number(rows / seconds)} {unit}/s"]
             speeds += [f"{_number(read[name] / seconds)} tokens/s"] if read[name] else []
             speeds += [f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"]
-        draw(name, done, total, ", ".join(speeds))
+        draw(clean(name), done, total, ", ".join(speeds))
 
     return show
 
@@ -208,7 +278,8 @@ def bar(unit: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
     counts = f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}"
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn(counts), TextColumn("{task.fields[pace]}"))
+    named = TextColumn("{task.description}", markup=False)
+    columns = (named, BarColumn(), TextColumn(counts), TextColumn("{task.fields[pace]}"))
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from curate.cli.console import make_table
 from curate.data.export import score_text
 from curate.wikipedia.views import MEASURED
 
@@ -13,23 +14,6 @@ if TYPE_CHECKING:
 
 Tables = list[Any]
 """Tables of rich, and lines."""
-
-
-def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table; columns whose every cell looks like a number are set to the right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", collapse_padding=True)
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    for position, header in enumerate(headers):
-        cells = [row[position].lstrip("+-−").replace(",", "").replace(".", "", 1) for row in texts]
-        numeric = all(cell[:1].isdigit() for cell, row in zip(cells, texts, strict=True) if row[position])
-        table.add_column(header, justify="right" if numeric else "left")
-    for row in texts:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def quantile_table(

@@ -204,13 +204,17 @@ def parse_where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> d
     parsed: dict[str, tuple[str, ...]] = {}
     for condition in [conditions] if isinstance(conditions, str) else conditions or []:
         column, _, values = condition.partition("=")
-        if not (column and values):
+        try:
+            found = tuple(value.strip() for value in next(csv.reader([values.strip()])))
+        except (csv.Error, StopIteration):  # no value, or a line break outside of quotes
+            found = ()
+        if not (column and found):
             raise SelectionError(
                 f"{setting('where', condition)} is not a condition.",
                 expected="COLUMN=VALUE or COLUMN=VALUE,VALUE,…",
                 try_next=setting("where", "relation=country,sport"),
             )
-        parsed[column] = parsed.get(column, ()) + tuple(v.strip() for v in next(csv.reader([values.strip()])))
+        parsed[column] = parsed.get(column, ()) + found
     return parsed
 
 
