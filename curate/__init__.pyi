@@ -179,13 +179,22 @@ def select(
     order: curate.settings.Order = "source",
     missing: curate.settings.Missing = "exclude",
     seed: int = 0,
+    preset: str | None = None,
+    split: str | None = None,
+    question_column: str | None = None,
+    answer_column: str | None = None,
+    subject_column: str | None = None,
+    relation_column: str | None = None,
+    choices_column: str | None = None,
+    id_column: str | None = None,
 ) -> Selection:
     """Choose rows of a scored table by popularity; the Python twin of `curate select`.
 
     `top`, `bottom` and `random` take a share of the pool (0.3 or "30%") or a count (500), `band` a stretch of the
     order ("30:70"), `budget_tokens` the best known examples that fit; they can be asked for together. The pool is
     the rows that have a score and meet `where`, `min_score` and `max_score`. `by` names the score, or several to
-    rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md. With `output`, writes one
+    rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md; the columns of a file that
+    does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
     `messages`, `alpaca`).
@@ -251,6 +260,14 @@ def validate(
     ray_address: str | None = None,
     workers: str | int | None = None,
     cpus: int = 1,
+    preset: str | None = None,
+    split: str | None = None,
+    question_column: str | None = None,
+    answer_column: str | None = None,
+    subject_column: str | None = None,
+    relation_column: str | None = None,
+    choices_column: str | None = None,
+    id_column: str | None = None,
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
 

@@ -36,6 +36,11 @@ class Template:
     separator: str = "\n\n"
 
     @property
+    def texts(self) -> tuple[str, str, str, str]:
+        """All that makes it: two templates of the same texts are one, whatever they are called."""
+        return self.prompt, self.completion, self.header, self.separator
+
+    @property
     def multiple_choice(self) -> bool:
         """Whether the prompt shows choices, so that the answer is a letter."""
         return "choices" in self.prompt
@@ -56,6 +61,12 @@ class Template:
         """The prompt of one example with the header and no solved example before it."""
         return self.head(example) + self.ask(example)
 
+    def question_in(self, prompt: str) -> str | None:
+        """The question of a zero-shot prompt that this template made; None if it made none that tells it."""
+        before, _, after = self.zero_shot(Example("", _OPEN, ())).partition(_OPEN)
+        fits = prompt.startswith(before) and prompt.endswith(after) and len(prompt) > len(before) + len(after)
+        return prompt[len(before) : len(prompt) - len(after)] if fits and not self.multiple_choice else None
+
     def head(self, example: Example) -> str:
         """The header as it reads for one example; empty where the template has none."""
         return _render(self.header, topic=topic(example), **_facts(example)) if self.header else ""
@@ -74,6 +85,9 @@ TEMPLATES = {
 }
 DEFAULT = TEMPLATES["qa"]
 
+_OPEN = "\ue000"
+"""Stands for a question: in nobody's template."""
+
 _ANSWER = re.compile(r"( *\{\{-?\s*answer\s*-?\}\})\s*$")
 
 
@@ -82,12 +96,14 @@ def topic(example: Example) -> str | None:
     return (example.subject or example.relation) if example.choices else example.relation
 
 
-def find_template(name: str) -> Template:
+def find_template(name: str | Template) -> Template:
     """The template of that name, or the user's own Jinja file; EstimatorError when it is neither or cannot be used.
 
     A file holds the whole text of one example with `{{ answer }}` at its end; without it, a space and the
     answer follow the text.
     """
+    if isinstance(name, Template):  # as a file's manifest tells
+        return name
     if name in TEMPLATES:
         return TEMPLATES[name]
     path = Path(name)

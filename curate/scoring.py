@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from curate import __version__
 from curate.checkpoint import Checkpoint, key_of
-from curate.data.columns import column_list, columns_read, nearest, values_of
+from curate.data.columns import column_list, columns_of, columns_read, nearest, number_within, values_of
 from curate.data.files import (
     ParquetStream,
     check_not_input,
@@ -34,7 +34,6 @@ from curate.data.files import (
     write_json,
 )
 from curate.data.ids import ID_COLUMN, key_texts
-from curate.data.layouts import default_template
 from curate.data.sources import is_ray_dataset
 from curate.data.stores import read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read
@@ -203,7 +202,7 @@ def opened(
         check_not_input(data, output)
         check_writable(output, frozenset({".parquet"}))
     table = read(data, **ReadSettings.of(options).as_dict())
-    options = {**options, "template": options.get("template") or default_template(table.roles)}
+    options = {**options, "template": options.get("template") or table.template()}
     estimators = [make_estimator(spec, options, table.schema.names) for spec in specs]
     check_scorable(table, estimators)
     return table, estimators, engine
@@ -232,11 +231,17 @@ def check_scorable(data: QATable, estimators: Sequence[Estimator]) -> None:
                 try_next="score the original file, or rename that column",
             )
         for name in estimator.columns:
-            if name not in data.schema.names:
+            if columns_of(name, data.schema.names) is None:
                 raise ColumnError(
                     f"{data.name} has no column {name!r}.",
                     expected=f"one of its columns: {column_list(data.schema.names)}",
                     try_next=f"the column {nearest(name, data.schema.names)}",
+                )
+            if numbers := number_within(data.schema, name):
+                raise ColumnError(
+                    f"The column {name!r} of {data.name} holds objects.",
+                    expected="a column of numbers, or a dotted path to one",
+                    try_next=setting("by", f"column:{numbers}"),
                 )
     data.check_answers()
     data.check_ids()

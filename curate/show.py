@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.data.ids import ID_COLUMN
-from curate.data.layouts import default_template
 from curate.data.sources import check_named
-from curate.data.table import QATable, read
+from curate.data.table import QATable, asked_in, read_with
 from curate.errors import DataError
 from curate.estimators.column import score_of_number
-from curate.prompts import TEMPLATES, Template, solution
+from curate.prompts import Template, solution
 from curate.records import Example
 from curate.selection.explain import compare
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number
+from curate.settings import ReadSettings
 from curate.summary import bin_edges, quantiles, rank_correlation
 from curate.wikipedia.views import MEASURED
 
@@ -39,11 +39,12 @@ KNOWN_VIEWS = "s_pop"
 """The column of page views that PopQA came with."""
 
 
-def describe(file: str, preset: str | None = None, split: str | None = None) -> dict[str, Any]:
+def describe(file: str, **options: Any) -> dict[str, Any]:
     """What is in a scored file, a split, a folder of splits, any QA dataset, or the folder of a run or a simulation.
 
-    `preset` and `split` are those of `curate.read`.
+    The options are those of `curate.read`.
     """
+    settings = ReadSettings.of(options)
     check_named(file)
     folder = Path(file)
     if summary := _summary_in(folder):
@@ -56,13 +57,13 @@ def describe(file: str, preset: str | None = None, split: str | None = None) -> 
         )
     if folder.is_dir() and (manifests := sorted(folder.glob("*.manifest.json"))):
         splits = [manifest.with_name(manifest.name.removesuffix(".manifest.json")) for manifest in manifests]
-        described = [{"split": path.stem, **describe_table(read(path))} for path in splits]
+        described = [{"split": path.stem, **describe_table(read_with(path, settings))} for path in splits]
         return {"kind": "splits", "file": file, "splits": described}
-    data = read(file, preset=preset, split=split)
+    data = read_with(file, settings)
     return {"kind": KINDS.get(data.manifest.get("command", ""), "dataset"), "file": file, **describe_table(data)}
 
 
-def compare_files(files: list[str]) -> dict[str, Any]:
+def compare_files(files: list[str], **options: Any) -> dict[str, Any]:
     """Two splits or more side by side; DataError for fewer."""
     if len(files) < 2:
         raise DataError(
@@ -70,7 +71,7 @@ def compare_files(files: list[str]) -> dict[str, Any]:
             expected="two files or more",
             try_next=f"curate show --compare {files[0]} OTHER.parquet",
         )
-    return compare(files)
+    return compare(files, ReadSettings.of(options))
 
 
 def _summary_in(folder: Path) -> dict[str, Any] | None:
@@ -88,7 +89,7 @@ def describe_table(data: QATable) -> dict[str, Any]:
     # The ids as they are: a file may have been put together, or changed by hand, since they were made.
     ids = map(str, data.table[ID_COLUMN].to_pylist()) if ID_COLUMN in data.schema.names else data.ids
     examples = list(data.examples_of(data.table, ids))
-    template = _template(data)
+    template, told = data.template(), asked_in(data.manifest)
     return {
         "rows": len(data),
         "columns": data.roles.as_dict(),
@@ -99,14 +100,9 @@ def describe_table(data: QATable) -> dict[str, Any]:
         "scores": score_summaries(data.table),
         "pageviews": describe_views(data.table, examples),
         "selection": data.manifest.get("selection"),
+        "asked": told and {"template": told["template"]["name"], "shots": told.get("shots", {}).get("count")},
         "examples": [_describe_example(example, template) for example in examples[:SHOWN_EXAMPLES]],
     }
-
-
-def _template(data: QATable) -> Template:
-    """The template the losses in the file were made with; without any, the one that would be taken."""
-    used = [estimator["template"] for estimator in data.manifest.get("estimators", []) if "template" in estimator]
-    return Template(**used[-1]) if used else TEMPLATES[default_template(data.roles)]
 
 
 def _describe_example(example: Example, template: Template) -> dict[str, Any]:

@@ -22,14 +22,12 @@ from curate.cli.tables import (
 )
 from curate.data.files import check_writable
 from curate.data.hub import check_push, push_folder
-from curate.data.table import read
 from curate.errors import DataError, SettingError
 from curate.estimators import ESTIMATORS
 from curate.recipes.recipe import RunSettings, descriptions, recipe_text
 from curate.selection import select as selecting
 from curate.settings import (
     EngineSettings,
-    LayoutSettings,
     ReadSettings,
     SelectSettings,
     ValidateEngineSettings,
@@ -237,6 +235,8 @@ def select(
         str | None, Option(help="Upload the folder as the dataset OWNER/NAME; a new one is private.")
     ] = None,
     public: Annotated[bool, Option("--public", help="Let a new dataset on the Hub be public.")] = False,
+    *,
+    reading: ReadSettings,
     dry_run: DryRun = False,
 ) -> None:
     """Write the top, bottom, random or whole split of a scored file, or a part chosen by score, group or budget.
@@ -256,13 +256,12 @@ def select(
     places: dict[str, str] = {"output": str(output)}
     if dry_run:
         selecting.check_output(scored, output, format, to)
-        chosen = selecting.select(scored, **settings.given())
+        chosen = selecting.select(scored, **settings.given(), **reading.given())
         selecting.check_fits(chosen, output)
     else:
+        options = {**settings.given(), **reading.given(), "output": output, "format": format, "to": to}
         with out.progress() as progress:
-            chosen = selecting.select(
-                scored, **settings.given(), output=output, format=format, to=to, progress=progress
-            )
+            chosen = selecting.select(scored, **options, progress=progress)
         places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
     summary, explanation = chosen.summary(), chosen.explanation
     lines = [f"would write {place}" if dry_run else place for place in places.values()]
@@ -280,7 +279,7 @@ def validate(
     output: Annotated[Path, Option("--output", "-o", help="The folder to write the run to.")],
     settings: ValidateSettings,
     engine: ValidateEngineSettings,
-    reading: LayoutSettings,
+    reading: ReadSettings,
     dry_run: DryRun = False,
 ) -> None:
     """Finetune the model on every split and measure which one makes it more factual.
@@ -296,12 +295,11 @@ def validate(
     from curate.validation.validate import validate as run
 
     out.quiet |= not is_first()
-    test_set = read(eval, **reading.as_dict())
     if dry_run:
         if not is_first():
             return
         check_run_folder(output)
-        found = plan(splits, test_set, settings)
+        found = plan(splits, eval, settings, reading)
         rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in found["arms"]]
         out.result(
             {"dry_run": True, **found},
@@ -312,8 +310,8 @@ def validate(
         for warning in found["warnings"]:
             out.note(f"Warning: {warning}")
         return
-    options = {**settings.given(), **engine.given()}
-    result = run(splits, eval=test_set, model=model, output=output, progress=out.note, **options)
+    options = {**settings.given(), **engine.given(), **reading.given()}
+    result = run(splits, eval=eval, model=model, output=output, progress=out.note, **options)
     leave()
     if not is_first():
         return
@@ -330,7 +328,7 @@ def show(
     compare: Annotated[
         bool, Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
     ] = False,
-    reading: LayoutSettings,
+    reading: ReadSettings,
 ) -> None:
     """Show what is in a file: counts, quantiles, a histogram, examples as the model sees them.
 
@@ -344,7 +342,7 @@ def show(
             expected="one file, or --compare",
             try_next=f"curate show --compare {' '.join(files)}",
         )
-    found = compare_files(files) if compare else describe(files[0], reading.preset, reading.split)
+    found = compare_files(files, **reading.given()) if compare else describe(files[0], **reading.given())
     out.result(found, *shown_tables(found))
 
 

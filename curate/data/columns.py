@@ -66,6 +66,14 @@ def try_column(option: str, name: str, names: Sequence[str]) -> str:
     return setting(option, alike[0]) if alike else f"{setting(option, 'NAME')}, with a name from that list"
 
 
+def number_within(schema: pa.Schema, name: str) -> str | None:
+    """For a message: the path to the first number in a column of objects; None if the column holds none."""
+    kind = schema.field(name).type if name in schema.names else pa.null()
+    inner = [kind.field(place) for place in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+    numbers = (f.name for f in inner if pa.types.is_integer(f.type) or pa.types.is_floating(f.type))
+    return next((f"{name}.{number}" for number in numbers), None)
+
+
 def column_list(names: Sequence[str]) -> str:
     """Column names for a message, the first of very many."""
     shown = ", ".join(map(repr, names[:MOST_NAMES]))

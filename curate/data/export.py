@@ -6,16 +6,17 @@ import csv
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from curate.data.files import HISTOGRAM, ParquetStream
-from curate.data.layouts import default_template
+from curate.data.layouts import PRESETS
 from curate.data.table import QATable
 from curate.errors import SettingError, setting
-from curate.prompts import TEMPLATES, Template, solution
+from curate.prompts import Template, solution
 from curate.records import Example
 
 
@@ -114,7 +115,7 @@ SHAPES: dict[str, tuple[Callable[[Template, Example, str], dict[str, Any]], pa.S
     "messages": (_messages, pa.schema({"messages": pa.list_(MESSAGE)})),
     "alpaca": (_alpaca, pa.schema(dict.fromkeys(("instruction", "input", "output"), pa.string()))),
 }
-"""What a trainer's format makes of an example and its answer, and the columns that gives."""
+"""What a trainer's format makes of an example and its answer, and the columns that gives: a layout of the same name."""
 
 FORMATS = (ORIGINAL, *SHAPES)
 
@@ -139,10 +140,10 @@ class SplitFile:
     question or an answer. `without_answer` counts them.
     """
 
-    def __init__(self, path: Path, data: QATable, format: str, to: str) -> None:
+    def __init__(self, path: Path, data: QATable, format: str, to: str, template: Template) -> None:
         self._data = data
         self._format = format
-        self._template = TEMPLATES[default_template(data.roles)]
+        self._template = template
         self._stream = STREAMS[to](path, data.schema if format == ORIGINAL else SHAPES[format][1])
         self.without_answer = 0
 
@@ -150,9 +151,14 @@ class SplitFile:
         """Take some more rows of the scored table."""
         self._stream.write(table if self._format == ORIGINAL else self._shaped(table))
 
-    def close(self, manifest: dict[str, Any]) -> None:
-        """Write what is left, and the manifest where the file has a place for it."""
+    def close(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Write what is left, and the manifest, which is given back with what became of the rows."""
+        if self._format != ORIGINAL:
+            roles = replace(PRESETS[self._format].versions[0], preset=self._format)
+            told = {"format": self._format, "without_answer": self.without_answer, "template": asdict(self._template)}
+            manifest = manifest | {"columns": roles.as_dict(), "export": told}
         self._stream.close(manifest)
+        return manifest
 
     def _shaped(self, table: pa.Table) -> pa.Table:
         shape, schema = SHAPES[self._format]

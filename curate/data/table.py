@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from curate.data.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
 from curate.data.columns import Columns, cells_of, column_list, columns_of, columns_read, values_of
-from curate.data.files import manifest_in, splits_in, versions
+from curate.data.files import METADATA_KEY, manifest_in, manifest_path, splits_in, versions
 from curate.data.formats import stem
 from curate.data.ids import (
     ID_COLUMN,
@@ -29,10 +29,11 @@ from curate.data.ids import (
     key_texts,
     number_ids,
 )
-from curate.data.layouts import FIRST_ROWS, PRESETS, recognise
+from curate.data.layouts import FIRST_ROWS, PRESETS, default_template, recognise
 from curate.data.sources import open_data
 from curate.data.stores import MemoryRows, Rows, as_arrow, encode, in_order
 from curate.errors import ColumnError, DataError, setting
+from curate.prompts import TEMPLATES, Template
 from curate.records import Example
 from curate.settings import ReadSettings, takes
 
@@ -72,6 +73,12 @@ class QATable:
     def manifest(self) -> dict[str, Any]:
         """How the table was made; empty when curate did not make it."""
         return manifest_in(self.schema)
+
+    def template(self, by: str | None = None) -> Template:
+        """What its questions are asked with: as its manifest tells, or as suits its layout. `by` is a score."""
+        if whole_prompts(self.manifest):
+            return TEMPLATES["plain"]
+        return template_in(self.manifest, by) or TEMPLATES[default_template(self.roles)]
 
     @property
     def fingerprint(self) -> str:
@@ -166,7 +173,7 @@ class QATable:
     def examples(self, extra: Sequence[str] = ()) -> list[Example]:
         """One Example a row, in order; `extra` names further columns whose values each example carries."""
         for name in extra:
-            if name not in self.schema.names:
+            if columns_of(name, self.schema.names) is None:
                 raise ColumnError(
                     f"{self.name} has no column {name!r}.",
                     expected=f"one of its columns: {column_list(self.schema.names)}",
@@ -270,9 +277,13 @@ def read(data: Any, **options: Any) -> QATable:
         >>> table.examples()[0].answers
         ('Jane Austen',)
     """
+    return read_with(data, ReadSettings.of(options))
+
+
+def read_with(data: Any, settings: ReadSettings, unless_remembered: bool = False) -> QATable:
+    """The same; `unless_remembered`, the settings are for data that does not know its columns itself."""
     if isinstance(data, QATable):
         return data
-    settings = ReadSettings.of(options)
     path = str(data) if isinstance(data, (str, Path)) else None
     if path is not None and len(splits := splits_in(Path(path).expanduser())) > 1:
         raise DataError(  # they share rows, and some are to be tested on
@@ -280,9 +291,9 @@ def read(data: Any, **options: Any) -> QATable:
             expected="one of them, or the file that they were selected from",
             try_next=str(splits[0]),
         )
-    rows = open_data(data, settings.split)
+    rows = with_manifest_beside(open_data(data, settings.split), path)
     remembered = remembered_columns(rows.schema)
-    if remembered and not settings.given():
+    if remembered and (unless_remembered or not settings.given()):
         return _with_file_relations(QATable(rows, remembered, path))
     head = rows.head(FIRST_ROWS)
     roles = recognise(head, settings, rows.name, remembered)
@@ -300,9 +311,44 @@ def remembered_columns(schema: pa.Schema) -> Columns | None:
     there = {
         role: name for role, name in roles.items() if role == "preset" or columns_of(name, schema.names) is not None
     }
-    if "question" not in there or "answers" not in there or not set(choices) <= set(schema.names):
+    if "question" not in there or "answers" not in there or None in (columns_of(c, schema.names) for c in choices):
         return None
     return Columns(**there, choices=choices)
+
+
+def with_manifest_beside(rows: Rows, path: str | None) -> Rows:
+    """Rows of one file of text, with the manifest that lies beside it, since there is no place for it inside."""
+    file = None if path is None else Path(path).expanduser()
+    if file is None or not isinstance(rows, MemoryRows) or file not in splits_in(file.parent):
+        return rows
+    metadata = {**(rows.schema.metadata or {}), METADATA_KEY: manifest_path(file).read_bytes()}
+    return replace(rows, table=rows.table.replace_schema_metadata(metadata))
+
+
+def whole_prompts(manifest: Mapping[str, Any]) -> bool:
+    """Whether the questions of a file are prompts already, written so by `curate select`."""
+    return bool(manifest.get("export", {}).get("format") == "prompt-completion")
+
+
+def template_in(manifest: Mapping[str, Any], by: str | None = None) -> Template | None:
+    """The template of a file's questions, as its manifest tells; None where no score was made with one."""
+    told = asked_in(manifest, by)
+    return Template(**told["template"]) if told else None
+
+
+def asked_in(manifest: Mapping[str, Any], by: str | None = None) -> Mapping[str, Any] | None:
+    """What a manifest tells of how questions were asked: of the score `by`, the one selected by, or the last one.
+
+    Not of `known`, which asks in a way of its own, whatever is said.
+    """
+    if "template" in manifest.get("export", {}):
+        return manifest["export"]
+    by = by or manifest.get("selection", {}).get("by")
+    told = {e["name"]: e for e in manifest.get("estimators", []) if "template" in e and e.get("estimator") != "known"}
+    if told:
+        return told.get(by or "") or list(told.values())[-1]
+    earlier = manifest.get("scored") or manifest.get("made_from")
+    return asked_in(earlier, by) if earlier else None
 
 
 def _with_file_relations(data: QATable) -> QATable:

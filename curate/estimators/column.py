@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.columns import values_of
 from curate.errors import EstimatorError, setting
 from curate.estimators.base import Estimator
 from curate.records import OK, Example, Score
@@ -17,7 +18,7 @@ MISSING = "missing"
 
 
 class ColumnEstimator(Estimator):
-    """Takes the score from an input column of numbers, where higher means better known."""
+    """Takes the score from an input column of numbers, or a dotted path into one; higher means better known."""
 
     usage = "column:NAME"
     resumable = False
@@ -40,7 +41,7 @@ class ColumnEstimator(Estimator):
 
     def score_table(self, table: pa.Table) -> list[pa.Array] | None:
         """The same for a column of Arrow numbers, without a Python object a row."""
-        column = table[self.name]
+        column = values_of(table, self.name)
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             return None
         numbers = pc.cast(column.combine_chunks(), pa.float64(), safe=False)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from curate.data.columns import columns_read, values_of
 from curate.data.ids import hash_texts
 from curate.data.stores import as_arrow, in_types_of
-from curate.data.table import QATable, read
+from curate.data.table import QATable, read_with
 from curate.selection.groups import Groups, first_answers, groups_of, subjects_of
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number
+from curate.settings import ReadSettings
 from curate.summary import quantiles
 
 Mask = NDArray[np.bool_]
@@ -118,12 +119,12 @@ def _moved(labels: Sequence[str], before: NDArray[np.float64], after: NDArray[np
     }
 
 
-def compare(files: list[str]) -> dict[str, Any]:
+def compare(files: list[str], settings: ReadSettings) -> dict[str, Any]:
     """Compare splits (or any QA files) by the ids, subjects, scores, relations and answers they hold.
 
     Mixes are told as shifts from the first file to each of the others.
     """
-    tables = dict(zip(_names(files), map(read, files), strict=True))
+    tables = {name: read_with(file, settings) for name, file in zip(_names(files), files, strict=True)}
     ids = {name: np.unique(data.id_hashes()) for name, data in tables.items()}
     subjects = {name: _subjects(data, data.roles.subject) for name, data in tables.items() if data.roles.subject}
     return {

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.data.columns import column_list
+from curate.data.columns import column_list, columns_of, number_within
 from curate.data.ids import id_hashes, keyed
 from curate.data.stores import as_arrow, as_numpy
 from curate.data.table import QATable, T
@@ -308,7 +308,7 @@ class Ranking:
 
 def ranked_by(data: QATable, by: Sequence[str]) -> tuple[str, ...]:
     """The columns to rank by, each once."""
-    return tuple(dict.fromkeys(score_column(data.schema, name, data.name) for name in by or (None,)))
+    return tuple(dict.fromkeys(score_column(data, name) for name in by or (None,)))
 
 
 def make_ranking(data: QATable, columns: tuple[str, ...]) -> Ranking:
@@ -316,7 +316,7 @@ def make_ranking(data: QATable, columns: tuple[str, ...]) -> Ranking:
     if len(columns) > 1:
         combined = mean_percentile_rank([as_ranked(data.column(name)) for name in columns])
         return Ranking(data, columns, combined, combined)
-    if pa.types.is_float64(data.schema.field(columns[0]).type):
+    if columns[0] in data.schema.names and pa.types.is_float64(data.schema.field(columns[0]).type):
         return _rank_floats(data, columns)
     column = data.column(columns[0])
     scores = as_ranked(column)
@@ -337,11 +337,12 @@ def _rank_floats(data: QATable, columns: tuple[str, ...]) -> Ranking:
     return Ranking(data, columns, values, values, None if nulls or names_repeat else columns[0])
 
 
-def score_column(schema: pa.Schema, by: str | None, where: str) -> str:
-    """The column to rank by: `score_<by>`, the only score column, or with `column:NAME` any column of numbers.
+def score_column(data: QATable, by: str | None) -> str:
+    """The column to rank by: `score_<by>`, the only score column, or with `column:NAME` any of numbers, dotted too.
 
-    ColumnError, which calls the table `where`, if that is unclear, or holds no numbers.
+    ColumnError if that is unclear, or holds no numbers.
     """
+    schema, where = data.schema, data.name
     scores = [n.removeprefix(SCORE_PREFIX) for n in schema.names if n.startswith(SCORE_PREFIX)]
     plain = (by or "").removeprefix("column:")
     name = scores[0] if by is None and scores else plain.removeprefix(SCORE_PREFIX)
@@ -354,7 +355,7 @@ def score_column(schema: pa.Schema, by: str | None, where: str) -> str:
     if name in scores:
         column = SCORE_PREFIX + name
     elif by is not None and by.startswith("column:"):
-        if plain not in schema.names:
+        if columns_of(plain, schema.names) is None:
             raise ColumnError(
                 f"{where} has no column {plain!r}.",
                 expected=f"one of its columns: {column_list(schema.names)}",
@@ -373,15 +374,17 @@ def score_column(schema: pa.Schema, by: str | None, where: str) -> str:
             f"{where} has no score: no column is named {SCORE_PREFIX}….",
             expected="a file that curate score made",
             try_next=setting("by", f"column:{plain}")
-            if plain in schema.names
+            if columns_of(plain, schema.names)
             else f"{scoring}, or {setting('by', 'column:NAME')} here",
         )
-    kind = schema.field(column).type
+    kind = schema.field(column).type if column in schema.names else data.column(column).type
     if not (is_number(kind) or pa.types.is_null(kind)):
         raise ColumnError(
             f"The score column {column!r} of {where} holds {kind}, not numbers.",
             expected="numbers, higher for better known",
-            try_next="curate score, to make a score column",
+            try_next=setting("by", f"column:{number_within(schema, column)}")
+            if number_within(schema, column)
+            else "curate score, to make a score column",
         )
     return column
 

@@ -17,11 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.ids import hash_texts, keyed
-from curate.data.layouts import default_template
 from curate.data.stores import as_arrow
 from curate.data.table import QATable
 from curate.errors import SelectionError, setting
-from curate.prompts import TEMPLATES, solution
+from curate.prompts import solution
 from curate.records import Example
 from curate.selection.groups import (
     Groups,
@@ -488,7 +487,7 @@ def _band(pool: Pool, band: Band) -> Split:
 def _budget(pool: Pool, tokens: int) -> Split:
     rows = np.flatnonzero(pool.mask)
     order = rows[pool.ordered(rows)]
-    k, spent = rows_within(tokens, order, token_counter(pool.ranking.data, pool.settings.tokenizer))
+    k, spent = rows_within(tokens, order, token_counter(pool.ranking.data, pool.ranking.name, pool.settings.tokenizer))
     mask = np.zeros(len(pool.reasons), dtype=bool)
     mask[order[:k]] = True
     return pool.split("budget", mask, f"{tokens} tokens", "beyond the budget", np.min, spent)
@@ -543,12 +542,12 @@ def rows_within(
     return rows, spent
 
 
-def token_counter(data: QATable, tokenizer: Any) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+def token_counter(data: QATable, by: str, tokenizer: Any) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
     """Counts the tokens of rows as prompt and completion of the template that fits the data, without end-of-text."""
     from curate.lm.model import load_tokenizer
 
     tokenize = load_tokenizer(tokenizer) if isinstance(tokenizer, (str, Path)) else tokenizer
-    template = TEMPLATES[default_template(data.roles)]
+    template = data.template(by)
     table = data.table_of(data.roles.fields())
 
     def text(example: Example) -> str:

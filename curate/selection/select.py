@@ -30,12 +30,12 @@ from curate.data.files import (
 from curate.data.formats import SUFFIXES, data_suffix
 from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
-from curate.data.table import QATable, make_manifest, read
+from curate.data.table import QATable, make_manifest, read_with
 from curate.errors import OutputError, SelectionError, setting
 from curate.selection.explain import MixSample, explain_scores
 from curate.selection.ranking import Ranking, make_ranking, ranked_by
 from curate.selection.rules import SPLITS, Pool, Rules, Split, make_splits
-from curate.settings import SelectSettings, takes
+from curate.settings import ReadSettings, SelectSettings, takes
 
 Progress = Callable[[str, int, int], None]
 """Called with ("select", rows done, rows in all)."""
@@ -185,11 +185,11 @@ class Selection:
 
     def _write_splits(self, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None) -> None:
         """Stream the table once into all files; what the explanation counts is gathered on the way."""
-        sample = MixSample(self.data)
+        sample, template = MixSample(self.data), self.data.template(self.ranking.name)
         self.without_answer.clear()
         with ExitStack() as stack:
             files = {
-                name: SplitFile(stack.enter_context(whole_file(path)), self.data, format, kind)
+                name: SplitFile(stack.enter_context(whole_file(path)), self.data, format, kind, template)
                 for name, path in paths.items()
             }
             beside = stack.enter_context(ThreadPoolExecutor(1, "curate-explain"))
@@ -210,8 +210,7 @@ class Selection:
             for name, file in files.items():
                 if format != ORIGINAL:
                     self._check_some_left(name, file.without_answer, format)
-                    manifests[name]["export"] = {"format": format, "without_answer": file.without_answer}
-                file.close(manifests[name])
+                manifests[name] = file.close(manifests[name])
             self.explanation = scores.result() | mixes.result()
         for name, path in paths.items():
             write_json(manifests[name], manifest_path(path))
@@ -239,7 +238,7 @@ class Selection:
         return histogram_figure(self.ranking.name, self.ranking.shown, self._masks).png()
 
 
-@takes(SelectSettings)
+@takes(SelectSettings, ReadSettings)
 def select(
     scored: Any,
     *,
@@ -254,7 +253,8 @@ def select(
     `top`, `bottom` and `random` take a share of the pool (0.3 or "30%") or a count (500), `band` a stretch of the
     order ("30:70"), `budget_tokens` the best known examples that fit; they can be asked for together. The pool is
     the rows that have a score and meet `where`, `min_score` and `max_score`. `by` names the score, or several to
-    rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md. With `output`, writes one
+    rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md; the columns of a file that
+    does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
     `messages`, `alpaca`).
@@ -274,10 +274,11 @@ def select(
             f"{setting('tokenizer')} without {setting('budget_tokens')} does nothing.",
             try_next=setting("budget_tokens", 1000000),
         )
+    reading = ReadSettings.of(options)
     if output is None:
-        return choose(read(scored), rules)
+        return choose(read_with(scored, reading), rules)
     check_output(scored, Path(output), format, to)
-    data = read(scored)
+    data = read_with(scored, reading)
     with data.hashing():
         chosen = choose(data, rules)
         chosen._write(Path(output), format, to, progress)

@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -16,20 +16,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.data.columns import columns_of
 from curate.data.files import manifest_path
 from curate.data.formats import data_suffix
 from curate.data.layouts import default_template
 from curate.data.sources import find_files
-from curate.data.table import QATable, read
+from curate.data.table import QATable, read_with, template_in, whole_prompts
 from curate.errors import ColumnError, DataError, setting
-from curate.prompts import DEFAULT, Template, find_template, solution
+from curate.prompts import DEFAULT, TEMPLATES, Template, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number, random_rows, score_column
 from curate.selection.select import Selection
+from curate.settings import ReadSettings, ValidateSettings
 from curate.summary import bin_edges, is_skewed
 from curate.validation.statistics import popularity_percentiles
 
 BINS = 24
+PLAIN, AS_REMEMBERED = ValidateSettings(), ReadSettings()
 
 
 @dataclass(frozen=True)
@@ -126,24 +129,64 @@ def _folded(text: str) -> str:
 
 
 def read_inputs(
-    splits: Any, eval: Any, by: str | None = None, limit: int | None = None, template: str | None = None
+    splits: Any, eval: Any, settings: ValidateSettings = PLAIN, reading: ReadSettings = AS_REMEMBERED
 ) -> Inputs:
     """Read all data of a run; DataError for splits or a test set that cannot be read.
 
     One arm a split: from a folder of splits, one or more files, a mapping of name to data, or a Selection. top, random,
     bottom and whole come first, in this order; other names follow as they are sorted. `limit` takes a seeded sample of
-    that many examples of each arm and of the test set. Without the name of a template it is `mmlu` where the test set
-    has choices, and `qa` where it has none.
+    that many examples of each arm and of the test set. `reading` is for the test set, and for splits that do not
+    remember their columns.
     """
-    data = read(eval)
-    form = find_template(template or default_template(data.roles))
-    tables = read_splits(splits)
+    data, limit = read_with(eval, reading), settings.limit
+    tables = read_splits(splits, reading.changed(split=None))
+    form = one_template(settings.template, {**tables, "the test set": data})
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     names = sorted(tables, key=lambda name: (rank.get(name, len(rank)), name))
-    arms = [make_arm(name, tables[name].examples(), limit, form) for name in names]
-    test = make_test_set(data, by, limit, form)
+    arms = [make_arm(name, questions_of(tables[name], form), limit, form) for name in names]
+    test = make_test_set(data, settings.by, limit, form)
     source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
     return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity))
+
+
+def one_template(asked: str | None, tables: Mapping[str, QATable]) -> Template:
+    """What all questions of a run are asked with: the template asked for, the one that the files' manifests tell, else
+    the one that suits their layouts (`mmlu` for choices, else `qa`). DataError where two of them differ.
+    """
+    told = {f"the manifest of {name}": template_in(data.manifest) for name, data in tables.items()}
+    found = {what: template for what, template in told.items() if template is not None}
+    if asked is not None:
+        found = {setting("template", asked): find_template(asked), **found}
+    elif not found:
+        found = {f"the layout of {name}": TEMPLATES[default_template(data.roles)] for name, data in tables.items()}
+    (first, template), *others = found.items()
+    for what, other in others:
+        if other.texts != template.texts:
+            raise DataError(
+                f"There are two templates: {template.name!r} ({first}) and {other.name!r} ({what}).",
+                expected="one for the scores, the finetuning and the test",
+                try_next=setting("template", other.name) if asked else f"all of them with one {setting('template')}",
+            )
+    return template
+
+
+def questions_of(data: QATable, template: Template) -> list[Example]:
+    """The examples of a table; where its questions are whole prompts, with what was asked in them.
+
+    DataError for a split that was written for a trainer and no longer tells its questions or choices.
+    """
+    examples = data.examples()
+    if "export" not in data.manifest or not (whole_prompts(data.manifest) or template.multiple_choice):
+        return examples
+    asked = [(example, template.question_in(example.question)) for example in examples]
+    if any(question is None for _, question in asked):
+        format = data.manifest["export"]["format"]
+        raise DataError(
+            f"{data.name} was written with {setting('format', format)}: what is asked cannot be told from its prompts.",
+            expected=f"splits as {setting('format', 'original')} writes them",
+            try_next="curate select once more, without --format",
+        )
+    return [replace(example, question=str(question)) for example, question in asked]
 
 
 def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:
@@ -162,7 +205,7 @@ def make_test_set(
     data: QATable, by: str | None = None, limit: int | None = None, template: Template = DEFAULT
 ) -> TestSet:
     """The usable examples of an evaluation set (a sample of `limit`), with percentiles if it has a score."""
-    examples = data.examples()
+    examples = questions_of(data, template)
     column = popularity_column(data, by)
     scores = np.full(len(data), np.nan) if column is None else as_float(data.column(column))
     popularity = {example.id: score for example, score in zip(examples, scores, strict=True)}
@@ -180,15 +223,15 @@ def popularity_column(data: QATable, by: str | None) -> str | None:
     if by is None and not any(name.startswith(SCORE_PREFIX) for name in names):
         return None
     if by is None or f"{SCORE_PREFIX}{by}" in names:
-        return score_column(data.schema, by, data.name)
+        return score_column(data, by)
     column = by.removeprefix("column:")
-    if column not in names:
+    if columns_of(column, names) is None:
         raise ColumnError(
             f"{data.name} has no score and no column named {by!r}.",
             expected=f"one of its columns: {', '.join(names)}",
             try_next=f"{setting('by', 'NAME')}, with a column of numbers, higher for better known",
         )
-    kind = data.schema.field(column).type
+    kind = data.column(column).type
     if not is_number(kind):
         raise ColumnError(
             f"The column {column!r} of {data.name} holds {kind}, not numbers.",
@@ -207,7 +250,7 @@ def histograms(tables: Mapping[str, QATable], column: str | None) -> dict[str, A
     values = {
         name: as_float(table.column(column))
         for name, table in tables.items()
-        if column is not None and column in table.schema.names
+        if column is not None and columns_of(column, table.schema.names)
     }
     finite = {name: found[np.isfinite(found)] for name, found in values.items() if np.isfinite(found).any()}
     if not finite:
@@ -243,7 +286,7 @@ def fingerprint_examples(examples: Sequence[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_splits(splits: Any) -> dict[str, QATable]:
+def read_splits(splits: Any, reading: ReadSettings = AS_REMEMBERED) -> dict[str, QATable]:
     """Every split by its name; DataError for data without names, or names that no arm can have."""
     named = _named_splits(splits)
     for name in named:
@@ -254,7 +297,7 @@ def read_splits(splits: Any) -> dict[str, QATable]:
             )
         if is_untouched(name):
             raise DataError(f"A split is named {name!r}.", expected="another name; base is the untouched model")
-    return {name: read(data) for name, data in named.items()}
+    return {name: read_with(data, reading, unless_remembered=True) for name, data in named.items()}
 
 
 def _named_splits(splits: Any) -> Mapping[str, Any]:

@@ -14,7 +14,15 @@ import torch
 from curate.engines import RAY, Work, WorkerDiedError, absolute, on_ray
 from curate.errors import CurateError, EngineError, setting
 from curate.records import as_seeds
-from curate.settings import EngineSettings, FinetuneConfig, ValidateEngineSettings, ValidateSettings, grid, takes
+from curate.settings import (
+    EngineSettings,
+    FinetuneConfig,
+    ReadSettings,
+    ValidateEngineSettings,
+    ValidateSettings,
+    grid,
+    takes,
+)
 from curate.validation.arms import data_warnings, read_inputs
 from curate.validation.attention import EXAMPLES, attention_rows, attention_summary
 from curate.validation.results import Validation, write_run
@@ -27,7 +35,7 @@ BOOTSTRAP = (
 )
 
 
-@takes(ValidateSettings, ValidateEngineSettings)
+@takes(ValidateSettings, ValidateEngineSettings, ReadSettings)
 def validate(
     splits: Any,
     *,
@@ -59,7 +67,7 @@ def validate(
     check_run_folder(Path(output))
     grid(settings.tune, settings.config)  # refuses what cannot be tuned
     as_seeds(settings.seeds)
-    inputs = read_inputs(splits, eval, settings.by, settings.limit, settings.template)
+    inputs = read_inputs(splits, eval, settings, ReadSettings.of(options))
     experiment = Experiment(inputs, str(model), Path(output), settings)
     say = progress or (lambda line: None)
     if engine.engine == "ray":
@@ -158,9 +166,9 @@ def made_from(runner: Runner) -> dict[str, Any]:
     }
 
 
-def plan(splits: Any, eval: Any, settings: ValidateSettings) -> dict[str, Any]:
+def plan(splits: Any, eval: Any, settings: ValidateSettings, reading: ReadSettings) -> dict[str, Any]:
     """What `validate` would do, and how much of it, without loading a model."""
-    inputs = read_inputs(splits, eval, settings.by, settings.limit, settings.template)
+    inputs = read_inputs(splits, eval, settings, reading)
     experiment = Experiment(inputs, "", Path(), settings)
     finetunings = len(experiment.finetunings())
     return {

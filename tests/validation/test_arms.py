@@ -10,6 +10,7 @@ import pytest
 
 import curate
 from curate.errors import DataError
+from curate.settings import ValidateSettings
 from curate.validation.arms import arms_alike, data_warnings, histograms, read_inputs, usable_examples
 from tests.validation.made import CHOICE, MMLU
 
@@ -47,7 +48,7 @@ def test_a_question_is_shared_whatever_its_capitals_and_spaces(films: list[dict[
 def test_a_sample_of_the_random_split_is_not_that_of_the_whole(tmp_path: Path) -> None:
     rows = [{"question": f"Who wrote book {n}?", "answer": f"writer {n}", "score_views": float(n)} for n in range(60)]
     chosen = curate.select(rows, random=0.5, whole=True)
-    random, whole = read_inputs(chosen, rows, limit=10).arms
+    random, whole = read_inputs(chosen, rows, ValidateSettings(limit=10)).arms
     assert len(random.examples) == len(whole.examples) == 10
     assert {e.id for e in random.examples} != {e.id for e in whole.examples}
     assert arms_alike([random, whole]) == []
