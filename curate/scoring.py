@@ -170,13 +170,8 @@ def plan(
     rows = range(len(table)) if shard is None else shard.stretch(len(table))
     specs = [by] if isinstance(by, str) else list(by)
     roles = table.roles.as_dict()
-    content: dict[str, Any] = {
-        "dry_run": True,
-        "rows": len(rows),
-        "columns": roles,
-        "estimators": specs,
-        "output": str(output),
-    }
+    content: dict[str, Any] = {"dry_run": True, "rows": len(rows), "columns": roles, "estimators": specs}
+    content["output"] = str(output)
     part = "" if shard is None else f"shard {shard}: {len(rows)} of "
     named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
     lines = [f"{part}{len(table)} examples of {table.name}; columns {named}", f"by {', '.join(specs)}"]
@@ -218,10 +213,9 @@ def check_scorable(data: QATable, estimators: Sequence[Estimator]) -> None:
             "No estimator was named.",
             try_next=f"{setting('by', 'column:NAME')} or {setting('by', 'loss')} {setting('model', 'MODEL')}",
         )
-    names = [estimator.name for estimator in estimators]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated:
-        raise EstimatorError(f"Two estimators are named {repeated!r}.", expected=f"each {setting('by')} once")
+    name, times = Counter(estimator.name for estimator in estimators).most_common(1)[0]
+    if times > 1:
+        raise EstimatorError(f"Two estimators are named {name!r}.", expected=f"each {setting('by')} once")
     for estimator in estimators:
         taken = [name for name in estimator.schema.names if name in data.schema.names]
         if taken:
@@ -370,8 +364,7 @@ def scored_batches(
 ) -> Iterator[pa.Table]:
     """The rows in order, with what the estimators add; begun so far ahead that workers elsewhere have enough to do."""
     for stage in stages:
-        columns = stage.estimator.columns
-        stage.estimator.prepare(example for chunk in chunks_of(table, rows, columns) for example in chunk)
+        stage.estimator.prepare(chain.from_iterable(chunks_of(table, rows, stage.estimator.columns)))
     ahead = -(-max(stage.engine.ahead for stage in stages) // BATCH)
     begun: deque[tuple[pa.Table, list[Callable[[], list[pa.Array]]]]] = deque()
 
@@ -520,7 +513,7 @@ def score_manifest(
         "score",
         table,
         estimators=[{"name": stage.estimator.name, **stage.fingerprint} for stage in stages],
-        statuses={name: dict(found) for name, found in counts.statuses.items()},
+        statuses=counts.statuses,
         **({"made_from": table.manifest} if table.manifest else {}),
     )
     if shard is not None:

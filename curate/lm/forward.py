@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from curate.errors import ModelError, setting
 from curate.lm.model import LoadedModel
@@ -277,10 +278,7 @@ def pack_logits(loaded: LoadedModel, packs: Sequence[Pack], places: torch.Tensor
 
 def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
     """Rows of numbers (B, T), filled with 0 on the right."""
-    padded = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
-    for number, row in enumerate(rows):
-        padded[number, : len(row)] = torch.tensor(row)
-    return padded
+    return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
 
 
 def _tree_mask(packs: Sequence[Pack], dtype: torch.dtype) -> torch.Tensor:
