@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -138,14 +138,12 @@ class Here:
         return partial(in_halves, self._work, rows, allowed, failed)
 
 
-@dataclass(eq=False)
-class Task:
-    """Rows that a worker works on at once, and how many may die of them."""
+class Task(Future[list[Any]]):
+    """The results, to come, of rows that a worker works on at once; over which so many workers may die."""
 
-    rows: Sequence[Any]
-    lives: int
-    future: Future[list[Any]] = field(default_factory=Future)
-    sent: Any = None
+    def __init__(self, rows: Sequence[Any], lives: int) -> None:
+        super().__init__()
+        self.rows, self.lives, self.sent = rows, lives, None
 
 
 class Pool:
@@ -189,8 +187,7 @@ class Pool:
         begun = [self.submit(rows)]
 
         def work(some: Sequence[Any]) -> list[Any]:
-            future = begun.pop() if begun else self._submit(Task(some, lives=1), first=True)
-            return future.result()
+            return (begun.pop() if begun else self._submit(Task(some, lives=1), first=True)).result()
 
         def results() -> list[Any]:
             try:
@@ -204,16 +201,16 @@ class Pool:
 
         return results
 
-    def _submit(self, task: Task, first: bool = False) -> Future[list[Any]]:
+    def _submit(self, task: Task, first: bool = False) -> Task:
         with self._changed:
             if self._over is not None:
                 raise self._over
             self._waiting.insert(0 if first else len(self._waiting), task)
-            self._unfinished.add(task.future)
-            task.future.add_done_callback(self._unfinished.discard)
+            self._unfinished.add(task)
+            task.add_done_callback(self._unfinished.discard)
             self._employ(len(self._unfinished))
             self._changed.notify()
-        return task.future
+        return task
 
     def _employ(self, wanted: int) -> None:
         with self._changed:
@@ -240,9 +237,9 @@ class Pool:
                     self._give_back(tasks, died)
                     worker = self._loaded(place)
                 except Exception as error:
-                    _settle(tasks.popleft().future, error=error)
+                    _settle(tasks.popleft(), error=error)
                 else:
-                    _settle(tasks.popleft().future, results)
+                    _settle(tasks.popleft(), results)
         except BaseException as error:
             self._end(error)
 
@@ -289,10 +286,9 @@ class Pool:
 
     def _give_back(self, tasks: deque[Task], died: WorkerDiedError) -> None:
         """Let others do what a worker had in hand; the first of it may be what it died of."""
-        if tasks:
-            tasks[0].lives -= 1
-            if not tasks[0].lives:
-                _settle(tasks.popleft().future, error=died)
+        tasks[0].lives -= 1
+        if not tasks[0].lives:
+            _settle(tasks.popleft(), error=died)
         with self._changed:
             self._waiting.extendleft(reversed(tasks))
             self._changed.notify_all()

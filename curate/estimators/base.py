@@ -14,7 +14,7 @@ import pyarrow as pa
 import curate.settings
 from curate.engines import absolute
 from curate.errors import EstimatorError, setting
-from curate.prompts import Exemplars, Patterns, Shots, Template, topic
+from curate.prompts import LETTERS, Exemplars, Patterns, Shots, Template, topic
 from curate.records import Example, Score
 from curate.settings import option
 
@@ -194,6 +194,10 @@ class ModelEstimator(Estimator):
         return {"sequences": sequences, "tokens": tokens}, line
 
 
+MOST_QUESTIONS = 20_000
+"""Questions that patterns are looked for in."""
+
+
 def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:
     """Question patterns, where no example has a relation; None where one has, or they are multiple choice."""
     sample: list[str] = []
@@ -210,15 +214,17 @@ def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:
     return Patterns(sample) or None
 
 
-def unaskable(example: Example) -> str | None:
-    """Why an example cannot be asked; None if it can be."""
+def unaskable(example: Example, template: Template) -> str | None:
+    """The status that says why a template cannot ask an example; None if it can."""
     if not example.question:
         return "no_question"
-    return None if example.answers else "no_answer"
-
-
-MOST_QUESTIONS = 20_000
-"""Questions that patterns are looked for in."""
+    if not example.answers:
+        return "no_answer"
+    if template.multiple_choice and len(example.choices) < 2:
+        return "no_choices"
+    if template.multiple_choice and len(example.choices) > len(LETTERS):
+        return "too_many_choices"
+    return "answer_not_in_choices" if template.multiple_choice and example.answers[0] not in example.choices else None
 
 
 def measured_nothing(statuses: Mapping[str, Mapping[str, int]]) -> EstimatorError:

@@ -80,10 +80,10 @@ class KnownEstimator(ModelEstimator):
 
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
         """One Score an example, in order."""
-        askable = [example for example in examples if unaskable(example) is None]
+        askable = [example for example in examples if unaskable(example, self.template) is None]
         found = self._exact(askable) if self.settings.known_mode == "exact" else self._sampled(askable)
         for example in examples:
-            reason = unaskable(example)
+            reason = unaskable(example, self.template)
             yield Score(None, reason) if reason else next(found)
 
     def _exact(self, examples: Sequence[Example]) -> Iterator[Score]:

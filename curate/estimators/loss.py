@@ -122,7 +122,7 @@ class LossRequest:
 
 def loss_request(example: Example, template: Template, shots: Shots, answers: str) -> LossRequest:
     """The pairs whose losses the example's score is made from: a letter each, or accepted answers."""
-    reason = unaskable(example) or (_no_choice(example) if template.multiple_choice else None)
+    reason = unaskable(example, template)
     if reason is not None:
         return LossRequest(reason=reason)
     prompt = shots.prefix(example) + template.ask(example)
@@ -130,14 +130,6 @@ def loss_request(example: Example, template: Template, shots: Shots, answers: st
     if template.multiple_choice:
         accepted, correct = tuple(LETTERS[: len(example.choices)]), example.choices.index(example.answers[0])
     return LossRequest(tuple((prompt, template.render_completion(answer)) for answer in accepted), accepted, correct)
-
-
-def _no_choice(example: Example) -> str | None:
-    if len(example.choices) < 2:
-        return "no_choices"
-    if len(example.choices) > len(LETTERS):
-        return "too_many_choices"
-    return None if example.answers[0] in example.choices else "answer_not_in_choices"
 
 
 class LossEstimator(ModelEstimator):
