@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from curate.errors import PageViewsError
 from curate.records import OK
@@ -53,8 +53,7 @@ BUSY_TIMEOUT = 60.0
 """Seconds to wait for other processes that hold the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """What a title or item led to: `ok` and the article's title, or why there is none."""
 
     status: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from curate.data.answers import answer_text
@@ -24,6 +24,8 @@ _DIRECTION_MARKS = re.compile("[\u200e\u200f\u202a-\u202e]")
 _IMPOSSIBLE = re.compile(
     "[\x00-\x1f\x7f<>\\[\\]{}|#\ufffd\ud800-\udfff]|%[0-9A-Fa-f]{2}|&[0-9A-Za-z]+;|&#[0-9A-Za-z]+;|~~~"
 )
+_PLAIN = re.compile("[A-Z0-9][A-Za-z0-9'(),.-]*(?: [A-Za-z0-9'(),.-]+)*")
+
 DOTTED = ("tr", "az", "kaa")
 """Languages whose small i has a large one with a dot."""
 
@@ -35,6 +37,8 @@ def normalise(title: str, project: str = "en.wikipedia") -> str | None:
 
     None if no article can have this title. `normalise` of a normalised title changes nothing.
     """
+    if _PLAIN.fullmatch(title) and len(title) <= LONGEST_TITLE:
+        return title  # most titles of a table of millions
     text = unicodedata.normalize("NFC", _DIRECTION_MARKS.sub("", title))
     text = _BLANKS.sub(" ", text).strip(" ").removeprefix(":").strip(" ")  # one colon in front says: an article
     if not text or _IMPOSSIBLE.search(text) or text in (".", "..") or text.startswith(("./", "../", ":")):
@@ -44,6 +48,7 @@ def normalise(title: str, project: str = "en.wikipedia") -> str | None:
     return first_letter(text[0], project) + text[1:]
 
 
+@cache
 def first_letter(letter: str, project: str) -> str:
     """The letter as a title of the project begins with it: large, except in the Wiktionaries and in Lojban.
 
@@ -94,8 +99,7 @@ TITLE_COLUMNS = ("s_wiki_title",)
 QID_COLUMNS = ("s_uri", "wikidata_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):  # a tuple, since a million of them are keys of dictionaries
     """What names the article of a subject: a title (or a name that may be one), or a Wikidata item."""
 
     kind: Literal["title", "qid"]

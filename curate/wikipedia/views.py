@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,8 +44,7 @@ CONCURRENCY = 16
 """Requests for views in flight; titles are resolved one batch after the other, as MediaWiki asks of its clients."""
 
 
-@dataclass(frozen=True, slots=True)
-class Views:
+class Views(NamedTuple):
     """Monthly views of one article (their mean over the window), or why they are not known."""
 
     status: str
@@ -140,13 +139,13 @@ class ViewSource(ABC):
         started = time.perf_counter()
         new = [r for r in dict.fromkeys(references) if r not in self._answers]
         pages = self._pages(new)
-        counts = self._counts(list(dict.fromkeys(p.title for p in pages.values() if p.status == OK and p.title)))
-        for reference, page in pages.items():
-            found = counts[page.title] if page.status == OK and page.title else page.status
+        counts = self._counts(list(dict.fromkeys(title for status, title in pages.values() if status == OK and title)))
+        for reference, (status, title) in pages.items():
+            found = counts[title] if status == OK and title else status
             if isinstance(found, str):
-                self._answers[reference] = Views(found, page.title)
+                self._answers[reference] = Views(found, title)
             else:  # zero is a measurement like any other, with a status of its own
-                self._answers[reference] = Views(OK if found else ZERO_VIEWS, page.title, found / self._months)
+                self._answers[reference] = Views(OK if found else ZERO_VIEWS, title, found / self._months)
         self.stats.subjects += len(new)
         self.stats.seconds += time.perf_counter() - started
         self.stats.missing += [r.text for r in new if self._answers[r].status in (NOT_CACHED, FAILED)]
@@ -250,8 +249,8 @@ class TableViews(ViewSource):
     def _pages(self, references: Sequence[Reference]) -> Mapping[Reference, Page]:
         if self._resolver:
             return self._resolver.resolve(references)
-        titles = {r: normalise(r.text, self._project) if r.kind == "title" else None for r in references}
-        return {r: Page(OK, title) if title else Page(NO_ARTICLE) for r, title in titles.items()}
+        titles = (normalise(text, self._project) if kind == "title" else None for kind, text in references)
+        return {r: Page(OK if title else NO_ARTICLE, title) for r, title in zip(references, titles, strict=True)}
 
     def _counts(self, titles: Sequence[str]) -> Mapping[str, int | str]:
         try:
