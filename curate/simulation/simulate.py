@@ -216,10 +216,10 @@ def make_parts(parts: Sequence[Part], kept: Checkpoint, processes: int | None, p
     at_once = min(len(missing), cores if processes is None else processes)
     done = len(parts) - len(missing)
     progress(parts[0].experiment, done, len(parts))
-    for part, tables in made_in_processes(missing, at_once) if at_once > 1 else ((p, p.run()) for p in missing):
+    made = made_in_processes(missing, at_once) if at_once > 1 else ((part, part.run()) for part in missing)
+    for number, (part, tables) in enumerate(made, start=done + 1):
         kept.put(part.key, tables)
-        done += 1
-        progress(part.experiment, done, len(parts))
+        progress(part.experiment, number, len(parts))
 
 
 def made_in_processes(parts: Sequence[Part], processes: int) -> Iterator[tuple[Part, Tables]]:

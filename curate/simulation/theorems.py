@@ -1,7 +1,7 @@
 """The theorems of Section 4 and Appendix A, checked on many small random worlds, inside their assumptions and outside.
 
-A theorem is a function that takes a random generator, makes a small world, and gives a boolean for every case in it:
-whether the statement holds. Outside the assumptions it may break, which shows that the check can fail.
+The check of a theorem takes a small world and a random generator, and gives a boolean for every case in it: whether the
+statement holds. Told to go outside the assumptions it may break, which shows that the check can fail.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from curate.simulation.one_layer import (
 from curate.simulation.settings import Row
 from curate.simulation.world import Facts, draw_statements, make_facts
 
-Holds = Callable[[np.random.Generator], Tensor]
+Check = Callable[[Facts, np.random.Generator, bool], Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,24 +47,29 @@ class Theorem:
     statement: str
     assumptions: str
     assumptions_met: bool
-    holds: Holds
+    checked: Check
+
+    def holds(self, rng: np.random.Generator) -> Tensor:
+        """Whether it holds in every case of a random world."""
+        return self.checked(small_world(rng), rng, not self.assumptions_met)
 
     def check(self, worlds: int, seed: int = 0) -> Row:
         """A row of results: in how many cases, on that many random worlds, and how often it did not hold."""
         outcomes = torch.cat([self.holds(np.random.default_rng([seed, world])).flatten() for world in range(worlds)])
-        about = {name: value for name, value in vars(self).items() if name != "holds"}
+        about = {name: value for name, value in vars(self).items() if name != "checked"}
         return {**about, "cases": outcomes.numel(), "violations": int((~outcomes).sum())}
 
 
 THEOREMS: list[Theorem] = []
 
 
-def theorem(name: str, statement: str, assumptions: str, met: bool = True) -> Callable[[Holds], Holds]:
-    """Puts a check among THEOREMS; not `met`: its worlds are outside the assumptions."""
+def theorem(name: str, statement: str, assumptions: str, *outside: tuple[str, str]) -> Callable[[Check], Check]:
+    """Puts a check among THEOREMS, and again for each (statement, where) that it makes `outside` of its assumptions."""
 
-    def keep(holds: Holds) -> Holds:
-        THEOREMS.append(Theorem(name, statement, assumptions, met, holds))
-        return holds
+    def keep(check: Check) -> Check:
+        THEOREMS.append(Theorem(name, statement, assumptions, True, check))
+        THEOREMS.extend(Theorem(name, said, f"outside: {where}", False, check) for said, where in outside)
+        return check
 
     return keep
 
@@ -98,9 +103,8 @@ GRADIENT_TOLERANCE = 1e-10
     "-dL/dW_KQ = Att_s Att_r (s_rel - p_rel)(phi(s) phi(p_r)^T - phi(p_r) phi(p_r)^T)",
     "none: any weights",
 )
-def gradient_holds(rng: np.random.Generator) -> Tensor:
+def gradient_holds(facts: Facts, rng: np.random.Generator, outside: bool) -> Tensor:
     """The formula of Section 4 against automatic differentiation, for every fact of a world with random weights."""
-    facts = small_world(rng)
     every = questions(facts)
     asked = Triples(every.subjects.T, every.relations.T, every.answers.T)  # (N, 1): one fact for each of N models
     model = random_weights(len(asked.answers), vocabulary(facts), 1.0, _torch_generator(rng))
@@ -135,22 +139,18 @@ def memorising_weights(facts: Triples, tokens: int) -> OneLayer:
     "A.1",
     "W_V = sum phi(a) phi(s)^T + phi(a) phi(r)^T, W_KQ = 0 answers every fact",
     "no other answer belongs to both s and r",
+    ("the same", "relations share their answers"),
 )
-def memorising_holds(rng: np.random.Generator) -> Tensor:
-    """Theorem A.1 for all facts of a world in which relations have answers of their own."""
-    facts = small_world(rng)
+def memorising_holds(facts: Facts, rng: np.random.Generator, outside: bool) -> Tensor:
+    """Theorem A.1 for all facts of a world in which relations have answers of their own.
+
+    Outside, two relations have the same answers, such as place of birth and place of death.
+    """
     every = statements(facts)
+    if outside:
+        of_first = facts.tokens + (every.answers - facts.tokens) % (facts.n_answers // facts.relations)
+        every = Triples(every.subjects, every.relations, of_first)
     return is_right(memorising_weights(every, vocabulary(facts)), every)
-
-
-@theorem("A.1", "the same", "outside: relations share their answers", met=False)
-def memorising_with_shared_answers(rng: np.random.Generator) -> Tensor:
-    """The same where two relations have the same answers, such as place of birth and place of death."""
-    facts = small_world(rng)
-    every = statements(facts)
-    first_relation = facts.tokens + (every.answers - facts.tokens) % (facts.n_answers // facts.relations)
-    shared = Triples(every.subjects, every.relations, first_relation)
-    return is_right(memorising_weights(shared, vocabulary(facts)), shared)
 
 
 # Theorems 4.2 and A.5: when a fact is suppressed
@@ -180,26 +180,15 @@ def erasure_bound(salience: Tensor, relation_lead: Tensor) -> Tensor:
     "4.2, A.5",
     "a fact is suppressed exactly if log(Att_s / Att_r) <= log(d / S)",
     "s speaks for no other answer of r",
+    ("the same", "s leans to other answers of r"),
 )
-def erasure_holds(rng: np.random.Generator) -> Tensor:
+def erasure_holds(facts: Facts, rng: np.random.Generator, outside: bool) -> Tensor:
     """Theorem A.5 at random attention, and just on either side of the bound."""
-    return _erasure(rng, leaning=0.0)
-
-
-@theorem("4.2, A.5", "the same", "outside: s leans to other answers of r", met=False)
-def erasure_with_leaning_subjects(rng: np.random.Generator) -> Tensor:
-    """The same where the subject's own values speak for other answers of the relation too."""
-    return _erasure(rng, leaning=1.0)
-
-
-def _erasure(rng: np.random.Generator, leaning: float) -> Tensor:
-    facts = small_world(rng)
     every = statements(facts)
     among = rivals(facts, every.answers)
     model = zero_weights(1, vocabulary(facts))
-    model.values[0, facts.tokens :, : facts.subjects] = leaning * torch.from_numpy(
-        rng.normal(size=(facts.n_answers, facts.subjects))
-    )
+    leaning = torch.from_numpy(rng.normal(size=(facts.n_answers, facts.subjects)))
+    model.values[0, facts.tokens :, : facts.subjects] = outside * leaning
     strength = torch.from_numpy(rng.uniform(0.1, 3.0, size=every.answers.shape))
     model.values[0, every.answers, every.subjects] = strength
     relations = slice(facts.subjects, facts.subjects + facts.relations)
@@ -219,33 +208,24 @@ def _erasure(rng: np.random.Generator, leaning: float) -> Tensor:
 STEPS = 20  # of finetuning in a small world
 
 
-@theorem("4.5, A.11", "one step moves attention to every subject the way of s_rel - p_rel", "one fact a step")
-def sign_rule_holds(rng: np.random.Generator) -> Tensor:
-    """Theorem 4.5 at every step of a finetuning, one question at a time, after a short pretraining."""
-    facts, model = _pretrained(rng)
-    asked = questions(facts)
-    outcomes = []
-    for position in rng.integers(asked.answers.shape[1], size=STEPS):
-        fact = asked.at(slice(position, position + 1))
-        if attention_push(model, fact).abs().item() > 1e-12:  # below it, the step is lost in rounding
-            outcomes.append(follows_sign_rule(model, fact, facts.subjects))
-    return torch.cat(outcomes)
-
-
-@theorem("4.5, A.11", "the same, by the sign of the sum", "outside: all facts of a prompt in one step", met=False)
-def sign_rule_in_batches(rng: np.random.Generator) -> Tensor:
-    """The same with all questions of one prompt in each step."""
-    facts, model = _pretrained(rng)
-    asked = questions(facts)
-    batches = (asked.at(slice(step % facts.relations, None, facts.relations)) for step in range(STEPS))
-    return torch.cat([follows_sign_rule(model, batch, facts.subjects) for batch in batches])
-
-
-def _pretrained(rng: np.random.Generator) -> tuple[Facts, OneLayer]:
-    facts = small_world(rng)
+@theorem(
+    "4.5, A.11",
+    "one step moves attention to every subject the way of s_rel - p_rel",
+    "one fact a step",
+    ("the same, by the sign of the sum", "all facts of a prompt in one step"),
+)
+def sign_rule_holds(facts: Facts, rng: np.random.Generator, outside: bool) -> Tensor:
+    """Theorem 4.5 at every step of a finetuning, after a short pretraining: one question a step, or all of a prompt."""
     model = random_weights(1, vocabulary(facts), 0.001, _torch_generator(rng))
     one_epoch(model, _drawn(facts, rng), rate=1.0)
-    return facts, model
+    asked = questions(facts)
+    outcomes = []
+    for step, position in enumerate(rng.integers(asked.answers.shape[1], size=STEPS)):
+        prompt, fact = slice(step % facts.relations, None, facts.relations), slice(position, position + 1)
+        batch = asked.at(prompt if outside else fact)
+        if outside or attention_push(model, batch).abs().item() > 1e-12:  # below it, the step is lost in rounding
+            outcomes.append(follows_sign_rule(model, batch, facts.subjects))
+    return torch.cat(outcomes)
 
 
 def follows_sign_rule(model: OneLayer, facts: Triples, subjects: int) -> Tensor:
@@ -302,28 +282,19 @@ def _times(tokens: Tensor) -> Tensor:
     return torch.bincount(tokens.flatten())[tokens]
 
 
-@theorem("4.6, A.10", "S(s, r, a) >= n c1 eps after one epoch", "from zero, one fact a step, c1 > 0")
-def salience_bound_holds(rng: np.random.Generator) -> Tensor:
-    """Theorem 4.6 at a random small rate, where its constant is positive."""
-    facts = small_world(rng)
+@theorem(
+    "4.6, A.10",
+    "S(s, r, a) >= n c1 eps after one epoch",
+    "from zero, one fact a step, c1 > 0",
+    ("the same with the c1 of small rates", "eps = 5"),
+)
+def salience_bound_holds(facts: Facts, rng: np.random.Generator, outside: bool) -> Tensor:
+    """Theorem 4.6 at a random small rate; outside, the constant that holds as the rate goes to 0, at a rate of 5."""
     drawn = _drawn(facts, rng)
-    rate = float(10 ** rng.uniform(-4, -2.5))
-    constant = salience_constant(drawn, vocabulary(facts), rate)
-    if constant <= 0:
+    rate = 5.0 if outside else float(10 ** rng.uniform(-4, -2.5))
+    constant = salience_constant(drawn, vocabulary(facts), 0.0 if outside else rate)
+    if constant <= 0 and not outside:
         return torch.ones(0, dtype=torch.bool)  # outside the assumptions: not a case
-    return _after_epoch(facts, drawn, rate, constant)
-
-
-@theorem("4.6, A.10", "the same with the c1 of small rates", "outside: eps = 5", met=False)
-def salience_bound_at_high_rate(rng: np.random.Generator) -> Tensor:
-    """The constant that holds as the rate goes to 0, at a rate of 5."""
-    facts = small_world(rng)
-    drawn = _drawn(facts, rng)
-    return _after_epoch(facts, drawn, rate=5.0, constant=salience_constant(drawn, vocabulary(facts), rate=0.0))
-
-
-def _after_epoch(facts: Facts, drawn: Triples, rate: float, constant: float) -> Tensor:
-    """S(s, r, a) >= n c1 eps for facts seen n times in one epoch from zero. (1, N), boolean"""
     model = zero_weights(1, vocabulary(facts))
     one_epoch(model, drawn, rate)
     return salience(model, drawn) >= fact_counts(drawn) * constant * rate - 1e-12

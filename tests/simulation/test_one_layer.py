@@ -55,7 +55,7 @@ OUTSIDE = [theorem for theorem in THEOREMS if not theorem.assumptions_met]
 
 
 def name(theorem: Theorem) -> str:
-    return theorem.holds.__name__
+    return f"{theorem.theorem}, {theorem.assumptions}"
 
 
 def fact(subject: int, relation: int, answer: int) -> Triples:
