@@ -13,6 +13,7 @@ from curate import __version__, scoring
 from curate.cli.console import EXIT_MISSING, Commands, DryRun, Output, clean, command, make_table
 from curate.cli.tables import (
     as_typed,
+    one_of,
     score_table,
     selection_remark,
     selection_tables,
@@ -20,6 +21,7 @@ from curate.cli.tables import (
     simulation_tables,
     summary_tables,
 )
+from curate.data.export import ORIGINAL, SHAPES, STREAMS
 from curate.data.files import check_writable
 from curate.data.hub import check_push, push_folder
 from curate.errors import DataError, SettingError
@@ -65,6 +67,7 @@ views = typer.Typer(
 )
 
 ParquetFile = Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")]
+ESTIMATOR = one_of(estimator.usage for estimator in ESTIMATORS.values())
 MaxMissing = Annotated[int | None, Option(help="End with exit code 3 if more examples than this get no score.")]
 
 
@@ -130,7 +133,7 @@ def _report_run(out: Output, content: Mapping[str, Any], *last: Any, first: Sequ
 def score(
     out: Output,
     dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
-    by: Annotated[list[str], Option(help="An estimator: column:NAME, known, loss or pageviews. Repeatable.")],
+    by: Annotated[list[str], Option(help=f"An estimator: {ESTIMATOR}. Repeatable.")],
     output: ParquetFile,
     estimators: Mapping[str, Any],
     reading: ReadSettings,
@@ -226,10 +229,10 @@ def select(
     ],
     settings: SelectSettings,
     format: Annotated[
-        str, Option(help="The shape of the rows: original, or for trainers prompt-completion, messages or alpaca.")
-    ] = "original",
+        str, Option(help=f"The shape of the rows: {ORIGINAL}, or for trainers {one_of(SHAPES)}.")
+    ] = ORIGINAL,
     to: Annotated[
-        str | None, Option(help="The kind of file: parquet, jsonl or csv; else as the output is called.")
+        str | None, Option(help=f"The kind of file: {one_of(STREAMS)}; else as the output is called.")
     ] = None,
     push_to_hub: Annotated[
         str | None, Option(help="Upload the folder as the dataset OWNER/NAME; a new one is private.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.cli.console import make_table
@@ -33,6 +33,12 @@ def quantile_table(
 def percent(share: float | None) -> str:
     """`61.5`; nothing where there is none."""
     return "" if share is None else f"{100 * share:.1f}"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """`parquet, jsonl or csv`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def as_typed(value: Any) -> str:
