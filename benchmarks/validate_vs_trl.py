@@ -25,7 +25,8 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from curate.prompts import DEFAULT, Shots
 from curate.records import Example
 from curate.settings import FinetuneConfig
 from curate.validation.finetune import finetuned
-from curate.validation.trainer import training_items
+from curate.validation.trainer import Trained, Training, training_items
 
 WORLD = Path(curate.__file__).parent / "world"
 CASES = (("world", 1000, 600), ("3M", 1000, 600), ("34M", 160, 300))
@@ -62,10 +63,19 @@ def load(size: str, texts: Sequence[str]) -> LoadedModel:
     return loaded
 
 
+@contextmanager
+def finetune(loaded: LoadedModel, examples: Sequence[Example]) -> Iterator[Trained]:
+    """Inside the `with` the model is finetuned."""
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(CONFIG, seed=0, checkpoints=Path(folder, "checkpoints"))
+        with finetuned(loaded, examples, DEFAULT, training) as trained:
+            yield trained
+
+
 def train_curate(loaded: LoadedModel, examples: Sequence[Example]) -> tuple[float, float]:
     """Seconds, and the mean training loss in nats a token."""
     started = CLOCK()
-    with finetuned(loaded, examples, CONFIG, DEFAULT, seed=0) as result:
+    with finetune(loaded, examples) as result:
         seconds = CLOCK() - started
         losses = [row["train_loss"] for row in result.rows if row["train_loss"] is not None]
         return seconds, sum(losses) / len(losses)
@@ -184,7 +194,7 @@ def compare(size: str, train: Sequence[Example], test: Sequence[Example], rounds
     loaded = load(size, texts)
     result: dict[str, Any] = {"model": size, "training": compare_training(loaded, train, rounds)}
     shots = Shots(DEFAULT, train, SHOTS)
-    with finetuned(loaded, train, CONFIG, DEFAULT, seed=0):
+    with finetune(loaded, train):
         result["answers_finetuned"] = compare_answers(loaded, [DEFAULT.ask(e) for e in test], rounds)
     few_shot = [shots.prefix(e) + DEFAULT.ask(e) for e in test]
     result["answers_5_shot"] = compare_answers(loaded, few_shot, rounds)

@@ -69,20 +69,20 @@ class Drawing:
 
     figure: Figure
 
-    def png(self) -> bytes:
-        """The bytes of a PNG file."""
+    def _saved(self, kind: str, **options: Any) -> bytes:
         buffer = io.BytesIO()
         with _style():
-            self.figure.savefig(buffer, format="png", metadata={"Software": None})
+            self.figure.savefig(buffer, format=kind, **options)
         return buffer.getvalue()
+
+    def png(self) -> bytes:
+        """The bytes of a PNG file."""
+        return self._saved("png", metadata={"Software": None})
 
     def svg(self) -> str:
         """SVG to stand inside a page: no XML prologue, no names, no size of its own, text in the page's colour."""
-        buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        with _style():
-            self.figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-        svg = buffer.getvalue()
+        svg = self._saved("svg", transparent=True, metadata=nothing).decode()
         svg = re.sub(r"<svg [^>]*viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1">', svg[svg.index("<svg") :])
         svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
         svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace("xlink:href", "href").replace(INK, "currentColor")
@@ -115,11 +115,6 @@ def palette(arms: Sequence[str]) -> dict[str, str]:
     return {arm: COLOURS.get(arm) or turns.get(arm, FEW_SHOT) for arm in arms}
 
 
-def line_style(arm: str) -> str:
-    """Dashed for the untouched model."""
-    return {"base": "--"}.get(arm, "-.") if is_untouched(arm) else "-"
-
-
 def marker(arm: str) -> str:
     """A shape for each of the paper's arms, for readers who do not go by colour."""
     shapes = {"base": "x", "top": "^", "random": "s", "bottom": "v", "whole": "D"}
@@ -146,23 +141,18 @@ def lines_with_bands(axes: Any, rows: Rows, x: str, y: str, scale: float = 1.0, 
     frame = pd.DataFrame(rows)
     colours = palette(frame["arm"].unique())
     for arm, of_arm in frame.groupby("arm", sort=False):
-        look = {"linestyle": line_style(arm), "marker": marker(arm) if markers else None, "label": label(arm)}
-        line_with_band(axes, scale * over_seeds(of_arm, x, y), color=colours[arm], **look)
+        line = ("--" if arm == "base" else "-.") if is_untouched(arm) else "-"
+        look = {"linestyle": line, "marker": marker(arm) if markers else None, "label": label(arm)}
+        line_with_band(axes, of_arm, x, y, scale, color=colours[arm], **look)
 
 
-def over_seeds(rows: DataFrame, x: str, y: str) -> DataFrame:
-    """`mean`, `low` and `high` of a column, by another: the rows' own interval, or one standard error over seeds."""
+def line_with_band(axes: Any, rows: DataFrame, x: str, y: str, scale: float = 1.0, **look: Any) -> None:
+    """One such line."""
     by_x = rows.groupby(x)
-    if "low" in rows:
-        return by_x[[y, "low", "high"]].first().rename(columns={y: "mean"})
     mean, error = by_x[y].mean(), by_x[y].sem().fillna(0)
-    return mean.to_frame("mean").assign(low=mean - error, high=mean + error)
-
-
-def line_with_band(axes: Any, at: DataFrame, color: str, **look: Any) -> None:
-    """A line and its band: columns `mean`, `low`, `high`; the index goes along."""
-    axes.plot(at.index, at["mean"], color=color, **look)
-    axes.fill_between(at.index, at["low"], at["high"], color=color, alpha=0.16, linewidth=0)
+    low, high = (by_x["low"].first(), by_x["high"].first()) if "low" in rows else (mean - error, mean + error)
+    axes.plot(mean.index, scale * mean, **look)
+    axes.fill_between(mean.index, scale * low, scale * high, color=look["color"], alpha=0.16, linewidth=0)
 
 
 @figure
@@ -188,8 +178,8 @@ def curves_figure(curves: Rows) -> Figure:
     """Accuracy on the top-x% most popular test examples, a line an arm (paper, Figures 6 and 7)."""
     made, axes = new_figure()
     lines_with_bands(axes, curves, x="top_percent", y="accuracy", scale=100)
+    _percent(axes.yaxis)
     axes.set_xlabel("test questions, the most popular x%")
-    axes.set_ylabel("accuracy (%)")
     axes.legend()
     return made
 
@@ -215,7 +205,7 @@ def relations_figure(relations: Rows) -> Figure:
     _marks(axes, relations, "relation", names, vertical=False)
     n = {row["relation"]: row["n"] for row in relations}
     axes.set_yticks(range(len(names)), [f"{short(name)} ({n[name]})" for name in names])
-    axes.set_xlabel("accuracy (%)")
+    _percent(axes.xaxis)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.2)
     made.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
@@ -230,11 +220,18 @@ def quintiles_figure(quintiles: Rows) -> Figure:
     made, axes = new_figure()
     _marks(axes, quintiles, "quintile", fifths, vertical=True)
     axes.set_xticks(range(len(fifths)), [f"{fifth}{said.get(fifth, '')}" for fifth in fifths])
+    _percent(axes.yaxis)
     axes.set_xlabel("test questions by popularity, in fifths")
-    axes.set_ylabel("accuracy (%)")
     axes.grid(axis="y", alpha=0.2)
     axes.legend()
     return made
+
+
+def _percent(axis: Any) -> None:
+    """An axis of accuracies: it ends at 0 and 100%, wherever the intervals of a few questions and seeds do."""
+    low, high = axis.get_view_interval()
+    axis.set_view_interval(max(low, -3), min(high, 103), ignore=True)
+    axis.set_label_text("accuracy (%)")
 
 
 def _marks(axes: Any, rows: Rows, key: str, places: Sequence[Any], vertical: bool) -> None:
@@ -243,16 +240,11 @@ def _marks(axes: Any, rows: Rows, key: str, places: Sequence[Any], vertical: boo
     for number, (arm, colour) in enumerate(palette(arms).items()):
         chosen = [row for row in rows if row["arm"] == arm and row[key] in places]
         at = [places.index(row[key]) + 0.14 * (number - (len(arms) - 1) / 2) for row in chosen]
-        values = [100 * row["accuracy"] for row in chosen]
-        errors = [
-            [100 * max(0, row["accuracy"] - row["low"]) for row in chosen],
-            [100 * max(0, row["high"] - row["accuracy"]) for row in chosen],
-        ]
+        accuracy, low, high = (np.array([row[name] for row in chosen]) for name in ("accuracy", "low", "high"))
+        errors = 100 * np.maximum(0, [accuracy - low, high - accuracy])
+        across, up, error = (at, 100 * accuracy, "yerr") if vertical else (100 * accuracy, at, "xerr")
         look = {"color": colour, "label": label(arm), "fmt": marker(arm), "elinewidth": 1.1}
-        if vertical:
-            axes.errorbar(at, values, yerr=errors, **look)
-        else:
-            axes.errorbar(values, at, xerr=errors, **look)
+        axes.errorbar(across, up, **{error: errors}, **look)
 
 
 TRAINING = {
@@ -318,21 +310,16 @@ def histogram_figure(name: str, scores: NDArray[np.float64], splits: Mapping[str
 
 def _histogram(axes: Any, heights: Mapping[str, Any], named: Mapping[str, str], edges: Any, log: bool) -> None:
     """The heights (E,) of every arm over the bins between the edges (E+1,), as steps; the test set's are dotted."""
+    from matplotlib.ticker import EngFormatter
+
     colours = palette(list(heights)) | {"test": GREY}
     for position, (arm, steps) in enumerate(heights.items()):
         look = {"color": colours[arm], "linestyle": ":" if arm == "test" else "-", "label": named[arm]}
-        axes.stairs(steps, edges, linewidth=1.8, **look, zorder=2 + len(heights) - position)  # whole hides no other
+        above = len(heights) - position if arm != "test" else len(heights) + 1  # neither whole nor dots hide another
+        axes.stairs(steps, edges, linewidth=1.8, **look, zorder=2 + above)
     if log:
         axes.set_xscale("symlog", linthresh=1)
-        axes.xaxis.set_major_formatter(_magnitude)
-
-
-def _magnitude(value: float, _: int | None = None) -> str:
-    """1k for 1,000 and 1M for 1,000,000."""
-    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{name}"
-    return f"{value:g}"
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1k for 1,000 and 1M for 1,000,000
 
 
 LONGEST = 30
@@ -356,7 +343,12 @@ def heatmap_figure(layers: Sequence[Rows]) -> Figure:
         image = axes.imshow(panel, aspect="auto", interpolation="none", cmap="viridis", vmin=0, vmax=most)
         image.set_extent((-0.5, len(tokens) - 0.5, numbers[-1] + 0.5, numbers[0] - 0.5))
         axes.set_title(label(rows[0]["arm"]), fontsize=10)
-        axes.set_xticks(range(len(tokens)), [short(_visible(token), 12) for token in tokens], rotation=90, fontsize=8)
+        axes.set_xticks(
+            range(len(tokens)),
+            [short(token.replace("\n", "⏎").strip() or "␣", 12) for token in tokens],
+            rotation=90,
+            fontsize=8,
+        )
         axes.tick_params(length=0)
         for tick, marked in zip(axes.get_xticklabels(), subject, strict=True):
             tick.set(color=MARK if marked else INK, fontweight="bold" if marked else "normal")
@@ -366,7 +358,3 @@ def heatmap_figure(layers: Sequence[Rows]) -> Figure:
     panels[0].set_ylabel("layer")
     made.colorbar(image, ax=panels, label="attention", extend="max", aspect=14, shrink=0.9)
     return made
-
-
-def _visible(token: str) -> str:
-    return token.replace("\n", "⏎").strip() or "␣"

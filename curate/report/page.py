@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from curate.data.files import whole_file, write_text
 from curate.records import contrast, is_untouched
@@ -39,7 +38,7 @@ HEATMAPS = 3
 
 @dataclass(frozen=True)
 class RunTables:
-    """What a run's files hold: all that its report is made from. What the run does not have is empty."""
+    """What a run's files hold: its summary, its manifest, and the rows of its tables, where it has such rows."""
 
     summary: Mapping[str, Any]
     manifest: Mapping[str, Any]
@@ -52,9 +51,9 @@ class RunTables:
         """The names of the arms, the untouched model's among them."""
         return [row["arm"] for row in self.summary["arms"]]
 
-    def training(self, column: str) -> Rows:
-        """The rows along training that have a column."""
-        return [row for row in self.summary.get("training", ()) if row.get(column) is not None]
+    def training(self, name: str) -> Rows:
+        """The rows along training that have the column of a figure of `TRAINING`."""
+        return [row for row in self.summary.get("training", ()) if row.get(TRAINING[name][0]) is not None]
 
     @cached_property
     def telling_maps(self) -> list[dict[str, Any]]:
@@ -71,22 +70,11 @@ class RunTables:
         return [
             {
                 "question": said[id][pair[0]][0]["question"],
-                "said": [_at_seed(said[id][arm], maps[id][arm][0]["seed"]) for arm in pair],
+                "said": [row for arm in pair for row in said[id][arm] if row["seed"] == maps[id][arm][0]["seed"]],
                 "layers": [sorted(maps[id][arm], key=lambda row: row["layer"]) for arm in pair],
             }
             for id in order[:HEATMAPS]
         ]
-
-
-def read_tables(folder: Path, manifest: Mapping[str, Any]) -> RunTables:
-    """Read a run's summary and tables."""
-
-    def rows(name: str) -> Rows:
-        path = folder / f"{name}.parquet"
-        return pq.read_table(path).to_pylist() if path.is_file() else []
-
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return RunTables(summary, manifest, *map(rows, ("predictions", "attention", "attention_maps")))
 
 
 def _by_question(rows: Rows) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
@@ -95,10 +83,6 @@ def _by_question(rows: Rows) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
     for row in rows:
         found[row["id"]][row["arm"]].append(row)
     return found
-
-
-def _at_seed(rows: Rows, seed: int) -> Mapping[str, Any]:
-    return next(row for row in rows if row["seed"] == seed)
 
 
 def advantage(said: Mapping[str, Rows], pair: tuple[str, str] | None) -> float:
@@ -111,33 +95,27 @@ def advantage(said: Mapping[str, Rows], pair: tuple[str, str] | None) -> float:
     return lead + 1e-3 * (len(set(shares.values())) > 1)
 
 
-def write_report(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Draw a run's figures and write its page, from the files in its folder."""
-    run = read_tables(folder, manifest)
+def write_report(folder: Path, run: RunTables) -> None:
+    """Draw a run's figures into its folder, in place of those an earlier one left there, and write its page."""
     drawings = draw_figures(run)
     pictures = folder / "figures"
-    for earlier in {path.stem for path in pictures.glob("heatmap-*.png")} | set(FIGURES):
-        if earlier not in drawings:
-            (pictures / f"{earlier}.png").unlink(missing_ok=True)
+    for earlier in [*pictures.glob("heatmap-*.png"), *(pictures / f"{name}.png" for name in FIGURES)]:
+        if earlier.stem not in drawings:
+            earlier.unlink(missing_ok=True)
     for name, drawing in drawings.items():
         with whole_file(pictures / f"{name}.png") as temporary:
             temporary.write_bytes(drawing.png())
     write_text(report_page(run, drawings), folder / "report.html")
 
 
-FIGURES: dict[str, tuple[Callable[[Any], Drawing], Callable[[RunTables], Any]]] = {
+FIGURES: dict[str, tuple[Callable[..., Drawing], Callable[[RunTables], Any]]] = {
     "accuracy": (accuracy_figure, lambda run: run.summary["arms"]),
     "curves": (curves_figure, lambda run: run.summary.get("curves")),
     "quintiles": (quintiles_figure, lambda run: run.summary.get("quintiles")),
     "popularity": (popularity_figure, lambda run: run.summary.get("popularity")),
     "relations": (relations_figure, lambda run: run.summary.get("relations")),
     "attention": (attention_figure, lambda run: run.attention),
-    "training-loss": (partial(training_figure, name="training-loss"), lambda run: run.training("train_loss")),
-    "held-out-accuracy": (
-        partial(training_figure, name="held-out-accuracy"),
-        lambda run: run.training("held_out_accuracy"),
-    ),
-    "test-accuracy": (partial(training_figure, name="test-accuracy"), lambda run: run.training("test_accuracy")),
+    **{name: (partial(training_figure, name=name), partial(RunTables.training, name=name)) for name in TRAINING},
 }
 """Every figure there can be but for the heat maps: what draws it, and from what of a run."""
 
@@ -149,85 +127,57 @@ def draw_figures(run: RunTables) -> dict[str, Drawing]:
     return drawings | {f"heatmap-{n}": heatmap_figure(shown["layers"]) for n, shown in enumerate(run.telling_maps, 1)}
 
 
-Values = Mapping[str, Any]
-Drawings = Mapping[str, Drawing]
+SECTIONS = {
+    "accuracy": "Accuracy",
+    "differences": "Differences",
+    "popularity": "By popularity",
+    "relations": "By relation",
+    "attention": "Attention to the subject",
+    "tasks": "Other tasks",
+    "training": "Training",
+    "answers": "Every question, every answer",
+    "leakage": "Shared with the training sets",
+    "configuration": "Configuration",
+}
+"""The parts of the page in order: the name of its template in `templates/parts`, and its title. A template that leaves
+nothing for a run has no part in its page."""
 
 
-def report_page(run: RunTables, drawings: Drawings) -> str:
+def report_page(run: RunTables, drawings: Mapping[str, Drawing]) -> str:
     """The page of a run, with the figures drawn for it."""
     from markupsafe import Markup
 
-    shared = {
+    answers = answers_table(run.predictions, run.arms)
+    values = {
         "run": run,
         "summary": run.summary,
         "colours": palette(run.arms),
         # SVG as the drawing module made it, and JSON that cannot end its element: nothing else is trusted.
         "figures": {name: Markup(drawing.svg()) for name, drawing in drawings.items()},
+        "reach": _reach(run.summary["differences"]),
+        "tasks": task_table(run.summary.get("lm_eval", ()), run.arms),
+        "answers": answers,
+        "answers_data": Markup(answers.json),
+        "pair": contrast(run.arms),
+        **configuration(run.summary["config"], run.manifest),
     }
-    sections = []
-    for name, (title, values_of) in SECTIONS.items():
-        values = values_of(run, drawings)
-        if values is not None:
-            html = Markup(render(f"parts/{name}.html.j2", **shared, **values))
-            sections.append({"id": name, "title": title, "html": html})
+    parts = {name: render(f"parts/{name}.html.j2", **values) for name in SECTIONS}
+    sections = [
+        {"id": name, "title": SECTIONS[name], "html": Markup(html)} for name, html in parts.items() if html.strip()
+    ]
     return render_page("report.html.j2", script="answers.js", summary=run.summary, sections=sections)
 
 
-def _if_drawn(*figures: str) -> Callable[[RunTables, Drawings], Values | None]:
-    """For a part of the page that needs nothing but its figures: it is there where one of them is."""
-    return lambda run, drawings: {} if drawings.keys() & set(figures) else None
+def _reach(differences: Rows) -> float:
+    """How far the axis of the differences goes: as far as the intervals between finetuned arms.
 
-
-def _accuracy(run: RunTables, _: Drawings) -> Values:
-    return {"highest": max(row["accuracy"] for row in run.summary["arms"]) or 1}
-
-
-def _differences(run: RunTables, _: Drawings) -> Values | None:
-    differences = run.summary["differences"]
-    # The axis goes as far as the intervals between finetuned arms: the untouched model is often so far below all of
-    # them that its differences would press the others flat.
+    The untouched model is often so far below all of them that its differences would press the others flat.
+    """
     finetuned = [d for d in differences if not (is_untouched(d["a"]) or is_untouched(d["b"]))] or differences
-    reach = max((abs(d[side]) for d in finetuned for side in ("low", "high")), default=0) or 1
-    return {"reach": reach} if differences else None
+    return max((abs(d[side]) for d in finetuned for side in ("low", "high")), default=0) or 1
 
 
-def _tasks(run: RunTables, _: Drawings) -> Values | None:
-    tasks = task_table(run.summary.get("lm_eval", ()), run.arms)
-    return {"tasks": tasks} if tasks else None
-
-
-def _answers(run: RunTables, _: Drawings) -> Values:
-    from markupsafe import Markup
-
-    table = answers_table(run.predictions, run.arms)
-    return {"table": table, "data": Markup(table.json), "pair": contrast(run.arms)}
-
-
-def _leakage(run: RunTables, _: Drawings) -> Values | None:
-    return {} if run.summary["leakage"] else None
-
-
-def _configuration(run: RunTables, _: Drawings) -> Values:
-    return configuration(run.summary["config"], run.manifest)
-
-
-SECTIONS: dict[str, tuple[str, Callable[[RunTables, Drawings], Values | None]]] = {
-    "accuracy": ("Accuracy", _accuracy),
-    "differences": ("Differences", _differences),
-    "popularity": ("By popularity", _if_drawn("curves", "quintiles", "popularity")),
-    "relations": ("By relation", _if_drawn("relations")),
-    "attention": ("Attention to the subject", _if_drawn("attention")),
-    "tasks": ("Other tasks", _tasks),
-    "training": ("Training", _if_drawn(*TRAINING)),
-    "answers": ("Every question, every answer", _answers),
-    "leakage": ("Shared with the training sets", _leakage),
-    "configuration": ("Configuration", _configuration),
-}
-"""The parts of the page in order: the name of its template in `templates/parts`, its title, and what the template needs
-of a run beside its summary, figures and colours; None where the run has no such part."""
-
-
-def configuration(settings: Mapping[str, Any], manifest: Mapping[str, Any]) -> Values:
+def configuration(settings: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What the part of a page that shows settings and manifest needs."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False, default=str)
     return {"settings": list(flat(settings)), "manifest": text}
@@ -270,13 +220,9 @@ def render_page(template: str, script: str | None = None, **values: Any) -> str:
     """A template with the page's style and, where it has one, a script: the only one the page will run."""
     from markupsafe import Markup
 
-    def source(name: str) -> str:
-        return str(_environment().loader.get_source(_environment(), name)[0])
-
-    code = source(script) if script else ""
+    style, code = render("style.css"), render(script) if script else ""
     script_hash = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    shared = {"style": Markup(source("style.css")), "script": Markup(code), "script_hash": script_hash}
-    return render(template, **shared, **values)
+    return render(template, style=Markup(style), script=Markup(code), script_hash=script_hash, **values)
 
 
 def task_table(rows: Rows, arms: Sequence[str]) -> list[dict[str, Any]]:

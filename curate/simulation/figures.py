@@ -14,7 +14,6 @@ from curate.report.figures import (
     line_with_band,
     lines_with_bands,
     new_figure,
-    over_seeds,
 )
 from curate.simulation.settings import Tables
 from curate.simulation.summary import SWEPT, Found, in_words
@@ -51,7 +50,7 @@ def gap_figure(results: DataFrame, swept: str) -> Figure:
     made, axes = new_figure()
     by_arm = results.pivot(index=[swept, "seed"], columns="arm", values="accuracy")
     gap = (100 * (by_arm["top"] - by_arm["bottom"])).rename("gap").reset_index()
-    line_with_band(axes, over_seeds(gap, swept, "gap"), COLOURS["whole"], marker="o")
+    line_with_band(axes, gap, swept, "gap", color=COLOURS["whole"], marker="o")
     axes.axhline(0, color=GREY, linewidth=1)
     axes.set(xlabel=_AXES[swept], ylabel=_GAP)
     return made

@@ -41,31 +41,28 @@ class Arm:
 
     name: str
     examples: Sequence[Example]
-    unusable: int = 0
+    unusable: int
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of what is trained on."""
-        return fingerprint_examples(self.examples)
+        """A hash of all examples, in order: subject and relation too, since a template may name them."""
+        digest = hashlib.sha256()
+        for e in self.examples:
+            content = (e.id, e.question, e.answers, e.choices, e.subject, e.relation)
+            digest.update(repr(content).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class TestSet:
+class TestSet(Arm):
     """The examples every arm is tested on, with their popularity percentiles (N,), NaN where unknown.
 
     `popularity` is the column that the percentiles come from, None without any.
     """
 
-    examples: Sequence[Example]
     percentiles: NDArray[np.float64]
     popularity: str | None
-    unusable: int
     __test__ = False  # not a test case, whatever pytest makes of the name
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of what is asked."""
-        return fingerprint_examples(self.examples)
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,7 @@ class Inputs:
     source: Mapping[str, Any]
     popularity: Mapping[str, Any] | None
 
+    @cached_property
     def leakage(self) -> dict[str, dict[str, int]]:
         """For each arm, how many test examples share their question, and how many their subject, with it.
 
@@ -97,31 +95,30 @@ class Inputs:
             }
         return counts
 
+    def warnings(self) -> list[str]:
+        """What can be said of a run's data before anything is trained."""
+        warnings = []
+        for name, shared in self.leakage.items():
+            if shared["question"]:
+                warnings.append(f"{shared['question']} test questions are also in the training set {name}.")
+            elif shared["subject"]:
+                warnings.append(f"{shared['subject']} test examples ask about a subject that {name} trains on.")
+        for a, b in arms_alike(self.arms):
+            warnings.append(f"{a} and {b} train on the same examples: what differs between them is chance.")
+        for arm in self.arms:
+            if arm.unusable:
+                warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
+        if self.test.unusable:
+            warnings.append(f"{self.test.unusable} test examples have no question or no answer.")
+        if self.test.popularity is None:
+            warnings.append("The test set has no score, so there are no curves by popularity; see --by.")
+        return warnings
+
 
 def arms_alike(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """The pairs of arms that train on the same examples, whatever the order and the ids."""
     rows = {arm.name: Counter((e.question, e.answers, e.choices) for e in arm.examples) for arm in arms}
     return [(a, b) for a, b in combinations(rows, 2) if rows[a] == rows[b]]
-
-
-def data_warnings(arms: Sequence[Arm], test: TestSet, leakage: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """What can be said of a run's data before anything is trained."""
-    warnings = []
-    for name, shared in leakage.items():
-        if shared["question"]:
-            warnings.append(f"{shared['question']} test questions are also in the training set {name}.")
-        elif shared["subject"]:
-            warnings.append(f"{shared['subject']} test examples ask about a subject that {name} trains on.")
-    for a, b in arms_alike(arms):
-        warnings.append(f"{a} and {b} train on the same examples: what differs between them is chance.")
-    for arm in arms:
-        if arm.unusable:
-            warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
-    if test.unusable:
-        warnings.append(f"{test.unusable} test examples have no question or no answer.")
-    if test.popularity is None:
-        warnings.append("The test set has no score, so there are no curves by popularity; see --by.")
-    return warnings
 
 
 def _folded(text: str) -> str:
@@ -142,8 +139,8 @@ def read_inputs(
     tables = read_splits(splits, reading.changed(split=None))
     form = one_template(settings.template, {**tables, "the test set": data})
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
-    names = sorted(tables, key=lambda name: (rank.get(name, len(rank)), name))
-    arms = [make_arm(name, questions_of(tables[name], form), limit, form) for name in names]
+    tables = dict(sorted(tables.items(), key=lambda split: (rank.get(split[0], len(rank)), split[0])))
+    arms = [make_arm(name, questions_of(table, form), limit, form) for name, table in tables.items()]
     test = make_test_set(data, settings.by, limit, form)
     source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
     return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity))
@@ -214,7 +211,7 @@ def make_test_set(
         raise DataError(f"{data.name} has no example with a question and an answer to test on.")
     tested = sample(usable, limit)
     percentiles = popularity_percentiles(np.array([popularity[e.id] for e in tested]), [e.id for e in tested])
-    return TestSet(tested, percentiles, column, len(examples) - len(usable))
+    return TestSet(data.name, tested, len(examples) - len(usable), percentiles, column)
 
 
 def popularity_column(data: QATable, by: str | None) -> str | None:
@@ -275,15 +272,6 @@ def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
         return list(examples)
     rows = sorted(random_rows([e.id for e in examples], limit, 0, "limit"))
     return [examples[row] for row in rows]
-
-
-def fingerprint_examples(examples: Sequence[Example]) -> str:
-    """A hash of all of them, in order: subject and relation too, since a template may name them."""
-    digest = hashlib.sha256()
-    for e in examples:
-        content = (e.id, e.question, e.answers, e.choices, e.subject, e.relation)
-        digest.update(repr(content).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
 
 
 def read_splits(splits: Any, reading: ReadSettings = AS_REMEMBERED) -> dict[str, QATable]:

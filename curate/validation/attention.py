@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,19 +51,13 @@ def subject_spans(question: str, subject: str) -> list[tuple[int, int]]:
     return []
 
 
-def subject_prompts(
-    loaded: LoadedModel, examples: Sequence[Example], prompts: Sequence[str]
-) -> list[SubjectPrompt | None]:
-    """Each example's prompt with the tokens of its subject, in order; None where attention to it has no meaning.
+def subject_prompt(loaded: LoadedModel, example: Example, prompt: str) -> SubjectPrompt | None:
+    """An example's prompt with the tokens of its subject; None where attention to it has no meaning.
 
     That is so when the example has no subject, or choices (its subject is then a field of study, not an entity),
     when the question does not name the subject, or when the prompt is longer than the model's context. Every
     mention in the question counts; those in solved examples before it do not.
     """
-    return [_subject_prompt(loaded, example, prompt) for example, prompt in zip(examples, prompts, strict=True)]
-
-
-def _subject_prompt(loaded: LoadedModel, example: Example, prompt: str) -> SubjectPrompt | None:
     start = prompt.rfind(example.question)
     if start < 0 or not example.subject or example.choices:
         return None
@@ -85,55 +79,39 @@ TOKEN_BUDGET = 4096
 """Prompt tokens that go through the model together."""
 
 
-def subject_attention(
-    loaded: LoadedModel, prompts: Sequence[SubjectPrompt], token_budget: int = TOKEN_BUDGET
-) -> NDArray[np.float64]:
-    """Attention from the final prompt token to the subject, for each prompt and layer: (N, L), in [0, 1].
-
-    In each head the largest weight on any of the subject's tokens, then the mean over the layer's heads (B.3).
-    """
-
-    def to_subject(weights: torch.Tensor, prompt: SubjectPrompt) -> torch.Tensor:
-        return weights[:, list(prompt.subject)].amax(dim=-1).mean()  # (H, T) -> scalar
-
-    return np.array(_by_layer(loaded, prompts, to_subject, token_budget))
-
-
-def attention_maps(
-    loaded: LoadedModel, prompts: Sequence[SubjectPrompt], token_budget: int = TOKEN_BUDGET
-) -> list[NDArray[np.float64]]:
-    """Attention from the final prompt token to every token, mean over heads: (L, T) for each prompt."""
-    return _by_layer(loaded, prompts, lambda weights, _: weights.mean(dim=0), token_budget)
-
-
 def has_attention(loaded: LoadedModel) -> bool:
     """Whether the model's layers have attention weights to look at (not so for Mamba and its kin)."""
     return not getattr(loaded.model, "_is_stateful", False)
 
 
-def _by_layer(
-    loaded: LoadedModel,
-    prompts: Sequence[SubjectPrompt],
-    reduce: Callable[[torch.Tensor, SubjectPrompt], torch.Tensor],
-    token_budget: int,
-) -> list[NDArray[np.float64]]:
-    """`reduce` of the final token's weights (H, T) in every layer: L rows for each prompt, in order.
+def final_attention(
+    loaded: LoadedModel, prompts: Sequence[SubjectPrompt], token_budget: int = TOKEN_BUDGET
+) -> list[list[torch.Tensor]]:
+    """What each prompt's final token attends to: for each prompt, in order, the (H, T) weights of every layer.
 
     Prompts of one length go together, so nothing is padded.
     """
     by_length: dict[int, list[int]] = defaultdict(list)
     for number, prompt in enumerate(prompts):
         by_length[len(prompt.ids)].append(number)
-    reduced: dict[int, NDArray[np.float64]] = {}
+    found: dict[int, list[torch.Tensor]] = {}
     with _eager_attention(loaded.model), torch.inference_mode():
         for length, numbers in sorted(by_length.items()):
             rows = max(1, token_budget // length)
             for batch in (numbers[start : start + rows] for start in range(0, len(numbers), rows)):
                 layers = _final_weights(loaded, [prompts[n].ids for n in batch])
-                for row, n in enumerate(batch):
-                    values = torch.stack([reduce(weights[row], prompts[n]) for weights in layers])
-                    reduced[n] = values.double().cpu().numpy()
-    return [reduced[n] for n in range(len(prompts))]
+                found |= {n: [weights[row] for weights in layers] for row, n in enumerate(batch)}
+    return [found[n] for n in range(len(prompts))]
+
+
+def to_subject(layers: Sequence[torch.Tensor], prompt: SubjectPrompt) -> NDArray[np.float64]:
+    """In each head the largest weight on any of the subject's tokens, mean over the heads (B.3): L of (H, T) -> (L,)"""
+    return np.array([float(weights[:, list(prompt.subject)].amax(dim=-1).mean()) for weights in layers])
+
+
+def to_tokens(layers: Sequence[torch.Tensor]) -> NDArray[np.float64]:
+    """The weight on every token, mean over the heads: L of (H, T) -> (L, T)"""
+    return np.array([weights.mean(dim=0).double().numpy() for weights in layers])
 
 
 def _final_weights(loaded: LoadedModel, ids: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
@@ -151,7 +129,7 @@ def _final_weights(loaded: LoadedModel, ids: Sequence[tuple[int, ...]]) -> list[
         model(input_ids=tokens[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
     output = model(input_ids=tokens[:, -1:], past_key_values=cache, use_cache=True, output_attentions=True)
     # In models that mix kinds of layers, those without attention give None.
-    return [weights[:, :, 0].float() for weights in output.attentions if weights is not None]
+    return [weights[:, :, 0].float().cpu() for weights in output.attentions if weights is not None]
 
 
 @contextmanager
@@ -182,25 +160,26 @@ class AttentionProbe:
         """Mean subject attention of every layer, and a few whole maps; None where there is nothing to look at."""
         if not self.prompts or not has_attention(loaded):
             return None
-        maps = attention_maps(loaded, self.prompts[:MAPS])
+        found = final_attention(loaded, self.prompts)
+        each = [to_subject(layers, prompt) for layers, prompt in zip(found, self.prompts, strict=True)]
         return {
-            "layers": subject_attention(loaded, self.prompts).mean(axis=0).tolist(),
+            "layers": np.mean(each, axis=0).tolist(),
             "maps": [
                 {
                     "id": prompt.id,
                     "tokens": list(prompt.texts),
                     "subject": [t in prompt.subject for t in range(len(prompt.ids))],
-                    "weights": weights.round(5).tolist(),
+                    "weights": to_tokens(layers).round(5).tolist(),
                 }
-                for prompt, weights in zip(self.prompts, maps, strict=False)
+                for prompt, layers in zip(self.prompts[:MAPS], found, strict=False)
             ],
         }
 
 
 def make_probe(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> AttentionProbe:
     """A seeded sample of the test examples that name their subject, with their zero-shot prompts."""
-    prompts = [template.zero_shot(example) for example in examples]
-    found = [prompt for prompt in subject_prompts(loaded, examples, prompts) if prompt is not None]
+    prompts = (subject_prompt(loaded, example, template.zero_shot(example)) for example in examples)
+    found = [prompt for prompt in prompts if prompt is not None]
     rows = random_rows([prompt.id for prompt in found], min(EXAMPLES, len(found)), 0, "random")
     return AttentionProbe([found[row] for row in rows], len(found))
 
@@ -230,27 +209,26 @@ def map_rows(runs: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def attention_summary(
-    rows: Sequence[Mapping[str, Any]], arms: Sequence[str], probe: AttentionProbe
-) -> dict[str, Any] | None:
+def attention_summary(runs: Sequence[Any], probe: AttentionProbe) -> dict[str, Any] | None:
     """Whether the first arm of the `contrast` looks at the subject more than the second in the later half of layers.
 
     Gives both means over seeds, their difference seed by seed, and a sentence that says what they say; None
     without attention.
     """
-    if not rows:
+    looked_at = [run for run in runs if run.attention]
+    if not looked_at:
         return None
     about = {"examples": len(probe.prompts), "with_subject": probe.with_subject}
-    pair = contrast(arms)
+    pair = contrast(list(dict.fromkeys(run.arm for run in looked_at)))
     if pair is None:
         return {**about, "sentence": "There is only one finetuned arm: nothing to compare."}
-    depth = max(row["layer"] for row in rows)
+    depth = max(len(run.attention["layers"]) for run in looked_at)
     first = depth // 2 + 1
-    by_seed: dict[str, dict[int, list[float]]] = {arm: defaultdict(list) for arm in pair}
-    for row in rows:
-        if row["arm"] in pair and row["layer"] >= first:
-            by_seed[row["arm"]][row["seed"]].append(row["subject_attention"])
-    a, b = ({seed: sum(v) / len(v) for seed, v in by_seed[arm].items()} for arm in pair)
+    later = depth - first + 1
+    a, b = (
+        {run.seed: sum(run.attention["layers"][first - 1 :]) / later for run in looked_at if run.arm == arm}
+        for arm in pair
+    )
     differences = [a[seed] - b[seed] for seed in a if seed in b]
     means = {arm: sum(seeds.values()) / len(seeds) for arm, seeds in zip(pair, (a, b), strict=True)}
     layers = f"layer {depth}" if first == depth else f"layers {first} to {depth}"

@@ -9,7 +9,7 @@ import re
 import string
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,29 +42,20 @@ def exact_match(output: str, answers: Sequence[str]) -> bool:
 
 def token_f1(output: str, answers: Sequence[str]) -> float:
     """The best token F1 against any accepted answer after SQuAD normalisation, in [0, 1]."""
-    return max((_f1(normalise(output).split(), normalise(answer).split()) for answer in answers), default=0.0)
+    given = Counter(normalise(output).split())
+    best = 0.0
+    for right in (Counter(normalise(answer).split()) for answer in answers):
+        common = (given & right).total()
+        if common:
+            precision, recall = common / given.total(), common / right.total()
+            best = max(best, 2 * precision * recall / (precision + recall))
+    return best
 
 
 def normalise(text: str) -> str:
     """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
     lowered = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", lowered).split())
-
-
-def _f1(given: list[str], right: list[str]) -> float:
-    common = sum((Counter(given) & Counter(right)).values())
-    if common == 0:
-        return 0.0
-    precision, recall = common / len(given), common / len(right)
-    return 2 * precision * recall / (precision + recall)
-
-
-MEASURES: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
-    "correct": contains_answer,
-    "exact_match": exact_match,
-    "f1": token_f1,
-}
-"""How right an answer is, by field of `Prediction`: from the answer and the accepted ones to a share or a yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +74,8 @@ def evaluate(
 ) -> list[Prediction]:
     """The model's answer to every example, in order, with how right it is; zero-shot without `shots`.
 
-    Short answers are greedy and marked by MEASURES. With a template that shows choices the answer is the letter whose
-    token the model holds for the most likely one; nothing is generated.
+    Short answers are greedy. With a template that shows choices the answer is the letter whose token the model holds
+    for the most likely one; nothing is generated.
     """
     shots = shots or Shots(template)
     with adapters_merged(loaded):
@@ -92,8 +83,10 @@ def evaluate(
             return _choose(loaded, examples, [loss_request(example, template, shots, "first") for example in examples])
         answers = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
     return [
-        Prediction(e.id, answer, **{name: measure(answer, e.answers) for name, measure in MEASURES.items()})
-        for e, answer in zip(examples, answers, strict=True)
+        Prediction(
+            e.id, said, contains_answer(said, e.answers), exact_match(said, e.answers), token_f1(said, e.answers)
+        )
+        for e, said in zip(examples, answers, strict=True)
     ]
 
 
@@ -165,8 +158,8 @@ def find_tasks(names: Sequence[str], limit: int | None = None) -> list[Task]:
     folders = set()
     for name in names:
         if Path(name).suffix in (".yaml", ".yml"):
-            text = _text(Path(name))
-            hashes[_named(name, text)] = hashlib.sha256(text.encode()).hexdigest()[:16]
+            task, own = _read_task(Path(name))
+            hashes[task] = own
             folders.add(str(Path(name).parent))
         else:
             hashes.setdefault(name, None)
@@ -209,18 +202,15 @@ def metric_rows(found: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _text(path: Path) -> str:
+def _read_task(path: Path) -> tuple[str, str]:
+    """The name that a task's file gives it, and a hash of the file; its functions are not to be run for that."""
     if not path.is_file():
         raise SettingError(f"There is no file {path}.", expected="the YAML file of a task of lm-evaluation-harness")
-    return path.read_text(encoding="utf-8")
-
-
-def _named(path: str, text: str) -> str:
-    """The name that a task's file gives it; read as text, since its functions are not to be run for that."""
+    text = path.read_text(encoding="utf-8")
     name = re.search(r"^(?:task|group):\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
     if name is None:
         raise SettingError(f"{path} does not say what its task is called.", expected="a line such as `task: my_task`")
-    return name[1]
+    return name[1], hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -236,8 +226,6 @@ def _silence() -> Iterator[None]:
         os.dup2(nowhere.fileno(), 2)
         undo.enter_context(redirect_stderr(nowhere))
         undo.enter_context(redirect_stdout(nowhere))
-        for name in ("lm_eval", "datasets"):
-            logger = logging.getLogger(name)
-            undo.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.ERROR)
+        undo.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)
         yield

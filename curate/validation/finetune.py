@@ -7,10 +7,9 @@ import json
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -22,15 +21,7 @@ from curate.lm.model import LoadedModel
 from curate.prompts import Template
 from curate.records import Example
 from curate.settings import FinetuneConfig
-from curate.validation.trainer import (
-    MicroBatches,
-    Trained,
-    Training,
-    is_first,
-    processes,
-    train,
-    training_items,
-)
+from curate.validation.trainer import MicroBatches, Trained, Training, is_first, processes, train, training_items
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -39,69 +30,56 @@ WEIGHTS = "adapter_model.safetensors"
 def finetuned(
     loaded: LoadedModel,
     examples: Sequence[Example],
-    config: FinetuneConfig,
     template: Template,
-    seed: int,
+    how: Training,
     *,
-    checkpoints: Path | None = None,
     batches: MicroBatches | None = None,
-    report_to: str = "none",
-    logs: Path | None = None,
-    test_accuracy: Callable[[], float] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Trained]:
     """Finetune on the examples; inside the `with` the model is finetuned, afterwards it is the base again.
 
     A share `held_out` of the examples decides when to stop: after each epoch the share of held-out answers whose
     every token is the model's first choice is measured, the best weights are kept, and training ends after
-    `patience` epochs without better ones. With a folder for `checkpoints`, a stopped training goes on from the
-    last one. When memory runs out it goes on from there with smaller micro-batches, the batch staying what it is, and
-    a file beside the checkpoints tells the next training. Of several processes each can only end then: the others
-    wait for it in vain. The logger and `test_accuracy` are those of `Training`.
+    `patience` epochs without better ones. A stopped training goes on from the last checkpoint. When memory runs out it
+    goes on from there with smaller micro-batches, the batch staying what it is, and a file beside the checkpoints
+    tells the next training. Of several processes each can only end then: the others wait for it in vain.
     """
     from accelerate.utils.memory import should_reduce_batch_size
     from transformers import set_seed
 
-    with ExitStack() as temporary:
-        folder = checkpoints or Path(temporary.enter_context(TemporaryDirectory(prefix="curate-")), "checkpoints")
-        remembered = folder.parent / f"batches-{config.method}-{config.batch_size}-of-{processes()}.json"
-        if batches is None and remembered.is_file():
-            batches = MicroBatches(**json.loads(remembered.read_text()))
-        batches = batches or MicroBatches.whole(config.batch_size)
-        sharded = is_sharded(loaded, config)
-        how = Training(config, seed, folder.resolve(), batches, sharded, report_to, logs, test_accuracy)
-        before, device = _first_logits(loaded, examples[0], template), loaded.device
-        while True:
-            set_seed(seed)
-            with trainable(loaded, config) as model:
-                try:
-                    trained = _train(model, loaded, examples, template, how)
-                except RuntimeError as error:
-                    if not should_reduce_batch_size(error):
-                        raise
-                    how = replace(how, batches=_halved(how.batches, error, remembered, say))
-                    continue
-                model.eval()
-                if sharded:
-                    collect(loaded, model, device)
-                if is_first():
-                    _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
-                yield trained
-                return
-
-
-def _train(model: Any, loaded: LoadedModel, examples: Sequence[Example], template: Template, how: Training) -> Trained:
-    part, held_out = split_held_out(examples, how.config.held_out_rows(len(examples)), how.seed)
+    config, how = how.config, replace(how, checkpoints=how.checkpoints.resolve())
+    remembered = how.checkpoints.parent / f"batches-{config.method}-{config.batch_size}-of-{processes()}.json"
+    if batches is None and remembered.is_file():
+        batches = MicroBatches(**json.loads(remembered.read_text()))
+    batches = batches or MicroBatches.whole(config.batch_size)
+    sharded = is_sharded(loaded, config)
+    part, held_out = split_held_out(examples, config.held_out_rows(len(examples)), how.seed)
     items = training_items(loaded, part, template)
     held_out_items = training_items(loaded, held_out, template) if held_out else []
-    try:
-        return train(model, loaded, items, held_out_items, how)
-    except OSError as error:
-        raise OutputError(
-            f"A checkpoint cannot be written to {how.checkpoints}: {error.strerror or error}.",
-            expected="a place you may write to, with room on the disk",
-            try_next="the same command again, once there is room: it goes on from the last checkpoint",
-        ) from error
+    before, device = _first_logits(loaded, examples[0], template), loaded.device
+    while True:
+        set_seed(how.seed)
+        with trainable(loaded, config) as model:
+            try:
+                trained = train(model, loaded, items, held_out_items, how, batches, sharded)
+            except OSError as error:
+                raise OutputError(
+                    f"A checkpoint cannot be written to {how.checkpoints}: {error.strerror or error}.",
+                    expected="a place you may write to, with room on the disk",
+                    try_next="the same command again, once there is room: it goes on from the last checkpoint",
+                ) from error
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                batches = _halved(batches, error, remembered, say)
+                continue
+            model.eval()
+            if sharded:
+                collect(loaded, model, device)
+            if is_first():
+                _check_changed(loaded, before, _first_logits(loaded, examples[0], template))
+            yield trained
+            return
 
 
 def split_held_out(examples: Sequence[Example], k: int, seed: int) -> tuple[list[Example], list[Example]]:

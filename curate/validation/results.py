@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from curate.data.files import versions, whole_file, write_json
+from curate.data.files import plain, versions, whole_file, write_json
 from curate.records import contrast, is_untouched
-from curate.validation.arms import Arm, TestSet, data_warnings
+from curate.validation.arms import Inputs
 from curate.validation.attention import attention_rows, map_rows
-from curate.validation.runner import Run, Trial
+from curate.validation.runner import Run
 from curate.validation.statistics import (
     Difference,
     accuracy_rows,
@@ -42,12 +41,9 @@ class Validation:
     `.differences` every pair of arms with its interval, `.warnings()` what to read before the numbers.
     """
 
-    test: TestSet
-    arms: Sequence[Arm]
+    inputs: Inputs
     runs: Sequence[Run]
-    trials: Sequence[Trial]
-    leakage: Mapping[str, Mapping[str, int]]
-    popularity: Mapping[str, Any] | None
+    trials: Sequence[Run]
     attention: Mapping[str, Any] | None
     config: Mapping[str, Any]
 
@@ -58,7 +54,6 @@ class Validation:
 
     def correct(self, arm: str) -> NDArray[np.float64]:
         """1.0 where the arm's answer was right: (S, N), seeds by test examples."""
-
         return np.array([[p.correct for p in run.predictions] for run in self.of(arm)], dtype=np.float64)
 
     def of(self, arm: str) -> list[Run]:
@@ -67,29 +62,30 @@ class Validation:
 
     def arm_rows(self) -> list[dict[str, Any]]:
         """One row an arm: sizes, accuracy with its standard error over seeds, exact match, F1."""
-        sizes = {arm.name: len(arm.examples) for arm in self.arms}
+        sizes = {arm.name: len(arm.examples) for arm in self.inputs.arms}
         rows = []
         for name in self.names:
             correct = self.correct(name)
             answers = [p for run in self.of(name) for p in run.predictions]
-            rows.append(
-                {
-                    "arm": name,
-                    "n_train": sizes.get(name, 0),
-                    "n_eval": len(self.test.examples),
-                    "seeds": len(correct),
-                    "accuracy": float(correct.mean()),
-                    "stderr": standard_error(correct),
-                    "exact_match": sum(p.exact_match for p in answers) / len(answers),
-                    "f1": sum(p.f1 for p in answers) / len(answers),
-                }
-            )
+            about = {
+                "arm": name,
+                "n_train": sizes.get(name, 0),
+                "n_eval": len(self.inputs.test.examples),
+                "seeds": len(correct),
+            }
+            measures = {
+                "accuracy": float(correct.mean()),
+                "stderr": standard_error(correct),
+                "exact_match": sum(p.exact_match for p in answers) / len(answers),
+                "f1": sum(p.f1 for p in answers) / len(answers),
+            }
+            rows.append(about | measures)
         return rows
 
     @cached_property
     def clusters(self) -> NDArray[np.int64]:
         """Which test examples are resampled together: those that ask about the same subject. -> (N,)"""
-        return cluster_codes([example.subject for example in self.test.examples])
+        return cluster_codes([example.subject for example in self.inputs.test.examples])
 
     @cached_property
     def differences(self) -> list[Difference]:
@@ -102,9 +98,9 @@ class Validation:
     def parts(self) -> dict[str, list[dict[str, Any]]]:
         """Accuracy of every arm per relation, per popularity quintile and on the top-x%, with intervals."""
         groups = {
-            "relations": relation_groups([example.relation for example in self.test.examples]),
-            "quintiles": quintile_groups(self.test.percentiles),
-            "curves": curve_groups(self.test.percentiles),
+            "relations": relation_groups([example.relation for example in self.inputs.test.examples]),
+            "quintiles": quintile_groups(self.inputs.test.percentiles),
+            "curves": curve_groups(self.inputs.test.percentiles),
         }
         correct = {name: self.correct(name) for name in self.names}
         rows = iter(accuracy_rows(correct, [g for found in groups.values() for g in found], self.clusters))
@@ -116,56 +112,48 @@ class Validation:
         pair = contrast(self.names)
         if pair is None:
             return None
-        return gap_change({name: self.correct(name) for name in pair}, pair, self.test.percentiles, self.clusters)
-
-    def training_rows(self) -> list[dict[str, Any]]:
-        """How each arm and seed trained: step, epoch, training loss, held-out accuracy and loss, test accuracy."""
-        return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training]
+        return gap_change(
+            {name: self.correct(name) for name in pair}, pair, self.inputs.test.percentiles, self.clusters
+        )
 
     def along_rows(self) -> list[dict[str, Any]]:
         """Each arm's accuracy on the test questions asked along training, mean of the seeds: after the first epoch, at
         the step that was kept, and after the last epoch.
         """
         rows = []
-        for arm in self.arms:
+        for arm in self.inputs.arms:
             places = []
             for run in self.of(arm.name):
-                asked = {
-                    row["step"]: row["test_accuracy"] for row in run.training if row.get("test_accuracy") is not None
-                }
+                asked = [row for row in run.training if row.get("test_accuracy") is not None]
                 if asked:
-                    values = list(asked.values())
-                    places.append((values[0], asked.get(run.steps, values[-1]), values[-1]))
+                    kept = next((row for row in asked if row["step"] == run.steps), asked[-1])
+                    places.append([row["test_accuracy"] for row in (asked[0], kept, asked[-1])])
             if places:
                 means = (sum(values) / len(places) for values in zip(*places, strict=True))
                 rows.append({"arm": arm.name, **dict(zip(("first", "kept", "last"), means, strict=True))})
         return rows
 
-    def task_rows(self) -> list[dict[str, Any]]:
-        """Every metric of every lm-eval task, for every arm and seed."""
-        return [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.tasks]
-
     def summary(self) -> dict[str, Any]:
         """What goes into summary.json."""
         return {
-            "verdict": verdict(self.differences, self.arms[0].name) if self.arms else "No arm.",
+            "verdict": verdict(self.differences, self.inputs.arms[0].name) if self.inputs.arms else "No arm.",
             "arms": self.arm_rows(),
             "differences": [asdict(d) for d in self.differences],
             "warnings": self.warnings(),
             **self.parts,
             "gap": self.gap,
-            "training": self.training_rows(),
+            "training": [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training],
             "along": self.along_rows(),
-            "lm_eval": self.task_rows(),
-            "popularity": self.popularity,
+            "lm_eval": [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.tasks],
+            "popularity": self.inputs.popularity,
             "attention": self.attention,
-            "leakage": dict(self.leakage),
+            "leakage": self.inputs.leakage,
             "config": dict(self.config),
         }
 
     def warnings(self) -> list[str]:
         """What a reader of the numbers has to know first."""
-        warnings = data_warnings(self.arms, self.test, self.leakage)
+        warnings = self.inputs.warnings()
         for run in self.runs:
             if any(not math.isfinite(row["held_out_loss"] or 0.0) for row in run.training):
                 warnings.append(f"Training on {run.arm} with seed {run.seed} diverged; try a lower --learning-rate.")
@@ -194,7 +182,7 @@ SCHEMAS = {
 
 def write_run(result: Validation, folder: Path) -> None:
     """Write everything a finished validation leaves in its folder; the manifest last: it says that the run is whole."""
-    from curate.report.page import write_report
+    from curate.report.page import RunTables, write_report
 
     tables = {
         "predictions": prediction_rows(result),
@@ -210,15 +198,26 @@ def write_run(result: Validation, folder: Path) -> None:
             continue
         with whole_file(path) as temporary:
             pq.write_table(pa.Table.from_pylist(rows, SCHEMAS.get(name)), temporary, compression="zstd")
-    manifest = run_manifest(result)
-    write_json(result.summary(), folder / "summary.json")
-    write_report(folder, manifest)
+    manifest = {
+        "command": "validate",
+        "versions": versions("torch", "transformers", "peft", "accelerate", "numpy", "pyarrow"),
+        "arms": [
+            {"arm": arm.name, "examples": len(arm.examples), "unusable": arm.unusable, "content": arm.fingerprint}
+            for arm in result.inputs.arms
+        ],
+        **result.config,
+    }
+    summary = plain(result.summary())
+    write_json(summary, folder / "summary.json")
+    write_report(
+        folder, RunTables(summary, manifest, tables["predictions"], tables["attention"], tables["attention_maps"])
+    )
     write_json(manifest, folder / "manifest.json")
 
 
 def prediction_rows(result: Validation) -> list[dict[str, Any]]:
     """One row per arm, seed and test example."""
-    percentiles = [None if math.isnan(p) else float(p) for p in result.test.percentiles]
+    percentiles = [None if math.isnan(p) else float(p) for p in result.inputs.test.percentiles]
     return [
         {
             "arm": run.arm,
@@ -231,7 +230,9 @@ def prediction_rows(result: Validation) -> list[dict[str, Any]]:
             "relation": example.relation,
         }
         for run in result.runs
-        for example, predicted, percentile in zip(result.test.examples, run.predictions, percentiles, strict=True)
+        for example, predicted, percentile in zip(
+            result.inputs.test.examples, run.predictions, percentiles, strict=True
+        )
     ]
 
 
@@ -240,30 +241,12 @@ def curve_rows(result: Validation) -> list[dict[str, Any]]:
     return [
         {"arm": arm, "seed": run.seed, **top, "accuracy": float(correct[members].mean()), "n": int(members.sum())}
         for arm in result.names
-        for top, members in curve_groups(result.test.percentiles)
+        for top, members in curve_groups(result.inputs.test.percentiles)
         for run, correct in zip(result.of(arm), result.correct(arm), strict=True)
     ]
 
 
 def trial_rows(result: Validation) -> list[dict[str, Any]]:
     """Every setting tried on an arm's held-out part, and after them the one of each finetuning that was evaluated."""
-    evaluated = [
-        Trial(run.arm, run.seed, run.config, run.steps, run.validation_accuracy, True)
-        for run in result.runs
-        if run.config is not None
-    ]
-    rows = [trial.config.as_dict() | asdict(trial) for trial in (*result.trials, *evaluated)]
+    rows = [run.config.as_dict() | vars(run) for run in (*result.trials, *result.runs) if run.config]
     return [{name: row[name] for name in SCHEMAS["trials"].names} for row in rows]
-
-
-def run_manifest(result: Validation) -> dict[str, Any]:
-    """How the run was made."""
-    return {
-        "command": "validate",
-        "versions": versions("torch", "transformers", "peft", "accelerate", "numpy", "pyarrow"),
-        "arms": [
-            {"arm": arm.name, "examples": len(arm.examples), "unusable": arm.unusable, "content": arm.fingerprint}
-            for arm in result.arms
-        ],
-        **json.loads(json.dumps(dict(result.config), default=str)),
-    }

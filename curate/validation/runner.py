@@ -24,7 +24,7 @@ from curate.validation.arms import Arm, Inputs
 from curate.validation.attention import make_probe
 from curate.validation.evaluate import Prediction, Task, evaluate, find_tasks
 from curate.validation.finetune import adapter_fingerprint, finetuned, reloaded, save_adapter, trainable
-from curate.validation.trainer import Trained, by_first, check_logger, is_first, join
+from curate.validation.trainer import Trained, Training, by_first, check_logger, is_first, join
 
 PARTS = ".parts"
 """Where a run keeps its finished parts, and the checkpoints of the one that trains."""
@@ -60,7 +60,7 @@ class Run:
     """What one arm answered with one seed, the settings it was finetuned with, and how training went.
 
     `adapter` is a hash of the weights that were saved of it; `tasks`, kept apart, are the metrics of the lm-eval tasks
-    it was asked besides.
+    it was asked besides. A trial of the grid was asked nothing; its settings are `chosen` or not.
     """
 
     arm: str
@@ -73,18 +73,7 @@ class Run:
     attention: Mapping[str, Any] | None = None
     adapter: str | None = None
     tasks: Sequence[Mapping[str, Any]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One setting tried on one arm, how it did on the arm's held-out part, and whether it was taken."""
-
-    arm: str
-    seed: int
-    config: FinetuneConfig
-    steps: int
-    validation_accuracy: float | None
-    chosen: bool
+    chosen: bool = True
 
 
 @dataclass(frozen=True)
@@ -159,35 +148,27 @@ class Runner:
         self.probe = make_probe(self.loaded, self.test.examples, self.template)
         self.kept = Checkpoint(experiment.folder / PARTS)
 
-    def run_part(self, part: Part) -> None:
-        """Do a part, unless it is done already."""
-        if part.trial is None:
-            self.run(part)
-        else:
-            self._trial(self.arms[part.arm], part.trial)
-
     def run(self, part: Part) -> Run:
         """What an arm with a seed, or an untouched model, answered."""
         return self._run_untouched(part) if is_untouched(part.arm) else self._run_arm(part)
 
-    def trials(self, arm: Arm) -> list[Trial]:
+    def trials(self, arm: str) -> list[Run]:
         """Every setting of the grid tried on the arm; none where there is only one.
 
         The one that does best on the arm's own held-out part is chosen, the earlier one among equals.
         """
-        settings = self.experiment.grid
-        if len(settings) == 1:
-            return []
-        rows = [self._trial(arm, n) for n in range(len(settings))]
+        rows = [self.trial(part) for part in self.experiment.trials() if part.arm == arm]
         # A loss of NaN, where training diverged, is the worst there is.
-        best = max(range(len(rows)), key=lambda n: (rows[n]["accuracy"], -min(math.inf, rows[n]["loss"]), -n))
+        merits = [(row["accuracy"], -min(math.inf, row["loss"])) for row in rows]
+        best = merits.index(max(merits)) if merits else None
         return [
-            Trial(arm.name, TUNING_SEED, config, row["steps"], row["accuracy"], n == best)
-            for n, (config, row) in enumerate(zip(settings, rows, strict=True))
+            Run(arm, TUNING_SEED, (), row["steps"], row["accuracy"], config=config, chosen=n == best)
+            for n, (config, row) in enumerate(zip(self.experiment.grid, rows, strict=False))
         ]
 
-    def _trial(self, arm: Arm, n: int) -> Mapping[str, Any]:
-        settings = self.experiment.grid
+    def trial(self, part: Part) -> Mapping[str, Any]:
+        """How a setting of the grid, tried on an arm, did on its held-out part: `steps`, `accuracy`, `loss`."""
+        arm, settings, n = self.arms[part.arm], self.experiment.grid, part.trial or 0
         key = self._key("trial", arm.name, arm.fingerprint, settings[n].as_dict(), TUNING_SEED)
         kept = self._get(key)
         if kept is None:
@@ -212,7 +193,7 @@ class Runner:
 
     def _run_arm(self, part: Part) -> Run:
         arm = self.arms[part.arm]
-        config = next((trial.config for trial in self.trials(arm) if trial.chosen), self.settings.config)
+        config = next((t.config for t in self.trials(arm.name) if t.chosen), None) or self.settings.config
         along = [self.settings.along] if self.settings.along else []
         key = self._key(self.test.fingerprint, arm.name, arm.fingerprint, config.as_dict(), part.seed, *along)
         kept = self._get(key)
@@ -230,18 +211,10 @@ class Runner:
 
     def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Trained]:
         tuning = seed == TUNING_SEED
-        return finetuned(
-            self.loaded,
-            arm.examples,
-            config,
-            self.template,
-            seed,
-            checkpoints=self.kept.folder / key,
-            report_to=self.settings.report_to,
-            logs=self.experiment.folder / "logs" / arm.name / (f"trial-{key}" if tuning else f"seed-{seed}"),
-            test_accuracy=self._accuracy_along if self.settings.along and not tuning else None,
-            say=self.say,
-        )
+        logs = self.experiment.folder / "logs" / arm.name / (f"trial-{key}" if tuning else f"seed-{seed}")
+        along = self._accuracy_along if self.settings.along and not tuning else None
+        training = Training(config, seed, self.kept.folder / key, self.settings.report_to, logs, along)
+        return finetuned(self.loaded, arm.examples, self.template, training, say=self.say)
 
     def _finetuned_answers(self, part: Part, config: FinetuneConfig, trained: Trained) -> dict[str, Any]:
         folder = self._adapter(part)

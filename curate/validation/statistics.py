@@ -8,6 +8,7 @@ is their standard error times Student's t.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,10 +33,7 @@ def cluster_codes(names: Sequence[str | None]) -> NDArray[np.int64]:
 
 
 def resampled_means(
-    values: NDArray[np.float64],
-    clusters: NDArray[np.int64],
-    groups: NDArray[np.bool_] | None = None,
-    seed: int = 0,
+    values: NDArray[np.float64], clusters: NDArray[np.int64], groups: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
     """Means of K rows of values within G groups of examples, once a resample. (K, N), (N,), (G, N) -> (R, G, K)
 
@@ -47,7 +45,7 @@ def resampled_means(
     within = members[:, None, :] * np.concatenate([np.ones((1, values.shape[1])), values])  # (G, 1 + K, N)
     sums = np.zeros((int(clusters.max()) + 1, within.shape[0] * within.shape[1]))
     np.add.at(sums, clusters, within.reshape(-1, within.shape[2]).T)
-    drawn = np.concatenate([counts @ sums for counts in _draws(len(sums), seed)]).reshape(-1, *within.shape[:2])
+    drawn = np.concatenate([counts @ sums for counts in _draws(len(sums))]).reshape(-1, *within.shape[:2])
     with np.errstate(invalid="ignore"):
         return np.asarray(drawn[:, :, 1:] / drawn[:, :, :1])
 
@@ -69,11 +67,11 @@ def seed_variance(values: NDArray[np.float64], clusters: NDArray[np.int64], take
     return float(max(0.0, by_seed.var(ddof=1) - taken_off * from_examples) / seeds)
 
 
-def seed_noise(variance: float, seeds: int, seed: int = 0) -> NDArray[np.float64]:
+def seed_noise(variance: float, seeds: int) -> NDArray[np.float64]:
     """What the choice of seeds could have moved a mean by: its standard error × Student's t. -> (R,)"""
     if seeds < 2:
         return np.zeros(RESAMPLES)
-    return np.asarray(np.sqrt(variance) * np.random.default_rng(seed + 1).standard_t(seeds - 1, RESAMPLES))
+    return np.asarray(np.sqrt(variance) * np.random.default_rng(1).standard_t(seeds - 1, RESAMPLES))
 
 
 def interval(means: NDArray[np.float64]) -> tuple[float, float]:
@@ -82,9 +80,9 @@ def interval(means: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _draws(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _draws(clusters: int) -> Iterator[NDArray[np.float64]]:
     """How often each cluster is in each resample, some resamples at a time. -> (B, C)"""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     size = max(1, CHUNK // clusters)
     for start in range(0, RESAMPLES, size):
         rows = min(size, RESAMPLES - start)
@@ -98,8 +96,8 @@ Groups = Sequence[tuple[Mapping[str, Any], NDArray[np.bool_]]]
 
 def relation_groups(relations: Sequence[str | None]) -> Groups:
     """The examples of each relation, the most frequent first; none for examples without one."""
-    names = [name for name in relations if name is not None]
-    order = sorted(set(names), key=lambda name: (-names.count(name), name))
+    counts = Counter(name for name in relations if name is not None)
+    order = sorted(counts, key=lambda name: (-counts[name], name))
     return [({"relation": name}, np.array([r == name for r in relations])) for name in order]
 
 
@@ -159,31 +157,24 @@ def gap_change(
     seeds = len(changes)
     variance = float(changes.var(ddof=1)) / seeds if seeds > 1 else 0.0
     low, high = interval(drawn[:, 1] - drawn[:, 0] + seed_noise(variance, seeds))
-    found = {
+    popular_gap, gap, change = float(on_popular.mean()), float(on_all.mean()), float(changes.mean())
+    points = f"({100 * change:+.1f}, {100 * low:+.1f} to {100 * high:+.1f})"
+    if low > 0:
+        finding = f"the gap grows {points}, as in the paper's Figure 6"
+    elif high < 0:
+        finding = f"the gap shrinks {points}, unlike in the paper's Figure 6, where it grows"
+    else:
+        finding = f"no clear change {points}; in the paper's Figure 6 the gap grows"
+    return {
         "arms": list(pair),
-        "popular": float(on_popular.mean()),
-        "all": float(on_all.mean()),
-        "change": float(changes.mean()),
+        "popular": popular_gap,
+        "all": gap,
+        "change": change,
         "low": low,
         "high": high,
+        "sentence": f"{pair[0]} is ahead of {pair[1]} by {100 * popular_gap:+.1f} points on the most popular "
+        f"{POPULAR}% of the test questions and by {100 * gap:+.1f} on all: {finding}.",
     }
-    return {**found, "sentence": gap_sentence(found)}
-
-
-def gap_sentence(found: Mapping[str, Any]) -> str:
-    """What the interval says, beside what the paper found."""
-    first, second = found["arms"]
-    change = f"({100 * found['change']:+.1f}, {100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
-    if found["low"] > 0:
-        finding = f"the gap grows {change}, as in the paper's Figure 6"
-    elif found["high"] < 0:
-        finding = f"the gap shrinks {change}, unlike in the paper's Figure 6, where it grows"
-    else:
-        finding = f"no clear change {change}; in the paper's Figure 6 the gap grows"
-    return (
-        f"{first} is ahead of {second} by {100 * found['popular']:+.1f} points on the most popular {POPULAR}% of the "
-        f"test questions and by {100 * found['all']:+.1f} on all: {finding}."
-    )
 
 
 TOP_PERCENTS = tuple(range(5, 101, 5))
@@ -220,7 +211,7 @@ def standard_error(correct: NDArray[np.float64]) -> float | None:
 def compare_arms(
     correct: Mapping[str, NDArray[np.float64]],
     pairs: Sequence[tuple[str, str]],
-    clusters: NDArray[np.int64] | None = None,
+    clusters: NDArray[np.int64],
 ) -> list[Difference]:
     """The difference of each pair of arms, `p_adjusted` over all of them. {arm: (S, N)}, clusters (N,)
 
@@ -232,26 +223,27 @@ def compare_arms(
         return []
     names = list(correct)
     means = np.stack([correct[name].mean(axis=0) for name in names])  # (K, N)
-    if clusters is None:
-        clusters = np.arange(means.shape[1])
     drawn = resampled_means(means, clusters)[:, 0]  # (R, K)
     found = []
     for a, b in pairs:
-        by_examples = drawn[:, names.index(a)] - drawn[:, names.index(b)]  # (R,)
-        found.append(_difference(a, b, correct[a] - correct[b], by_examples, clusters))  # one seed broadcasts
+        delta = correct[a] - correct[b]  # (S, N): one seed broadcasts
+        seeds, n = delta.shape
+        observed, by_examples = float(delta.mean()), drawn[:, names.index(a)] - drawn[:, names.index(b)]  # (R,)
+        resampled = by_examples + seed_noise(seed_variance(delta, clusters), seeds)
+        p = min(1.0, 2 * (min((resampled <= 0).sum(), (resampled >= 0).sum()) + 1) / (RESAMPLES + 1))
+        from_seeds = seed_variance(delta, clusters, taken_off=1)
+        needed = examples_needed(observed, n, float(by_examples.var()), from_seeds)
+        found.append(Difference(a, b, observed, *interval(resampled), float(p), needed=needed))
     adjusted = holm([d.p for d in found])
     return [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values after Holm's step-down correction, which holds whatever the tests have to do with each other."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
+    p = np.array(p_values)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.maximum.accumulate(np.minimum(1.0, np.arange(len(p), 0, -1) * p[order]))
+    return [float(value) for value in adjusted[np.argsort(order)]]
 
 
 def examples_needed(difference: float, n: int, example_variance: float, seed_variance: float) -> int | None:
@@ -262,19 +254,6 @@ def examples_needed(difference: float, n: int, example_variance: float, seed_var
     """
     room = difference**2 / POWER - seed_variance
     return math.ceil(n * example_variance / room) if room > 0 else None
-
-
-def _difference(
-    a: str, b: str, delta: NDArray[np.float64], by_examples: NDArray[np.float64], clusters: NDArray[np.int64]
-) -> Difference:
-    seeds, n = delta.shape
-    means = by_examples + seed_noise(seed_variance(delta, clusters), seeds)
-    low, high = interval(means)
-    tail = min((means <= 0).sum(), (means >= 0).sum())
-    p = min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))
-    observed = float(delta.mean())
-    needed = examples_needed(observed, n, float(by_examples.var()), seed_variance(delta, clusters, taken_off=1))
-    return Difference(a, b, observed, low, high, float(p), needed=needed)
 
 
 def popularity_percentiles(scores: NDArray[np.float64], ids: Sequence[str]) -> NDArray[np.float64]:
@@ -291,29 +270,18 @@ def popularity_percentiles(scores: NDArray[np.float64], ids: Sequence[str]) -> N
 
 def verdict(differences: Sequence[Difference], subject: str) -> str:
     """One sentence on how the arm `subject` fares against every other arm, read off the intervals."""
-    better: list[str] = []
-    same: list[str] = []
-    worse: list[str] = []
+    found: dict[str, list[str]] = {"beats": [], "shows no difference from": [], "is worse than": []}
     for d in differences:
         if subject not in (d.a, d.b):
             continue
-        sign = 1 if d.a == subject else -1
+        sign, other = (100, d.b) if d.a == subject else (-100, d.a)
         low, high = sorted((sign * d.low, sign * d.high))
-        text = f"{d.b if sign == 1 else d.a} ({_points(sign * d.difference)}, {_points(low)} to {_points(high)})"
-        (better if low > 0 else worse if high < 0 else same).append(text)
-    parts = [
-        f"beats {_and(better)}" if better else "",
-        f"shows no difference from {_and(same)}" if same else "",
-        f"is worse than {_and(worse)}" if worse else "",
-    ]
-    findings = ", and ".join(part for part in parts if part)
+        finding = "beats" if low > 0 else "is worse than" if high < 0 else "shows no difference from"
+        found[finding].append(f"{other} ({sign * d.difference:+.1f}, {low:+.1f} to {high:+.1f})")
+    findings = ", and ".join(f"{finding} {_and(others)}" for finding, others in found.items() if others)
     if not findings:
         return "There is only one arm: nothing to compare."
     return f"Finetuning on {subject} {findings}; points of accuracy with 95% intervals."
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
 
 
 def _and(items: Sequence[str]) -> str:

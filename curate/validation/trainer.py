@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from curate.errors import ModelError, SettingError, setting
 from curate.lm.forward import head_at
@@ -138,18 +139,15 @@ class MicroBatches:
 
 @dataclass(frozen=True)
 class Training:
-    """One training: settings and seed, where it keeps checkpoints and logs, how a batch goes through the model.
+    """One training: its settings, its seed, and where it keeps checkpoints and logs.
 
     The logger `report_to` writes to the folder `logs`, if it writes files, and names the run after its last two parts.
     `test_accuracy` gives the accuracy of the model as it is, on some test questions, and is called after every epoch.
-    `sharded`: the weights that train are shared out among GPUs (FSDP).
     """
 
     config: FinetuneConfig
     seed: int
     checkpoints: Path
-    batches: MicroBatches
-    sharded: bool = False
     report_to: str = "none"
     logs: Path | None = None
     test_accuracy: Callable[[], float] | None = None
@@ -215,15 +213,11 @@ def training_items(loaded: LoadedModel, examples: Sequence[Example], template: T
 
 def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
     """Right-padded (B, T) tensors of ids, mask and labels."""
-    width = max(len(item["input_ids"]) for item in items)
-
-    def padded(rows: Sequence[list[int]], filler: int) -> torch.Tensor:
-        return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
-
+    ids, labels = ([torch.tensor(item[name]) for item in items] for name in ("input_ids", "labels"))
     return {
-        "input_ids": padded([item["input_ids"] for item in items], pad),
-        "attention_mask": padded([[1] * len(item["input_ids"]) for item in items], 0),
-        "labels": padded([item["labels"] for item in items], IGNORED),
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
     }
 
 
@@ -282,21 +276,15 @@ def answer_nats(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tu
     return nats, logits.argmax(dim=-1) == right, places // following.shape[1]
 
 
-def completion_trainer() -> Any:
+def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped) -> Any:
     """The class of Trainer; made here, since transformers is imported only when something trains."""
     from transformers import Trainer
 
     class CompletionTrainer(Trainer):
-        head_of: LoadedModel
-        sampler: LengthGrouped
         loss_is_scaled_for_ga = True
 
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            self.model_accepts_loss_kwargs = True  # so that the answer tokens of the whole batch are counted
-
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return self.sampler
+            return sampler
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             if not model.training:  # Trainer sets every module's mode in every step, which small models feel
@@ -311,7 +299,7 @@ def completion_trainer() -> Any:
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            nats, _, _ = answer_nats(model, self.head_of, inputs)
+            nats, _, _ = answer_nats(model, head_of, inputs)
             return nats.sum() / num_items_in_batch * self.accelerator.num_processes
 
         def prediction_step(
@@ -319,7 +307,7 @@ def completion_trainer() -> Any:
         ) -> tuple[Any, Any, Any]:
             inputs = self._prepare_inputs(inputs)
             with torch.inference_mode():
-                nats, chosen, rows = answer_nats(model, self.head_of, inputs)
+                nats, chosen, rows = answer_nats(model, head_of, inputs)
             size = len(inputs["labels"])
             tokens = torch.bincount(rows, minlength=size)
             right = torch.bincount(rows, weights=chosen.double(), minlength=size)
@@ -388,32 +376,41 @@ def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float
     return [row for row in rows.values() if row["train_loss"] is not None or row["held_out_accuracy"] is not None]
 
 
-def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequence[Item], how: Training) -> Trained:
-    """Train `model`: the loaded one, adapters in it, or a copy of it; goes on from the last checkpoint, if any."""
+def train(
+    model: Any,
+    loaded: LoadedModel,
+    items: Sequence[Item],
+    held_out: Sequence[Item],
+    how: Training,
+    batches: MicroBatches,
+    sharded: bool = False,
+) -> Trained:
+    """Train `model`: the loaded one, adapters in it, or a copy of it; goes on from the last checkpoint, if any.
+
+    `sharded`: the weights that train are shared out among GPUs (FSDP).
+    """
     from transformers import EarlyStoppingCallback
     from transformers.integrations import TensorBoardCallback
     from transformers.trainer_callback import PrinterCallback
 
     pad = loaded.tokenizer.pad_token_id or 0
     blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
-    trainer = completion_trainer()(
+    lengths = [len(item["input_ids"]) for item in items]
+    sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, blank=len(items) if processes() > 1 else None)
+    trainer = completion_trainer(replace(loaded, model=model) if sharded else loaded, sampler)(
         model=model,
-        args=training_arguments(loaded, how, bool(held_out)),
+        args=training_arguments(loaded, how, batches, sharded, bool(held_out)),
         data_collator=lambda chosen: collate(chosen, pad),
         train_dataset=[*items, blank],
         eval_dataset=list(held_out) or None,
         compute_metrics=held_out_metrics,
         callbacks=[
             # What is shared out among processes is put together at the end only: before, it cannot be asked.
-            completion_callback(None if how.sharded else how.test_accuracy),
+            completion_callback(None if sharded else how.test_accuracy),
             *([EarlyStoppingCallback(how.config.patience)] if held_out else []),
         ],
     )
-    trainer.head_of = replace(loaded, model=model) if how.sharded else loaded
-    lengths = [len(item["input_ids"]) for item in items]
-    trainer.sampler = LengthGrouped(
-        lengths, how.config.batch_size, how.seed, blank=len(items) if processes() > 1 else None
-    )
+    trainer.model_accepts_loss_kwargs = True  # so that the answer tokens of the whole batch are counted
     trainer.remove_callback(PrinterCallback)
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and how.logs is not None:
@@ -425,10 +422,10 @@ def train(model: Any, loaded: LoadedModel, items: Sequence[Item], held_out: Sequ
             sys.modules["wandb"].finish()  # or the next training would go on in the same run
     state = trainer.state
     rows = training_rows(state.log_history)
-    best = next((row for row in rows if row["step"] == state.best_global_step), None)  # None if nothing was held out
-    if best is None:
-        return Trained(model, state.global_step, None, None, rows)
-    return Trained(model, state.best_global_step, best["held_out_accuracy"], best["held_out_loss"], rows)
+    for row in rows:
+        if row["step"] == state.best_global_step:  # None if nothing was held out
+            return Trained(model, state.best_global_step, row["held_out_accuracy"], row["held_out_loss"], rows)
+    return Trained(model, state.global_step, None, None, rows)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -437,22 +434,20 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
-def training_arguments(loaded: LoadedModel, how: Training, held_out: bool) -> Any:
+def training_arguments(loaded: LoadedModel, how: Training, batches: MicroBatches, sharded: bool, held_out: bool) -> Any:
     """Trainer's settings; a part that is `held_out` decides what is kept, and when to stop."""
     from transformers import TrainingArguments
 
-    config, batches = how.config, how.batches
+    config = how.config
     # A model that is shared out waits in main memory meanwhile, whatever it trains on.
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if how.sharded else loaded.device.type
-    fsdp: dict[str, Any] = {
-        "fsdp": True,
-        "fsdp_config": {"version": 2, "activation_checkpointing": batches.checkpointing},
-    }
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if sharded else loaded.device.type
+    fsdp_config = {"version": 2, "activation_checkpointing": batches.checkpointing}
+    shared: dict[str, Any] = {"fsdp": True, "fsdp_config": fsdp_config} if sharded else {}
     arguments = TrainingArguments(
         output_dir=str(how.checkpoints),
         per_device_train_batch_size=batches.micro_batch,
         gradient_accumulation_steps=batches.accumulation,
-        activation_checkpointing=batches.checkpointing and not how.sharded,
+        activation_checkpointing=batches.checkpointing and not sharded,
         per_device_eval_batch_size=4 * batches.micro_batch,
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
@@ -476,7 +471,7 @@ def training_arguments(loaded: LoadedModel, how: Training, held_out: bool) -> An
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=config.method == "full",  # every adapter has its part in every batch
-        **(fsdp if how.sharded else {}),
+        **shared,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # or Trainer spreads one process over all GPUs it sees
     return arguments

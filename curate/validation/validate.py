@@ -23,8 +23,8 @@ from curate.settings import (
     grid,
     takes,
 )
-from curate.validation.arms import data_warnings, read_inputs
-from curate.validation.attention import EXAMPLES, attention_rows, attention_summary
+from curate.validation.arms import read_inputs
+from curate.validation.attention import EXAMPLES, attention_summary
 from curate.validation.results import Validation, write_run
 from curate.validation.runner import Experiment, Notify, Part, Runner, check_run_folder
 from curate.validation.trainer import is_first
@@ -79,18 +79,9 @@ def finish(runner: Runner) -> Validation:
     """Do what is not done yet of an experiment, one part after the other; compare; write the run's folder."""
     experiment, inputs = runner.experiment, runner.experiment.inputs
     runs = [runner.run(part) for part in experiment.untouched()]
-    trials = [trial for arm in inputs.arms for trial in runner.trials(arm)]
+    trials = [trial for arm in inputs.arms for trial in runner.trials(arm.name)]
     runs += [runner.run(part) for part in experiment.finetunings()]
-    result = Validation(
-        test=inputs.test,
-        arms=inputs.arms,
-        runs=runs,
-        trials=trials,
-        leakage=inputs.leakage(),
-        popularity=inputs.popularity,
-        attention=attention_summary(attention_rows(runs), [arm.name for arm in inputs.arms], runner.probe),
-        config=made_from(runner),
-    )
+    result = Validation(inputs, runs, trials, attention_summary(runs, runner.probe), made_from(runner))
     if is_first():
         write_run(result, experiment.folder)
     return result
@@ -123,8 +114,8 @@ def make_worker(experiment: Experiment, cpus: int, device: str) -> tuple[Any, Wo
 
     def work(parts: Sequence[Part | None]) -> Iterator[Validation | None]:
         for part in parts:
-            if part is not None:
-                runner.run_part(part)
+            if part is not None:  # what it gives is kept in the folder
+                (runner.run if part.trial is None else runner.trial)(part)
             yield finish(runner) if part is None else None
 
     return runner.loaded.fingerprint(), work
@@ -181,5 +172,5 @@ def plan(splits: Any, eval: Any, settings: ValidateSettings, reading: ReadSettin
         "answers": len(inputs.test.examples) * (len(experiment.untouched()) + finetunings),
         "popularity": inputs.test.popularity,
         "template": inputs.template.name,
-        "warnings": data_warnings(inputs.arms, inputs.test, inputs.leakage()),
+        "warnings": inputs.warnings(),
     }

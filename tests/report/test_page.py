@@ -84,3 +84,12 @@ def test_drawing_is_the_same_every_time_and_silent_about_scripts_it_has_no_lette
     assert first.png() == second.png()
     assert first.svg() == second.svg()
     assert "職業" in first.svg()
+
+
+def test_intervals_beyond_0_and_100_percent_leave_the_axis_as_it_is() -> None:
+    from curate.report.figures import curves_figure, relations_figure
+
+    few = {"arm": "top", "n": 2, "accuracy": 0.5, "low": -1.5, "high": 2.5}
+    axes = curves_figure([{**few, "top_percent": x} for x in (50, 100)]).figure.axes[0]
+    assert axes.get_ylim() == (-3, 103)
+    assert relations_figure([{**few, "relation": "sport"}]).figure.axes[0].get_xlim() == (-3, 103)

@@ -11,7 +11,7 @@ import pytest
 import curate
 from curate.errors import DataError
 from curate.settings import ValidateSettings
-from curate.validation.arms import arms_alike, data_warnings, histograms, read_inputs, usable_examples
+from curate.validation.arms import arms_alike, histograms, read_inputs, usable_examples
 from tests.validation.made import CHOICE, MMLU
 
 
@@ -42,7 +42,7 @@ def test_one_file_named_twice_is_refused(files: list[Path], films: list[dict[str
 def test_a_question_is_shared_whatever_its_capitals_and_spaces(films: list[dict[str, Any]]) -> None:
     written = [{**films[0], "question": "WHO directed  Alien? ", "subject": "alien"}]
     found = read_inputs({"top": films, "bottom": films[1:4]}, written)
-    assert found.leakage() == {"top": {"question": 1, "subject": 1}, "bottom": {"question": 0, "subject": 1}}
+    assert found.leakage == {"top": {"question": 1, "subject": 1}, "bottom": {"question": 0, "subject": 1}}
 
 
 def test_a_sample_of_the_random_split_is_not_that_of_the_whole(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_sample_of_the_random_split_is_not_that_of_the_whole(tmp_path: Path) -
 def test_two_arms_of_the_same_rows_are_said_to_be_the_same(films: list[dict[str, Any]]) -> None:
     found = read_inputs({"random": films[:4], "top": films[3::-1], "whole": films}, films)
     said = "top and random train on the same examples: what differs between them is chance."
-    assert said in data_warnings(found.arms, found.test, found.leakage())
+    assert said in found.warnings()
 
 
 def test_data_without_a_name_is_no_arm(films: list[dict[str, Any]], tmp_path: Path) -> None:

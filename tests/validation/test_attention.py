@@ -13,13 +13,15 @@ from curate.records import Example, contrast
 from curate.validation.attention import (
     AttentionProbe,
     SubjectPrompt,
-    attention_maps,
     attention_summary,
+    final_attention,
     has_attention,
-    subject_attention,
-    subject_prompts,
+    subject_prompt,
     subject_spans,
+    to_subject,
+    to_tokens,
 )
+from curate.validation.runner import Run
 
 
 @pytest.mark.parametrize(
@@ -43,11 +45,8 @@ def test_a_subject_is_found_as_whole_words_first(question: str, subject: str, me
 def asked(tiny_model: Callable[[str], Path], kind: str, *examples: Example, before: str = "") -> list[str | None]:
     """What the subject's tokens of each prompt say, decoded."""
     loaded = load_model(tiny_model(kind))
-    prompts = [f"{before}Question: {e.question}\nAnswer:" for e in examples]
-    return [
-        None if found is None else loaded.tokenizer.decode([found.ids[t] for t in found.subject])
-        for found in subject_prompts(loaded, examples, prompts)
-    ]
+    found = [subject_prompt(loaded, e, f"{before}Question: {e.question}\nAnswer:") for e in examples]
+    return [prompt and loaded.tokenizer.decode([prompt.ids[t] for t in prompt.subject]) for prompt in found]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "byte-fallback", "qwen", "gemma"])
@@ -108,9 +107,15 @@ def test_in_each_head_the_most_attended_token_of_the_subject_counts() -> None:
     """Tokens 1 and 2 are the subject: 0.3 in one head, 0.5 in the other. The mean of heads first would give 0.35."""
     loaded = model_that_attends((1, 2, 3, 4), (2, 5, 1, 2))
     prompt = SubjectPrompt("1", ids=(0, 1, 2, 3), subject=(1, 2))
-    assert subject_attention(loaded, [prompt]) == pytest.approx(np.array([[0.4]]), abs=1e-5)
-    (attended,) = attention_maps(loaded, [prompt])
-    assert attended == pytest.approx(np.array([[0.15, 0.35, 0.2, 0.3]]), abs=1e-5)
+    (layers,) = final_attention(loaded, [prompt])
+    assert to_subject(layers, prompt) == pytest.approx(np.array([0.4]), abs=1e-5)
+    assert to_tokens(layers) == pytest.approx(np.array([[0.15, 0.35, 0.2, 0.3]]), abs=1e-5)
+
+
+def subject_attention(loaded: LoadedModel, prompts: list[SubjectPrompt], **how: int) -> np.ndarray:
+    """Of every prompt and layer: (N, L)."""
+    found = final_attention(loaded, prompts, **how)
+    return np.array([to_subject(layers, prompt) for layers, prompt in zip(found, prompts, strict=True)])
 
 
 def prompts_for(loaded: LoadedModel) -> list[SubjectPrompt]:
@@ -171,7 +176,7 @@ def test_attention_is_computed_as_before_afterwards_and_generation_is_unchanged(
     loaded = load_model(tiny_model("llama"))
     said = greedy_answers(loaded, ["Question: Who directed Alien?\nAnswer:"])
     assert loaded.model.config._attn_implementation == "sdpa"
-    attention_maps(loaded, prompts_for(loaded))
+    final_attention(loaded, prompts_for(loaded))
     assert loaded.model.config._attn_implementation == "sdpa"
     assert greedy_answers(loaded, ["Question: Who directed Alien?\nAnswer:"]) == said
 
@@ -184,13 +189,12 @@ def test_a_model_without_attention_is_known_by_its_class(tiny_model: Callable[[s
 PROBE = AttentionProbe((), 7)
 
 
-def rows(top: list[list[float]], bottom: list[list[float]]) -> list[dict[str, Any]]:
-    """Attention by seed and layer."""
+def runs(top: list[list[float]], bottom: list[list[float]]) -> list[Run]:
+    """What was looked at, by seed and layer."""
     return [
-        {"arm": arm, "seed": seed, "layer": layer, "subject_attention": value}
-        for arm, seeds in (("top", top), ("bottom", bottom))
+        Run(arm, seed, attention={"layers": layers})
+        for arm, seeds in (("base", top[:1]), ("top", top), ("bottom", bottom))
         for seed, layers in enumerate(seeds)
-        for layer, value in enumerate(layers, start=1)
     ]
 
 
@@ -207,13 +211,13 @@ def rows(top: list[list[float]], bottom: list[list[float]]) -> list[dict[str, An
 def test_the_sentence_says_what_the_later_half_of_the_layers_shows_seed_by_seed(
     top: list[list[float]], bottom: list[list[float]], said: str
 ) -> None:
-    summary = attention_summary(rows(top, bottom), ["top", "bottom"], PROBE)
+    summary = attention_summary(runs(top, bottom), PROBE)
     assert summary is not None
     assert summary["sentence"].endswith(said)
 
 
 def test_means_and_layers_of_the_sentence() -> None:
-    summary = attention_summary(rows([[9, 9, 0.5, 0.3]], [[9, 9, 0.25, 0.25]]), ["base", "top", "bottom"], PROBE)
+    summary = attention_summary(runs([[9, 9, 0.5, 0.3]], [[9, 9, 0.25, 0.25]]), PROBE)
     assert summary is not None
     assert summary["later_layers"] == [3, 4]
     assert summary["later_attention"] == pytest.approx({"top": 0.4, "bottom": 0.25})
@@ -221,7 +225,7 @@ def test_means_and_layers_of_the_sentence() -> None:
 
 
 def test_without_attention_nothing_is_said() -> None:
-    assert attention_summary([], ["top", "bottom"], PROBE) is None
+    assert attention_summary([Run("top", 0), Run("bottom", 0)], PROBE) is None
 
 
 def test_arms_without_the_papers_names_are_contrasted_in_their_order() -> None:

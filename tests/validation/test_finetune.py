@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,12 +19,23 @@ from curate.records import Example
 from curate.settings import FinetuneConfig
 from curate.validation.evaluate import evaluate
 from curate.validation.finetune import finetuned, reloaded, save_adapter, split_held_out
-from curate.validation.trainer import MicroBatches
+from curate.validation.trainer import MicroBatches, Trained, Training
 from tests.validation.made import TO_THE_END as CONFIG
 
 EXAMPLES = [Example(str(i), f"What is the colour of {name}?", (colour,)) for i, (name, colour) in enumerate(
     [("Ann", "red"), ("Bob", "blue"), ("Cy", "red"), ("Dee", "blue"), ("Eve", "red"), ("Flo", "blue")]
 )]  # fmt: skip
+
+
+@contextmanager
+def finetuning(
+    loaded: LoadedModel, config: FinetuneConfig = CONFIG, seed: int = 0, batches: MicroBatches | None = None
+) -> Iterator[Trained]:
+    """Inside the `with` the model is finetuned on the examples; nothing of the training is left."""
+    with TemporaryDirectory() as folder:
+        training = Training(config, seed, Path(folder, "checkpoints"))
+        with finetuned(loaded, EXAMPLES, DEFAULT, training, batches=batches) as trained:
+            yield trained
 
 
 @pytest.fixture
@@ -32,7 +45,7 @@ def loaded(tiny_model: Callable[[str], Path]) -> LoadedModel:
 
 def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: LoadedModel, tmp_path: Path) -> None:
     before = evaluate(loaded, EXAMPLES, DEFAULT)
-    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0) as result:
+    with finetuning(loaded) as result:
         assert all(p.correct for p in evaluate(loaded, EXAMPLES, DEFAULT))
         save_adapter(result.model, tmp_path / "adapter")
     assert evaluate(loaded, EXAMPLES, DEFAULT) == before
@@ -48,7 +61,7 @@ def test_adapters_become_part_of_the_weights_for_a_while_and_every_bit_comes_bac
         with torch.inference_mode():
             return loaded.model(ids).logits
 
-    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0):
+    with finetuning(loaded):
         before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
         apart = logits()
         with adapters_merged(loaded):
@@ -65,7 +78,7 @@ def test_a_saved_adapter_gives_the_same_answers_again(
 ) -> None:
     from peft import PeftModel
 
-    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed=0) as result:
+    with finetuning(loaded) as result:
         said = evaluate(loaded, EXAMPLES, DEFAULT)
         save_adapter(result.model, tmp_path / "adapter")
     fresh = load_model(tiny_model("llama"), device="cpu")
@@ -77,7 +90,7 @@ def test_a_seed_decides_everything(loaded: LoadedModel) -> None:
     import torch
 
     def adapter(seed: int) -> torch.Tensor:
-        with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, seed):
+        with finetuning(loaded, seed=seed):
             weights = [p.detach().flatten() for n, p in loaded.model.named_parameters() if "lora" in n]
             return torch.cat(weights).clone()
 
@@ -88,14 +101,14 @@ def test_a_seed_decides_everything(loaded: LoadedModel) -> None:
 
 def test_the_best_adapter_on_the_held_out_part_is_kept(loaded: LoadedModel) -> None:
     config = FinetuneConfig(learning_rate=2e-2, epochs=30, batch_size=4, held_out=0.34, patience=3)
-    with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0) as result:
+    with finetuning(loaded, config) as result:
         assert result.validation_accuracy is not None
         assert 0 < result.steps <= config.steps(len(EXAMPLES))
 
 
 def test_finetuning_that_changes_nothing_is_an_error(loaded: LoadedModel) -> None:
     config = FinetuneConfig(learning_rate=1e-30, max_steps=1, held_out=0)
-    with pytest.raises(ModelError, match="left the outputs"), finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0):
+    with pytest.raises(ModelError, match="left the outputs"), finetuning(loaded, config):
         pass
 
 
@@ -110,7 +123,7 @@ def test_all_weights_are_trained_and_come_back(loaded: LoadedModel) -> None:
 
     before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
     config = replace(CONFIG, method="full", learning_rate=1e-3)
-    with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0):
+    with finetuning(loaded, config):
         assert all(p.correct for p in evaluate(loaded, EXAMPLES, DEFAULT))
         changed = [name for name, weight in loaded.model.state_dict().items() if not torch.equal(weight, before[name])]
         assert any("embed" in name for name in changed) and any("mlp" in name for name in changed)
@@ -125,7 +138,7 @@ def test_adapters_on_weights_of_4_bits_learn_and_are_read_again(
     assert str(loaded.model.model.layers[0].mlp.up_proj.weight.dtype) == "torch.uint8"
     config = replace(CONFIG, method="qlora")
     before = evaluate(loaded, EXAMPLES, DEFAULT)
-    with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0) as result:
+    with finetuning(loaded, config) as result:
         said = evaluate(loaded, EXAMPLES, DEFAULT)
         save_adapter(result.model, tmp_path / "adapter")
     assert all(p.correct for p in said)
@@ -137,7 +150,7 @@ def test_adapters_on_weights_of_4_bits_learn_and_are_read_again(
 def test_a_batch_in_parts_learns_what_the_whole_batch_does(loaded: LoadedModel) -> None:
     def losses(batches: MicroBatches) -> list[float | None]:
         config = replace(CONFIG, max_steps=6, held_out=0)
-        with finetuned(loaded, EXAMPLES, config, DEFAULT, seed=0, batches=batches) as result:
+        with finetuning(loaded, config, batches=batches) as result:
             return [row["train_loss"] for row in result.rows]
 
     whole = losses(MicroBatches(4))
@@ -170,7 +183,7 @@ def test_running_out_of_memory_is_survived_and_remembered(
     steps = short_of_memory(monkeypatch, step=5)
     said: list[str] = []
     config = replace(CONFIG, epochs=4, max_steps=None)
-    with finetuned(loaded, EXAMPLES, config, DEFAULT, 0, checkpoints=tmp_path / "top", say=said.append) as one:
+    with finetuned(loaded, EXAMPLES, DEFAULT, Training(config, 0, tmp_path / "top"), say=said.append) as one:
         assert one.steps == 8
     assert said == [
         "memory ran out with 1 × 4 examples a step; trying 1 × 4 examples a step, activations computed again"
@@ -178,7 +191,7 @@ def test_running_out_of_memory_is_survived_and_remembered(
     assert len(steps) == 4 + 1 + 4
     said.clear()
     short_of_memory(monkeypatch, step=1)
-    with finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, 0, checkpoints=tmp_path / "bottom", say=said.append):
+    with finetuned(loaded, EXAMPLES, DEFAULT, Training(CONFIG, 0, tmp_path / "bottom"), say=said.append):
         (line,) = said
     assert line.startswith("memory ran out with 1 × 4 examples a step, activations computed again; trying 2 × 2 ")
 
@@ -194,7 +207,7 @@ def test_of_several_processes_none_goes_on_alone_when_memory_runs_out(
         short_of_memory(monkeypatch, step=1)
         with (
             pytest.raises(ModelError) as caught,
-            finetuned(loaded, EXAMPLES, CONFIG, DEFAULT, 0, checkpoints=tmp_path / "top", batches=batches),
+            finetuned(loaded, EXAMPLES, DEFAULT, Training(CONFIG, 0, tmp_path / "top"), batches=batches),
         ):
             pass
         return str(caught.value)
@@ -210,9 +223,7 @@ def test_a_logger_writes_where_it_is_told_and_its_files_stay(
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "mine")
     config = replace(CONFIG, max_steps=2)
     logs = tmp_path / "logs" / "top" / "seed-0"
-    with finetuned(
-        loaded, EXAMPLES, config, DEFAULT, 0, checkpoints=tmp_path / "parts", report_to="tensorboard", logs=logs
-    ):
+    with finetuned(loaded, EXAMPLES, DEFAULT, Training(config, 0, tmp_path / "parts", "tensorboard", logs)):
         assert list(logs.glob("events*")) and not list((tmp_path / "parts").glob("**/events*"))
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == "mine"
 

@@ -22,7 +22,7 @@ from curate.prompts import DEFAULT
 from curate.records import Example
 from curate.settings import FinetuneConfig
 from curate.validation import finetune
-from curate.validation.arms import fingerprint_examples, read_inputs
+from curate.validation.arms import Arm, read_inputs
 from curate.validation.results import Validation
 from curate.validation.runner import shots_from
 from tests.validation.made import COLOURED, SHORT, TO_THE_END
@@ -70,7 +70,8 @@ def test_a_run_killed_in_the_middle_of_an_arm_ends_with_the_same_numbers(whole: 
 def test_what_a_template_may_name_is_part_of_the_key_of_what_is_kept() -> None:
     example = Example("1", "In what city was he born?", ("Paris",), subject="Zola", relation="birthplace")
     others = [replace(example, relation="place"), replace(example, subject="Manet"), example]
-    assert [fingerprint_examples([e]) == fingerprint_examples([example]) for e in others] == [False, False, True]
+    prints = [Arm("top", [e], 0).fingerprint for e in (*others, example)]
+    assert [found == prints[-1] for found in prints] == [False, False, True, True]
 
 
 def test_the_same_call_resumes_and_ends_with_the_same_numbers(

@@ -25,7 +25,8 @@ def coins(share: float, seeds: int, n: int, seed: int) -> np.ndarray:
 def difference(
     a: str, b: str, correct_a: np.ndarray, correct_b: np.ndarray, clusters: np.ndarray | None = None
 ) -> Difference:
-    return compare_arms({a: correct_a, b: correct_b}, [(a, b)], clusters)[0]
+    apart = np.arange(correct_a.shape[1])
+    return compare_arms({a: correct_a, b: correct_b}, [(a, b)], apart if clusters is None else clusters)[0]
 
 
 def test_the_standard_error_is_that_of_the_mean_over_seeds() -> None:
@@ -52,7 +53,7 @@ def simulated(effect: float, seeds: int, seed_sd: float, runs: int, n: int = 400
         for arm, gain in ((f"a{run}", effect), (f"b{run}", 0.0)):
             chance = np.clip(known + gain + rng.normal(0, seed_sd, (seeds, 1)), 0, 1)
             correct[arm] = (rng.random((seeds, n)) < chance).astype(float)
-    return compare_arms(correct, [(f"a{run}", f"b{run}") for run in range(runs)])
+    return compare_arms(correct, [(f"a{run}", f"b{run}") for run in range(runs)], np.arange(n))
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.01), (5, 0.02)])
