@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,9 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def _beside(front: Sequence[Sequence[str]], cells: Iterable[Iterable[str]]) -> list[list[str]]:
-    """Rows of a table: what stands in front of each, then its cells."""
-    return [[*begin, *others] for begin, others in zip(front, cells, strict=True)]
+def table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
+    """The table of some rows, cells by header; there is one row at least."""
+    return Table(title, [*rows[0]], [[*row.values()] for row in rows])
 
 
 def of_arm(results: DataFrame, arm: str, column: str = "accuracy") -> Series[float]:
@@ -182,25 +182,19 @@ def sweep_tables(summary: Found) -> list[Table]:
     """Accuracy by arm, the differences, and the gap by popularity, a row a setting."""
     settings = summary["settings"]
     swept = [name for name in SWEPT if len({s[name] for s in settings}) > 1]
-    headers = [*swept, "memorised %"]
-    front = [[*(f"{s[name]:g}" for name in swept), percent(s["memorisation"]["share"])] for s in settings]
-    shown = [[row for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS] for s in settings]
+    accuracies, differences, popular = [], [], []
+    for s in settings:
+        front = {name: f"{s[name]:g}" for name in swept} | {"memorised %": percent(s["memorisation"]["share"])}
+        accuracies.append({**front, **{label(row["arm"]): percent(row["accuracy"]) for row in s["arms"]}})
+        others = {f"− {label(row['b'])}": in_points(row) for row in s["differences"]}
+        differences.append({**front, **others, "− FT-Bottom, after the last step": in_points(s["gap_at_last"])})
+        shown = [row for row in s["gap_by_popularity"] if row["top_percent"] in SHOWN_PERCENTS]
+        popular.append({**front, **{f"{row['top_percent']}%": in_points(row) for row in shown}})
+    seeds = settings[0]["seeds"]
     return [
-        Table(
-            f"Accuracy on questions about other subjects (%), mean of {settings[0]['seeds']} seeds",
-            [*headers, *map(label, ARMS)],
-            _beside(front, ([percent(row["accuracy"]) for row in s["arms"]] for s in settings)),
-        ),
-        Table(
-            "FT-Top minus the others, in points, with 95% intervals over seeds",
-            [*headers, *(f"− {label(arm)}" for arm in ARMS[1:]), "− FT-Bottom, after the last step"],
-            _beside(front, (map(in_points, [*s["differences"], s["gap_at_last"]]) for s in settings)),
-        ),
-        Table(
-            "FT-Top minus FT-Bottom in points, on the most popular x% of the test subjects",
-            [*headers, *(f"{share}%" for share in SHOWN_PERCENTS)],
-            _beside(front, (map(in_points, rows) for rows in shown)),
-        ),
+        table(f"Accuracy on questions about other subjects (%), mean of {seeds} seeds", accuracies),
+        table("FT-Top minus the others, in points, with 95% intervals over seeds", differences),
+        table("FT-Top minus FT-Bottom in points, on the most popular x% of the test subjects", popular),
     ]
 
 
@@ -265,47 +259,40 @@ def in_words(factor: str) -> str:
 
 def map_tables(summary: Found) -> list[Table]:
     """The trends, all places, and how they compare with the default."""
-    factors = summary["factors"]
-    pair = ("top", "bottom")
-    places = [place for found in factors for place in found["places"]]
-    front = [
-        [in_words(found["factor"]), f"{place['value']:g}{' *' if place['middle'] else ''}"]
-        for found in factors
-        for place in found["places"]
-    ]
-    gaps = (
-        [
-            percent(place["memorisation"]),
-            f"{place['bottom_exposures']:.0f}",
-            f"{100 * place['gap']['difference']:+.1f}",
-            points(place["gap"]),
-        ]
-        for place in places
-    )
-    accuracies = (
-        [
-            *(percent(place["arms"][arm]) for arm in pair),
-            "" if place["middle"] else in_points(place["change"]),
-            in_points(place["gap_at_last"]),
-        ]
-        for place in places
-    )
+    trends, gaps, accuracies = [], [], []
+    for found in summary["factors"]:
+        factor, along = in_words(found["factor"]), found["trend"]
+        trends.append({"with": factor, "it": moves(along), "over seeds": correlation(along)})
+        for place in found["places"]:
+            front = {"factor": factor, "value": f"{place['value']:g}{' *' if place['middle'] else ''}"}
+            gaps.append(
+                {
+                    **front,
+                    "memorised %": percent(place["memorisation"]),
+                    "exposures": f"{place['bottom_exposures']:.0f}",
+                    "gap": f"{100 * place['gap']['difference']:+.1f}",
+                    "95% interval": points(place["gap"]),
+                }
+            )
+            accuracies.append(
+                {
+                    **front,
+                    **{label(arm): percent(place["arms"][arm]) for arm in ("top", "bottom")},
+                    "minus the default's": "" if place["middle"] else in_points(place["change"]),
+                    "after the last step": in_points(place["gap_at_last"]),
+                }
+            )
+    seeds = summary["factors"][0]["places"][0]["seeds"]
     return [
-        Table(
-            "How the gap between FT-Top and FT-Bottom moves",
-            ["with", "it", "over seeds"],
-            [[in_words(found["factor"]), moves(found["trend"]), correlation(found["trend"])] for found in factors],
-        ),
-        Table(
-            f"The gap in points, one factor at a time, mean of {places[0]['seeds']} seeds; exposures: how often a fact "
+        table("How the gap between FT-Top and FT-Bottom moves", trends),
+        table(
+            f"The gap in points, one factor at a time, mean of {seeds} seeds; exposures: how often a fact "
             "of FT-Bottom was met in pretraining; *: the default",
-            ["factor", "value", "memorised %", "exposures", "gap", "95% interval"],
-            _beside(front, gaps),
+            gaps,
         ),
-        Table(
+        table(
             "Accuracy (%), the gap minus that of the default in the same seed, and the gap without early stopping",
-            ["factor", "value", *map(label, pair), "minus the default's", "after the last step"],
-            _beside(front, accuracies),
+            accuracies,
         ),
     ]
 
@@ -397,61 +384,57 @@ def one_layer_verdict(theorems: Sequence[Found], setting: Found) -> str:
 def one_layer_tables(summary: Found) -> list[Table]:
     """The theorems, the arms of every setting, the gaps, what is stored, and salience against count."""
     settings, salience = summary["settings"], summary["salience"]
-    named = ["steps"] if len(settings) > 1 else []
-    front = [[f"{s['steps']:,}"] if named else [] for s in settings]
-    arms = [(begin, name, s["arms"][name]) for begin, s in zip(front, settings, strict=True) for name in ARMS]
     theorems = [
-        [t["theorem"], t["statement"], t["assumptions"], f"{t['cases']:,}", f"{t['violations']:,}"]
+        {
+            **{name: t[name] for name in ("theorem", "statement", "assumptions")},
+            **{name: f"{t[name]:,}" for name in ("cases", "violations")},
+        }
         for t in summary["theorems"]
     ]
-    watched = [
-        [
-            *begin,
-            label(name),
-            *(f"{arm[f'attention_{when}']:.3f}" for when in ("start", "early", "end")),
-            percent(arm["accuracy_best"]),
-            str(arm["best_step"]),
-            percent(arm["accuracy_end"]),
-            percent(arm["accuracy_among_end"]),
-        ]
-        for begin, name, arm in arms
-    ]
-    stored = (
-        [
-            in_points(s["memorisation"], "mean", sign=""),
-            percent(s["answerable"]["mean"]),
-            *(f"{s['arms']['bottom'][f'salience_{when}']:.3f}" for when in ("start", "end")),
-        ]
-        for s in settings
-    )
-    epoch = [
-        f"{salience['epoch_rank_correlation']:.2f}",
-        f"{salience['bound_cases']:,}",
-        f"{salience['bound_violations']:,}",
-        f"{salience['salience_over_bound']:.2f}",
-    ]
-    pretraining = [f"{salience['pretraining_rank_correlation']:.2f}", "", "", ""]
+    watched, gaps, stored = [], [], []
+    for s in settings:
+        front = {"steps": f"{s['steps']:,}"} if len(settings) > 1 else {}
+        for name in ARMS:
+            arm = s["arms"][name]
+            watched.append(
+                {
+                    **front,
+                    "arm": label(name),
+                    "Att at 0": f"{arm['attention_start']:.3f}",
+                    f"at {EARLY}": f"{arm['attention_early']:.3f}",
+                    "at end": f"{arm['attention_end']:.3f}",
+                    "best %": percent(arm["accuracy_best"]),
+                    "at step": str(arm["best_step"]),
+                    "end %": percent(arm["accuracy_end"]),
+                    "among %": percent(arm["accuracy_among_end"]),
+                }
+            )
+        gaps.append({**front, **{f"− {label(arm)}": in_points(s["gaps"][f"top - {arm}"], "mean") for arm in ARMS[1:]}})
+        stored.append(
+            {
+                **front,
+                "answered as (s, r), %": in_points(s["memorisation"], "mean", sign=""),
+                "by the subject alone, %": percent(s["answerable"]["mean"]),
+                "salience before": f"{s['arms']['bottom']['salience_start']:.3f}",
+                "after FT-Bottom": f"{s['arms']['bottom']['salience_end']:.3f}",
+            }
+        )
+    epoch = {
+        "training": "one epoch from zero",
+        "rank correlation": f"{salience['epoch_rank_correlation']:.2f}",
+        "facts": f"{salience['bound_cases']:,}",
+        "below n c1 eps": f"{salience['bound_violations']:,}",
+        "salience / bound, mean": f"{salience['salience_over_bound']:.2f}",
+    }
+    later = {"training": "pretraining", "rank correlation": f"{salience['pretraining_rank_correlation']:.2f}"}
     return [
-        Table("Theorems on random worlds", ["theorem", "statement", "assumptions", "cases", "violations"], theorems),
-        Table(
+        table("Theorems on random worlds", theorems),
+        table(
             f"Attention to the subject (Att) and accuracy (%) on unseen subjects by finetuning step, "
             f"mean of {settings[0]['seeds']} seeds",
-            [*named, "arm", "Att at 0", f"at {EARLY}", "at end", "best %", "at step", "end %", "among %"],
             watched,
         ),
-        Table(
-            "FT-Top minus the others at the end in points, 95% interval over seeds",
-            [*named, *(f"− {label(arm)}" for arm in ARMS[1:])],
-            _beside(front, ([in_points(s["gaps"][f"top - {arm}"], "mean") for arm in ARMS[1:]] for s in settings)),
-        ),
-        Table(
-            "What is stored about the test subjects",
-            [*named, "answered as (s, r), %", "by the subject alone, %", "salience before", "after FT-Bottom"],
-            _beside(front, stored),
-        ),
-        Table(
-            "Salience against the number of times a fact was seen",
-            ["training", "rank correlation", "facts", "below n c1 eps", "salience / bound, mean"],
-            [["one epoch from zero", *epoch], ["pretraining", *pretraining]],
-        ),
+        table("FT-Top minus the others at the end in points, 95% interval over seeds", gaps),
+        table("What is stored about the test subjects", stored),
+        table("Salience against the number of times a fact was seen", [epoch, dict.fromkeys(epoch, "") | later]),
     ]

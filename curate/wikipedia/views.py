@@ -309,8 +309,9 @@ def open_resolver(settings: ResolvedSettings, cache: Path | None = None) -> Reso
     given = settings.given
     since = time.time() if given.refresh else 0.0
     kept = Cache(cache or default_cache(), time.time, since, any_age=given.offline)
-    client = PoliteClient(given.contact, RateLimiter(settings.rate))
-    return Resolver(settings, kept, None if given.offline else Wikimedia(client, settings))
+    if given.offline:
+        return Resolver(settings, kept, None)
+    return Resolver(settings, kept, Wikimedia(PoliteClient(given.contact, RateLimiter(settings.rate)), settings))
 
 
 def make_finder(given: PageviewSettings, columns: Sequence[str]) -> SubjectFinder:
