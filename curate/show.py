@@ -159,7 +159,7 @@ def describe_views(table: pa.Table, examples: Sequence[Example]) -> dict[str, An
             unanswered.setdefault(status, {})[label] = None
     return {
         "statuses": dict(Counter(statuses).most_common()),
-        "quantiles": quantiles(_floats(views)),
+        "quantiles": quantiles(np.array(views, dtype=np.float64)),  # None becomes NaN
         "most": ranked[:SHOWN_SUBJECTS],
         "least": ranked[::-1][:SHOWN_SUBJECTS],
         "unanswered": {status: [*found][:SHOWN_SUBJECTS] for status, found in unanswered.items()},
@@ -179,15 +179,11 @@ def _labels(table: pa.Table, examples: Sequence[Example]) -> list[str]:
 
 def _agreement(table: pa.Table, views: Sequence[float | None]) -> dict[str, Any]:
     """Spearman's correlation with the views the data came with; None where it is not defined."""
-    a = _floats(views)
-    b = _floats([score_of_number(value, KNOWN_VIEWS).value for value in table[KNOWN_VIEWS].to_pylist()])
+    known = [score_of_number(value, KNOWN_VIEWS).value for value in table[KNOWN_VIEWS].to_pylist()]
+    a, b = np.array(views, dtype=np.float64), np.array(known, dtype=np.float64)
     correlation = rank_correlation(a, b)
     return {
         "column": KNOWN_VIEWS,
         "examples": int(np.count_nonzero(~np.isnan(a + b))),
         "rank_correlation": None if np.isnan(correlation) else correlation,
     }
-
-
-def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
