@@ -12,8 +12,8 @@ worker where the work is to run; what it returns is called with one list after t
         for future in futures:                          # or as_completed(futures)
             future.result()                             # what work(rows) gave, or the error it ended with
 
-A worker that dies (killed, out of memory, its node lost) is replaced, and what it had in hand is done by others; only a
-list over which several workers died ends with `WorkerDiedError`. `begin` goes on from there: it cuts the list in halves
+A worker that dies (killed, out of memory, its node lost) is replaced, and another does what it was doing; only a list
+over which several workers died ends with `WorkerDiedError`. `begin` goes on from there: it cuts the list in halves
 until the rows at fault stand alone. Leaving the `with` ends all workers, whatever they are doing.
 """
 
@@ -50,19 +50,17 @@ class Kind:
     """What is expected of a kind of workers.
 
     `deaths`: workers that may die over a list before the list is taken for the cause. `false_starts`: those in a row
-    that may die before they are made, for want of memory mostly. `in_hand`: lists that a worker is sent at a time;
-    where the way to it is long, the next should be there when the first is done.
+    that may die before they are made, for want of memory mostly.
     """
 
     deaths: int
     false_starts: int
-    in_hand: int
     try_next: str
 
 
-PROCESSES = Kind(2, 2, 1, f"{setting('processes', 1)}, or fewer than now")
+PROCESSES = Kind(2, 2, f"{setting('processes', 1)}, or fewer than now")
 RAY = Kind(  # on a cluster, nodes come and go
-    5, 10, 2, f"fewer {setting('workers')}, more memory for each, or {setting('dtype', 'bfloat16')}"
+    5, 10, f"fewer {setting('workers')}, more memory for each, or {setting('dtype', 'bfloat16')}"
 )
 IDLE = 5.0
 """Seconds without work after which a worker is let go, down to the fewest."""
@@ -96,13 +94,10 @@ def in_halves(work: Work, rows: Sequence[Any], allowed: int, failed: Any) -> lis
 
 
 class Handle(Protocol):
-    """A worker elsewhere, as it is reached from here. Each method raises WorkerDiedError when it is gone."""
+    """A worker elsewhere, as it is reached from here."""
 
-    def send(self, given: Any) -> Any:
-        """Have it do something, after what it was sent before; what `receive` wants to know of that."""
-
-    def receive(self, sent: Any) -> Any:
-        """Wait for what came of what was sent first: a result, or the error that is raised here."""
+    def do(self, given: Any) -> Any:
+        """Have it do something (see `Worker`) and wait for what comes of it; WorkerDiedError when it is gone."""
 
     def stop(self) -> None:
         """End it, whatever it is doing."""
@@ -143,7 +138,7 @@ class Task(Future[list[Any]]):
 
     def __init__(self, rows: Sequence[Any], lives: int) -> None:
         super().__init__()
-        self.rows, self.lives, self.sent = rows, lives, None
+        self.rows, self.lives = rows, lives
 
 
 class Pool:
@@ -222,24 +217,16 @@ class Pool:
 
     def _look_after(self, place: int) -> None:
         """A worker, and those that follow when it dies, until there is no more for them to do."""
-        tasks: deque[Task] = deque()
         try:
             worker = self._loaded(place)
-            while True:
+            while (task := self._take(place)) is not None:
                 try:
-                    while len(tasks) < self._kind.in_hand and (task := self._take(place, wait=not tasks)):
-                        tasks.append(task)
-                        task.sent = worker.send(task.rows)
-                    if not tasks:
-                        return
-                    results = worker.receive(tasks[0].sent)
+                    _settle(task, worker.do(task.rows))
                 except WorkerDiedError as died:
-                    self._give_back(tasks, died)
+                    self._give_back(task, died)
                     worker = self._loaded(place)
                 except Exception as error:
-                    _settle(tasks.popleft(), error=error)
-                else:
-                    _settle(tasks.popleft(), results)
+                    _settle(task, error=error)
         except BaseException as error:
             self._end(error)
 
@@ -252,7 +239,7 @@ class Pool:
                     raise self._over
                 worker = self._workers[place] = self._start()
             try:
-                about = worker.receive(worker.send(partial(self._make, self._devices[place])))
+                about = worker.do(partial(self._make, self._devices[place]))
                 break
             except WorkerDiedError as died:
                 self._false_starts += 1
@@ -273,26 +260,24 @@ class Pool:
             )
         return worker
 
-    def _take(self, place: int, wait: bool) -> Task | None:
-        """The next task; one more, without waiting, while there are more than enough for all; None when let go."""
+    def _take(self, place: int) -> Task | None:
+        """The next task; None when the worker is let go, there being none, or all are."""
         with self._changed:
-            if not wait:
-                return self._waiting.popleft() if len(self._waiting) > len(self._workers) else None
             while not self._waiting and self._over is None:
                 if not self._changed.wait(IDLE) and not self._waiting and len(self._workers) > self._low:
                     self._let_go(place)
                     return None
             return self._waiting.popleft() if self._over is None else None
 
-    def _give_back(self, tasks: deque[Task], died: WorkerDiedError) -> None:
-        """Let others do what a worker had in hand; the first of it may be what it died of."""
-        tasks[0].lives -= 1
-        if not tasks[0].lives:
-            _settle(tasks.popleft(), error=died)
+    def _give_back(self, task: Task, died: WorkerDiedError) -> None:
+        """Let another worker do it, unless it is what they die of."""
+        task.lives -= 1
+        if not task.lives:
+            _settle(task, error=died)
+            return
         with self._changed:
-            self._waiting.extendleft(reversed(tasks))
-            self._changed.notify_all()
-        tasks.clear()
+            self._waiting.appendleft(task)
+            self._changed.notify()
 
     def _let_go(self, place: int) -> None:
         worker = self._workers.pop(place, None)
@@ -355,15 +340,10 @@ class ProcessHandle:
         self._process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[theirs.fileno()], **to_stderr)
         theirs.close()
 
-    def send(self, given: Any) -> Any:
+    def do(self, given: Any) -> Any:
         question = pickle.dumps(given)
         try:
             self._pipe.send_bytes(question)
-        except OSError as error:
-            raise WorkerDiedError(f"exit code {self._process.wait()}") from error
-
-    def receive(self, sent: Any) -> Any:
-        try:
             answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise WorkerDiedError(f"exit code {self._process.wait()}") from error
@@ -428,12 +408,9 @@ class RayHandle:
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor
 
-    def send(self, given: Any) -> Any:
-        return self._actor.do.remote(given)
-
-    def receive(self, sent: Any) -> Any:
+    def do(self, given: Any) -> Any:
         try:
-            return self._ray.get(sent)
+            return self._ray.get(self._actor.do.remote(given))
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except self._ray.exceptions.RayError as error:

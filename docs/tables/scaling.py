@@ -53,8 +53,8 @@ class Plan:
 def simulate(plan: Plan, seed: int = 0) -> dict[str, float]:
     """The run of one driver's share, chunk by chunk: hours, and the share of time that GPUs work.
 
-    A driver prepares and takes in one chunk at a time, workers take 0.8 to 1.2 of the mean time for one and have one
-    at hand, and fail at random; a failed one loses its chunk and is away for as long as loading the model takes.
+    A driver prepares and takes in one chunk at a time, workers take 0.8 to 1.2 of the mean time for one and find the
+    next one ready, and fail at random; a failed one loses its chunk and is away for as long as loading the model takes.
     """
     rng = random.Random(seed)
     chunks = round(plan.examples / plan.drivers / CHUNK)
@@ -64,7 +64,7 @@ def simulate(plan: Plan, seed: int = 0) -> dict[str, float]:
     done = 0
     while done < chunks:
         free, worker = heapq.heappop(workers)
-        driver_free = max(driver_free, free - mean) + cost  # handed out while the one before is in work
+        driver_free = max(driver_free, free - mean) + cost  # made ready while the one before is in work
         begun = max(free, driver_free)
         seconds = mean * rng.uniform(0.8, 1.2)
         if rng.random() < seconds / plan.mean_time_between_failures:
