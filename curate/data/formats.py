@@ -9,12 +9,15 @@ import json
 import logging
 import mmap
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
+from functools import partial, reduce
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -105,7 +108,12 @@ def read_parquet(content: bytes, where: PurePath) -> pa.Table:
         ) from error
 
 
-MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before the mark of UTF-16, with which it begins
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def decode(content: bytes, where: PurePath | str) -> str:
@@ -121,13 +129,13 @@ def decode(content: bytes, where: PurePath | str) -> str:
             expected=f"a {data_suffix(where)} file",
             try_next=f"rename it to {where.with_suffix('.parquet').name}",
         )
-    encoding = MARKS.get(content[:2], "utf-8-sig")
+    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8-sig")
     if encoding == "utf-8-sig" and b"\x00" in content[:4096].partition(b"\n")[0]:
         raise _binary(where)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        if encoding == "utf-16" or b"\x00" in content[:4096]:
+        if encoding != "utf-8-sig" or b"\x00" in content[:4096]:
             raise _binary(where) from error
         line = content[: error.start].count(b"\n") + 1
         log.warning(
@@ -152,35 +160,134 @@ def _binary(where: PurePath | str) -> DataError:
 
 
 MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")
+QUOTE = b'"'
+SCANNED = 1 << 22
+"""Bytes that are looked through at once, so that what is in work fits the processor's cache."""
 
 csv.field_size_limit(2**31 - 1)
 
 
 def read_delimited(content: bytes, where: PurePath, delimiter: str) -> pa.Table:
-    """A table of the rows below the header; DataError names the first line with too many or too few cells.
+    """A table of the rows below the header; DataError names the line of whatever cannot be read beyond doubt.
 
-    A column becomes int64 or float64 only if writing the numbers back gives the same text (empty cells are
-    null then), so the answers "1984" and "007" both survive. Every other column is text, with nothing made
-    null: "None" and "nan" stay as they are.
+    Rows are those of Python's csv in strict mode: lines end with a line feed, a carriage return or both, and a quote
+    counts where a cell begins with it. A column becomes int64 or float64 only if writing the numbers back gives the
+    same text (empty cells are null then), so the answers "1984" and "007" both survive. Every other column is text,
+    with nothing made null: "None" and "nan" stay as they are.
     """
-    text = decode(content, where)
-    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    content = decode(content, where).encode("utf-8")
+    header = next((row for row in csv.reader(_lines_of(content), delimiter=delimiter) if row), [])
     headerless = is_mmlu_row(header)
     if headerless:
         header = list(MMLU_COLUMNS)
     _check_header(header, delimiter, where)
-    try:
-        table = pa_csv.read_csv(
-            io.BytesIO(text.encode("utf-8")),
-            read_options=pa_csv.ReadOptions(column_names=header if headerless else None),
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types={name: pa.string() for name in header}, strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise _ragged(text, delimiter, where) or DataError(f"{where} cannot be read: {error}") from error
+    table = None
+    if quotes_are_in_place(content, delimiter):
+        with suppress(pa.ArrowInvalid):  # ragged rows, and cells of megabytes
+            table = pa_csv.read_csv(
+                pa.BufferReader(content),
+                read_options=pa_csv.ReadOptions(column_names=header if headerless else None),
+                parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types={name: pa.string() for name in header}, strings_can_be_null=False
+                ),
+            )
+    if table is None:
+        rows = [row for _, row in _rows_by_python(content, delimiter, len(header), where)][0 if headerless else 1 :]
+        cells = zip(*rows, strict=True) if rows else [()] * len(header)
+        table = pa.table({name: pa.array(c, pa.string()) for name, c in zip(header, cells, strict=True)})
+    _check_line_breaks(table, content, delimiter, where)
     return pa.table({name: numbers_or_text(table[name]) for name in table.column_names})
+
+
+def _lines_of(content: bytes) -> Iterator[str]:
+    return io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
+
+
+def quotes_are_in_place(content: bytes, delimiter: str) -> bool:
+    """Whether Arrow certainly reads the rows, unless they are ragged, that Python's csv reads in strict mode.
+
+    So it is where every quote opens or closes a cell or is doubled within one, and a carriage return stands before a
+    line feed only.
+    """
+    if content.count(b"\r") != content.count(b"\r\n"):
+        return False
+    opens, closes = np.zeros(256, dtype=bool), np.zeros(256, dtype=bool)  # what may stand before, and after, a quote
+    opens[[*f'"\n{delimiter}'.encode()]] = closes[[*f'"\r\n{delimiter}'.encode()]] = True
+    data = np.frombuffer(content, dtype=np.uint8)
+    before = 0
+    for start in range(0, len(data) if QUOTE in content else 0, SCANNED):
+        quotes = np.flatnonzero(data[start : start + SCANNED] == ord(QUOTE)) + start
+        first = before % 2  # they open and close in turn
+        if not opens[data[np.maximum(quotes[first::2] - 1, 0)]].all():
+            return False
+        if not closes[data[np.minimum(quotes[1 - first :: 2] + 1, len(data) - 1)]].all():
+            return False
+        before += len(quotes)
+    return before % 2 == 0
+
+
+def _rows_by_python(content: bytes, delimiter: str, width: int, where: PurePath) -> Iterator[tuple[int, list[str]]]:
+    """All rows, each with its line, as Python's csv reads them in strict mode; DataError where it does not."""
+    reader, line, wrong = csv.reader(_lines_of(content), delimiter=delimiter, strict=True), 1, ""
+    try:
+        for row in reader:
+            if len(row) not in (0, width):
+                wrong = f"found {len(row)} cells"
+                break
+            if row:
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        wrong = "text stands after the quote that ends a cell"
+        if "unexpected end" in str(error):
+            wrong = "a cell opens with a quote that never closes"
+    if wrong:
+        raise DataError(
+            f"{where}, line {line}: {wrong}.",
+            expected=f"{width} cells, as in the header",
+            try_next='put cells that hold a quote, the separator or a line break in double quotes ("…"), '
+            'and double the quotes within them ("")',
+        )
+
+
+def _check_line_breaks(table: pa.Table, content: bytes, delimiter: str, where: PurePath) -> None:
+    """DataError where a row of several lines may be several rows: each of its lines has as many cells as the header.
+
+    In a file without quoting, a quote at the beginning of a cell and one at the end of a later cell look just so. Where
+    other rows of several lines are certain it is told, and no error; who puts every name of the header in quotes does
+    so with all texts, and leaves no doubt.
+    """
+    end, marks = "\n" if b"\n" in content else "\r", table.num_columns - 1
+    lines = content.count(end.encode()) + (not content.endswith(end.encode()))
+    if marks < 1 or lines <= table.num_rows + 1 or content.partition(end.encode())[0].count(QUOTE) > 2 * marks:
+        return
+    breaks, within = (
+        reduce(pc.add, (pc.count_substring(column, sign) for column in table.columns)) for sign in (end, delimiter)
+    )
+    several = pc.greater(breaks, 0)
+    like_rows = pc.and_(several, pc.equal(within, pc.multiply(breaks, marks)))
+    certain, doubtful = pc.any(pc.and_not(several, like_rows)).as_py(), None
+    for row in pc.indices_nonzero(like_rows).to_pylist():
+        (cells,) = table.slice(row, 1).to_pylist()
+        if all(line.count(delimiter) == marks for line in delimiter.join(cells.values()).split(end)):
+            doubtful = row if doubtful is None else doubtful
+        else:
+            certain = True
+    if doubtful is None:
+        return
+    from_end = doubtful - table.num_rows
+    line = [line for line, _ in _rows_by_python(content, delimiter, table.num_columns, where)][from_end]
+    if certain:
+        log.warning("%s, line %d: a cell in quotes holds what could be rows; it is read as one cell.", where, line)
+        return
+    raise DataError(
+        f"{where}, line {line}: a cell that opens with a quote goes on in the next line, and each of these "
+        "lines would be a row by itself.",
+        expected="no doubt where a row ends",
+        try_next=f"pandas.read_csv({where.name!r}, sep={delimiter!r}, quoting=3), where quotes mean nothing, "
+        "and save that as .jsonl",
+    )
 
 
 def is_mmlu_row(cells: Sequence[str]) -> bool:
@@ -206,7 +313,7 @@ def numbers_or_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _check_header(header: list[str], delimiter: str, where: PurePath) -> None:
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(header).items() if times > 1)
     if repeated:
         raise DataError(
             f"{where} has more than one column named {repeated[0]!r}.",
@@ -231,21 +338,6 @@ def _check_header(header: list[str], delimiter: str, where: PurePath) -> None:
             expected=cells,
             try_next=f"rename it to {where.with_suffix('.jsonl').name}",
         )
-
-
-def _ragged(text: str, delimiter: str, where: PurePath) -> DataError | None:
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    width = len(next(reader))
-    start = reader.line_num + 1
-    for row in reader:
-        if len(row) not in (0, width):
-            return DataError(
-                f"{where}, line {start}: found {len(row)} cells.",
-                expected=f"{width} cells, as in the header",
-                try_next='put cells that hold the separator or a line break in double quotes ("…")',
-            )
-        start = reader.line_num + 1
-    return None
 
 
 STANDARD_INPUT = "standard input"
