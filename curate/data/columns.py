@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.answers import answer_text, parse_list, spelled
+from curate.data.answers import Choices, answer_text, parse_choices, parse_list, spelled
 from curate.data.formats import to_array
 from curate.errors import EstimatorError, setting
 
@@ -131,6 +131,12 @@ def cells_of(table: pa.Table, field: str) -> list[Any]:
     return cells[0] if maker is None else [DERIVED[maker](*row) for row in zip(*cells, strict=True)]
 
 
+def choices_of(table: pa.Table, fields: Sequence[str]) -> list[Choices]:
+    """The choices of every row; none without fields."""
+    cells = [cells_of(table, field) for field in fields]
+    return [parse_choices(row) for row in zip(*cells, strict=True)] if cells else [((), ())] * table.num_rows
+
+
 def _split(field: str) -> tuple[str | None, list[str]]:
     """The function and the paths of a made text; None and the path itself of anything else."""
     match = _MADE.match(field)
@@ -165,7 +171,10 @@ def _reach(cell: Any, steps: Sequence[str]) -> Any:
     cell = spelled(cell)
     if isinstance(cell, Mapping):
         return _reach(cell.get(steps[0]), steps[1:])
-    return [_reach(item, steps) for item in cell] if isinstance(cell, (list, tuple)) else None
+    if not isinstance(cell, (list, tuple)):
+        return None
+    found = [_reach(item, steps) for item in cell]
+    return [each for item in found for each in (item if isinstance(item, list) else [item])]
 
 
 BLANK = "[X]"
@@ -257,13 +266,13 @@ def match_template(question: str, parts: Sequence[tuple[str, str]]) -> tuple[str
 
 
 USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
-MASK = re.compile(r"\s*(\[MASK\]|\[Y\]|<mask>)\W*$")
+_BLANK = re.compile(r"\s*(?:\[MASK\]|\[Y\]|<mask>|_{2,})\s*", re.IGNORECASE)
 
 
 @derived
 def all_of(*cells: Any) -> list[str]:
     """The answers of several cells, one after the other."""
-    return [text for cell in cells for text in parse_list(cell)]
+    return [text for cell in cells if cell is not None for text in parse_list(cell)]
 
 
 @derived
@@ -306,16 +315,20 @@ def with_input(instruction: Any, given: Any) -> str:
 
 @derived
 def statement(sentence: Any, subject: Any = None) -> str | None:
-    """A statement up to the blank at its end, its subject filled in; of several sentences the first.
+    """A statement up to the blank at its end, its subject filled in; of several sentences the first that ends so.
 
-    >>> statement("[X] was born in [Y] .", "Allan Peiper")
-    'Allan Peiper was born in'
+    None where something stands behind the blank, nothing before it, or another blank besides: what a model goes on
+    with must not tell what comes.
+
+    >>> statement("[X] was born in [Y] .", "Allan Peiper"), statement("[X] is a [Y] by profession .", "Allan Peiper")
+    ('Allan Peiper was born in', None)
     """
-    sentences = parse_list(sentence)
-    if not sentences or not sentences[0]:
-        return None
-    text = sentences[0].replace("[X]", "{}").replace("{}", answer_text(subject))
-    return MASK.sub("", text).strip()
+    texts = [answer_text(text).replace("[X]", "{}") for text in listed(sentence) or [sentence]]
+    parts = [_BLANK.split(text) for text in texts if answer_text(subject) or "{}" not in text]
+    ends = [pieces[0] for pieces in parts if len(pieces) == 2 and not re.search(r"\w", pieces[1])]
+    if len(texts) == 1 and not texts[0].endswith((".", "!")):  # a prompt that ends where its answer begins
+        ends += [pieces[0] for pieces in parts if len(pieces) == 1]
+    return next(iter(ends), "").strip().replace("{}", answer_text(subject)) or None
 
 
 @derived
@@ -369,4 +382,4 @@ def _turn(message: Mapping[str, Any]) -> tuple[str, str]:
     content = message.get("content") or message.get("value")
     if isinstance(content, list):
         content = "\n".join(answer_text(part.get("text")) for part in content if isinstance(part, Mapping))
-    return answer_text(role), answer_text(content)
+    return answer_text(role), "" if isinstance(content, Mapping) else answer_text(content)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.data.answers import answer_text, parse_answers
+from curate.data.answers import MAY_SPELL, answer_text, parse_answers
 from curate.data.columns import Columns
 from curate.errors import ColumnError, setting
 from curate.records import Example
@@ -166,11 +166,12 @@ def joined_answers(column: pa.ChunkedArray) -> pa.Array:
     if _is_text(array.type):
         texts = cell_texts(array)
         content = bytes(texts.buffers()[-1] or b"")
-        if b"[" not in content and b"|" not in content:
+        if not any(sign in content for sign in (b"[", b"{", b"(", b"|")):
             return texts
-        listed = pc.or_(pc.starts_with(texts, b"["), pc.match_substring(texts, b"|"))
+        listed = pc.match_substring_regex(texts, rf"{MAY_SPELL}|\|")
         return pc.replace_with_mask(texts, listed, _joined(array.filter(listed))) if pc.any(listed).as_py() else texts
-    if pa.types.is_list(array.type) and pc.all(pc.equal(pc.list_value_length(array), 1), skip_nulls=False).as_py():
+    plain = pa.types.is_list(array.type) and not pa.types.is_nested(array.type.value_type)
+    if plain and pc.all(pc.equal(pc.list_value_length(array), 1), skip_nulls=False).as_py():
         return cell_texts(array.flatten())
     return _joined(array)
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import pyarrow as pa
 
-from curate.data.answers import parse_answers
+from curate.data.answers import (
+    ALIASES,
+    NotTextError,
+    answer_text,
+    choice_spelling,
+    correct_choice,
+    parse_answers,
+    spelled,
+)
 from curate.data.columns import (
     Columns,
     cells_of,
+    choices_of,
     column_list,
     columns_of,
     columns_read,
     is_made,
     paths_of,
+    statement,
     try_column,
 )
 from curate.errors import ColumnError, DataError, setting
 from curate.settings import ReadSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +104,10 @@ _ALL = (
             Columns("question", "answer", None, "subject", None, ("choices",)),
             Columns("question", "answer", None, "subject", None, ("choice0", "choice1", "choice2", "choice3")),
             Columns("question", "answer", None, "subject", None, ("A", "B", "C", "D")),
+            Columns("Question", "Answer", None, "subject", None, ("A", "B", "C", "D")),
+            Columns("question", "answer", None, "subject", None, ("options",)),
+            Columns("question", "answerKey", None, "subject", None, ("choices",)),
+            Columns("question.stem", "answerKey", None, "subject", None, ("question.choices",)),
         ),
         relation_file=r"(.+)_(dev|val|test|train)",
     ),
@@ -167,6 +186,15 @@ USUAL_NAMES = {
     "subject": ("subject", "subj", "entity"),
     "relation": ("relation", "prop"),
 }
+SUBJECT_NAMES = ("subject_label", "subject_name", "subj_label", "sub_label", "s_label", "entity_label", "entity_name")
+"""Names of subjects where a column of the usual name holds Wikidata items."""
+
+CHOICE_LISTS = ("choices", "options", "Choices", "Options")
+CHOICE_RUNS = ("{}", "choice{}", "choice_{}", "Choice {}", "option{}", "option_{}", "Option {}", "op{}")
+CHOICE_LABELS = ("ABCDEFGHIJ", "abcdefghij", "0123456789", "123456789")
+"""What columns of choices are called: one of lists, or one each, as A, B, … or choice_1, choice_2, …"""
+
+_ITEM = re.compile(r"(.*[/:])?Q[1-9]\d*")
 
 
 def recognise(head: pa.Table, settings: ReadSettings, where: str, remembered: Columns | None = None) -> Columns:
@@ -187,7 +215,106 @@ def recognise(head: pa.Table, settings: ReadSettings, where: str, remembered: Co
         found = remembered or _fitting(head) or _by_name(head.column_names, wanted, where)
     if wanted.get("subject") == found.relation:
         found = replace(found, relation=None)
-    return replace(found, **wanted | ({"choices": (wanted["choices"],)} if "choices" in wanted else {}))
+    found = replace(found, **wanted | ({"choices": (wanted["choices"],)} if "choices" in wanted else {}))
+    if settings.preset is not None or not remembered:
+        found = _by_content(head, found, wanted, where)
+    _check_texts(head, found, where)
+    return found
+
+
+def _by_content(head: pa.Table, found: Columns, wanted: Mapping[str, str], where: str) -> Columns:
+    """The roles that nobody named, set right by what the columns hold: choices, aliases, subjects that are no names."""
+    names = head.column_names
+    if not found.choices and "choices" not in wanted:
+        fields = next((fields for fields in _choice_fields(names) if _named_by(head, found.answers, fields)), ())
+        found = replace(found, choices=fields)
+        if fields and "subject" not in wanted:  # what kind of thing is asked
+            found = replace(found, subject=None, relation=found.relation or found.subject)
+        if not fields and found.answers in names and _only_letters(head[found.answers].to_pylist()):
+            log.warning("%s: the answers in %r are single letters, and no column holds choices.", where, found.answers)
+    if found.choices == tuple("ABCD"):  # rows with more choices than most
+        found = replace(found, choices=next(_choice_fields([n for n in names if n not in CHOICE_LISTS])))
+    if not found.choices and "answers" not in wanted:
+        answers = (
+            next((n for n in ("answer", "Answer") if n in names), "") if found.answers in ALIASES else found.answers
+        )
+        if answers in names and (aliases := [name for name in ALIASES if name in names]):
+            found = replace(found, answers=f"all_of({', '.join([answers, *aliases])})")
+    nested = {field.name for field in head.schema if pa.types.is_nested(field.type)}
+    objects = [role for role in ("subject", "relation") if role not in wanted and getattr(found, role) in nested]
+    no_names: dict[str, Any] = dict.fromkeys(objects)
+    found = replace(found, **no_names)
+    if "subject" not in wanted and found.subject in names and _items(head[found.subject].to_pylist()):
+        usual = [name for name in (*USUAL_NAMES["subject"], *SUBJECT_NAMES) if name in names]
+        named = next((name for name in usual if not _items(head[name].to_pylist())), None)
+        if named is None:
+            log.warning("%s: %r holds Wikidata items, which are no names of subjects.", where, found.subject)
+        found = replace(found, subject=named)
+    return found
+
+
+def _choice_fields(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The columns that may hold the choices: one of lists, or a run of one each; the longest run first."""
+    there = set(names)
+    yield from ((name,) for name in CHOICE_LISTS if name in there)
+    runs = [
+        tuple(takewhile(there.__contains__, map(form.format, labels)))
+        for form in CHOICE_RUNS
+        for labels in (CHOICE_LABELS if form != "{}" else CHOICE_LABELS[:1])
+    ]
+    yield from sorted((run for run in runs if len(run) > 1), key=len, reverse=True)
+
+
+def _named_by(head: pa.Table, answers: str, fields: Sequence[str]) -> bool:
+    """Whether most answers name one of the choices in some columns, whichever way."""
+    try:
+        rows = list(zip(cells_of(head, answers), choices_of(head, fields), strict=True))
+        spelling = choice_spelling(rows)
+        named = [(correct_choice(cell, choices, spelling), choices[0]) for cell, choices in rows]
+    except NotTextError:
+        return False
+    asked = [(found, choices) for found, choices in named if found]
+    return 0 < len(asked) <= 2 * sum(found[0] in choices for found, choices in asked)
+
+
+def _only_letters(cells: Sequence[Any]) -> bool:
+    texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    return len(set(texts)) > 1 and all(len(text) == 1 and text in "ABCDEFGHIJ" for text in texts)
+
+
+def _items(cells: Sequence[Any]) -> bool:
+    texts = [cell for cell in cells if cell is not None]
+    return bool(texts) and all(isinstance(text, str) and _ITEM.fullmatch(text.strip()) for text in texts)
+
+
+def _check_texts(head: pa.Table, found: Columns, where: str) -> None:
+    """ColumnError where questions, answers or choices are objects or lists of which it is not plain what they say."""
+    readings: dict[str, Callable[[], Any]] = {
+        "question": lambda: list(map(answer_text, cells_of(head, found.question))),
+        "choices": lambda: choices_of(head, found.choices),
+        "answers": lambda: list(map(parse_answers, cells_of(head, found.answers))),
+    }
+    for role, reading in readings.items():
+        try:
+            reading()
+        except NotTextError as error:
+            path = paths_of(found.choices[0] if role == "choices" else getattr(found, role))[0]
+            raise ColumnError(
+                f"{where}: {path!r} cannot be the {role}. {error.found}",
+                expected="one text a row" if role == "question" else "a text, or a list of texts, in every row",
+                try_next=setting(COLUMN_SETTINGS[role], f"{path}.{error.fields[0]}")
+                + (f"; its fields are {column_list(error.fields)}" if len(error.fields) > 1 else "")
+                if error.fields
+                else f"{setting(COLUMN_SETTINGS[role], 'NAME')}, with another column, or a file with one example a row",
+            ) from error
+    texts = [cell.strip() for cell in cells_of(head, found.answers) if isinstance(cell, str) and cell.strip()]
+    odd = next((text for text in texts if spelled(text) is text), None)
+    if odd and not found.choices and all(text[0] + text[-1] in ("[]", "{}") for text in texts):
+        raise ColumnError(
+            f"{where}: the answers in {found.answers!r} look like lists or objects that cannot be read: {odd[:60]}",
+            expected='lists as JSON or Python write them: ["kiwi", "apteryx"]',
+            try_next="write the file again from where the lists are, as .jsonl or .parquet",
+        )
 
 
 def _check_field(head: pa.Table, field: str, option: str, where: str) -> None:
@@ -257,20 +384,21 @@ def _needed(version: Columns) -> list[str]:
 
 
 def _fits(head: pa.Table, version: Columns, preset: Preset) -> bool:
-    needed = [*_needed(version), *preset.tells]
+    needed = [version.question, version.answers, *preset.tells]
     if version.subject and is_made(version.subject):
         needed.append(version.subject)
     if any(columns_of(field, head.column_names) is None for field in needed):
         return False
     if preset.exactly and set(head.column_names) != set(columns_read(needed, head.column_names)):
         return False
-    return all(_gives(head, field) for field in needed)
-
-
-def _gives(head: pa.Table, field: str) -> bool:
-    """Whether a field gives something in at least half of the rows."""
-    cells = cells_of(head, field)
-    return 2 * sum(bool(parse_answers(cell)) for cell in cells) >= len(cells)
+    # A statement may have text behind its blank in every row: they are of this layout, and each will have a status.
+    paths = [path for f in needed for path in (paths_of(f) if f.startswith(f"{statement.__name__}(") else [f])]
+    try:
+        found = [[bool(parse_answers(cell)) for cell in cells_of(head, path)] for path in paths]
+        found += [[bool(texts) for texts, _ in choices_of(head, version.choices)]] if version.choices else []
+    except NotTextError:
+        return bool(version.choices)  # of this layout, and then refused
+    return all(2 * sum(gives) >= len(gives) for gives in found)
 
 
 def _by_name(names: Sequence[str], wanted: Mapping[str, str], where: str) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
-from curate.data.columns import Columns, cells_of, column_list, columns_of, columns_read, values_of
+from curate.data.columns import Columns, cells_of, choices_of, column_list, columns_of, columns_read, values_of
 from curate.data.files import METADATA_KEY, manifest_in, manifest_path, splits_in, versions
 from curate.data.formats import stem
 from curate.data.ids import (
@@ -36,6 +37,8 @@ from curate.errors import ColumnError, DataError, setting
 from curate.prompts import TEMPLATES, Template
 from curate.records import Example
 from curate.settings import ReadSettings, takes
+
+log = logging.getLogger(__name__)
 
 RELATION = "relation"
 T = TypeVar("T")
@@ -193,15 +196,15 @@ class QATable:
         extras = {name: cells_of(batch, name) for name in extra}
         ids = [""] * batch.num_rows if ids is None else ids
         for row, (id_, choices, question, answers, subject, relation) in enumerate(
-            zip(ids, _choices(batch, roles.choices), *cells, strict=True)
+            zip(ids, choices_of(batch, roles.choices), *cells, strict=True)
         ):
             yield Example(
                 id=id_,
                 question=answer_text(question),
-                answers=correct_choice(answers, choices, self.spelling) if choices else parse_answers(answers),
+                answers=correct_choice(answers, choices, self.spelling) if roles.choices else parse_answers(answers),
                 subject=answer_text(subject) or None,
                 relation=answer_text(relation) or None,
-                choices=choices,
+                choices=choices[0],
                 extra={name: values[row] for name, values in extras.items()},
             )
 
@@ -216,17 +219,28 @@ class QATable:
 
     @cached_property
     def spelling(self) -> Spelling:
-        """How the answers name the right choices; one way for all rows."""
-        return choice_spelling(self._answer_cells()) if self.roles.choices else "text"
+        """How the answers name the right choices; one way for all rows, and logged where they count from 1."""
+        rows = self._slices([self.roles.answers, *self.roles.choices])
+        spelling = choice_spelling(
+            pair
+            for batch in rows
+            for pair in zip(cells_of(batch, self.roles.answers), choices_of(batch, self.roles.choices), strict=True)
+        )
+        if spelling == "count":
+            log.warning("%s: the answers count the choices from 1: none is 0, and one is their number.", self.name)
+        return spelling
 
     def blank_answers(self) -> int:
         """How many answers were dropped because nothing, or only blanks, is in them."""
         return sum(parse_list(cell).count("") for cell in self._answer_cells())
 
     def _answer_cells(self) -> Iterator[Any]:
-        for batch in self.batches(columns_read([self.roles.answers], self.schema.names)):
-            for start in range(0, batch.num_rows, SLICE):
-                yield from cells_of(batch.slice(start, SLICE), self.roles.answers)
+        for part in self._slices([self.roles.answers]):
+            yield from cells_of(part, self.roles.answers)
+
+    def _slices(self, fields: Sequence[str]) -> Iterator[pa.Table]:
+        for batch in self.batches(columns_read(fields, self.schema.names)):
+            yield from (batch.slice(start, SLICE) for start in range(0, batch.num_rows, SLICE))
 
 
 class IdNumbers:
@@ -249,13 +263,6 @@ class IdNumbers:
 
     def _hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
         return content_hashes(batch, self._data.roles, lambda: list(self._data.examples_of(batch)))
-
-
-def _choices(batch: pa.Table, fields: Sequence[str]) -> list[tuple[str, ...]]:
-    columns = [cells_of(batch, name) for name in fields]
-    if len(columns) == 1:
-        return [parse_list(cell) for cell in columns[0]]
-    return [tuple(map(answer_text, cells)) for cells in zip(*columns, strict=True)] or [()] * batch.num_rows
 
 
 def _read_and_work(work: Callable[[int, pa.Table], T], start: int, read: Callable[[], pa.Table]) -> T:
@@ -358,7 +365,7 @@ def _with_file_relations(data: QATable) -> QATable:
     matches = [re.fullmatch(pattern, stem(file)) for file, _ in rows.files] if pattern else []
     if not matches or None in matches or RELATION in rows.schema.names:
         return data
-    if roles.relation is not None and None not in cells_of(data.table_of([roles.relation]), roles.relation):
+    if roles.relation is not None and not data.column(roles.relation).null_count:
         return data
     relations = [match[1] for match, (_, count) in zip(matches, rows.files, strict=True) if match for _ in range(count)]
     table = data.table.append_column(RELATION, [relations])

@@ -287,11 +287,17 @@ def test_very_many_columns_are_read_and_not_all_listed_in_a_message() -> None:
         curate.read([row], subject_column="nobody")
 
 
-def test_the_relation_is_found_in_the_name_of_the_file_where_the_rows_do_not_tell_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_the_relation_is_found_in_the_name_of_the_file_where_the_rows_do_not_tell_it(kind: str, tmp_path: Path) -> None:
+    import pandas as pd
+
     for relation in ("P131", "P19"):
         question = {"P131": "Where is Rome located?", "P19": "Where was Ovid born?"}[relation]
-        rows = [{"question": question, "answers": ["x"]}]
-        (tmp_path / f"{relation}.train.json").write_text(json.dumps(rows))
+        frame = pd.DataFrame([{"question": question, "answers": ["x"], "views": 1}])
+        path = tmp_path / f"{relation}.train.{kind}"
+        frame.to_parquet(path) if kind == "parquet" else frame.to_json(path, orient="records")
+    scored = curate.score(str(tmp_path / f"*.{kind}"), by="column:views")
+    assert scored["relation"].to_pylist() == ["P131", "P19"]
     (tmp_path / "high_school_us_history_test.csv").write_text("What?,a,b,c,d,B\n")
-    assert [e.relation for e in curate.read(str(tmp_path / "*.json")).examples()] == ["P131", "P19"]
+    assert [e.relation for e in curate.read(str(tmp_path / f"*.{kind}")).examples()] == ["P131", "P19"]
     assert curate.read(tmp_path / "high_school_us_history_test.csv").examples()[0].relation == "high_school_us_history"
