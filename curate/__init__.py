@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CurateError": "errors",
+    "Estimator": "estimators.base",
     "Example": "records",
     "FinetuneConfig": "settings",
     "QATable": "data.table",

@@ -12,6 +12,7 @@ import curate.simulation.simulate
 import curate.validation.validate
 from curate.data.table import QATable as QATable
 from curate.errors import CurateError as CurateError
+from curate.estimators.base import Estimator as Estimator
 from curate.recipes.run import RecipeRun as RecipeRun
 from curate.records import Example as Example
 from curate.records import Score as Score
@@ -86,7 +87,7 @@ def run(
 
 def score(
     data: Any,
-    by: str | Sequence[str],
+    by: curate.scoring.By | Sequence[curate.scoring.By],
     *,
     output: str | Path | None = None,
     shard: str | tuple[int, int] | None = None,
@@ -136,12 +137,13 @@ def score(
     """Give every example a score per estimator; the Python twin of `curate score`.
 
     `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table, a list of dicts
-    or a `ray.data.Dataset`; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the
-    same kind of thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table);
-    with `output`, writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight
-    parts; `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a
-    `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). The other options are those of
-    the command line by the same words (`model="gpt2"`, `views_from="api"`, `answer_column="a"`).
+    or a `ray.data.Dataset`; `by` is one estimator or several: `"pageviews"`, `"loss"`, `"column:NAME"`, or your own, as
+    an `Estimator`, a function of examples or `"module:Name"` (docs/own-estimator.md). Returns the same kind of thing
+    with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`, writes
+    Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight parts; `curate.merge`
+    puts the files of all of them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every
+    worker of a cluster (docs/scaling.md). The other options are those of the command line by the same words
+    (`model="gpt2"`, `views_from="api"`, `answer_column="a"`).
     `progress` is called with estimator, rows done and rows in all.
 
     Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,8 @@ from curate.data.sources import is_ray_dataset
 from curate.data.stores import read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
-from curate.errors import ColumnError, EstimatorError, SettingError, setting
-from curate.estimators import ESTIMATORS, find_estimator, make_estimator
+from curate.errors import ColumnError, CurateError, EstimatorError, SettingError, setting
+from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
 from curate.estimators.base import FAILED, Estimator, ModelEstimator, measured_nothing
 from curate.records import OK, Example, Score
 from curate.settings import EngineSettings, ReadSettings, takes
@@ -82,7 +83,7 @@ class Scored:
 @takes(ReadSettings, EngineSettings, *(estimator.Settings for estimator in ESTIMATORS.values()))
 def score(
     data: Any,
-    by: str | Sequence[str],
+    by: By | Sequence[By],
     *,
     output: str | Path | None = None,
     shard: str | tuple[int, int] | None = None,
@@ -92,12 +93,13 @@ def score(
     """Give every example a score per estimator; the Python twin of `curate score`.
 
     `data` is a path, a Hub id, a `datasets.Dataset`, a pandas or polars DataFrame, a pyarrow Table, a list of dicts
-    or a `ray.data.Dataset`; `by` is one estimator or several (`"pageviews"`, `"loss"`, `"column:NAME"`). Returns the
-    same kind of thing with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table);
-    with `output`, writes Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight
-    parts; `curate.merge` puts the files of all of them together. `engine="ray"`, the default for a
-    `ray.data.Dataset`, has the model on every worker of a cluster (docs/scaling.md). The other options are those of
-    the command line by the same words (`model="gpt2"`, `views_from="api"`, `answer_column="a"`).
+    or a `ray.data.Dataset`; `by` is one estimator or several: `"pageviews"`, `"loss"`, `"column:NAME"`, or your own, as
+    an `Estimator`, a function of examples or `"module:Name"` (docs/own-estimator.md). Returns the same kind of thing
+    with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`, writes
+    Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight parts; `curate.merge`
+    puts the files of all of them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every
+    worker of a cluster (docs/scaling.md). The other options are those of the command line by the same words
+    (`model="gpt2"`, `views_from="api"`, `answer_column="a"`).
     `progress` is called with estimator, rows done and rows in all.
 
     Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
@@ -116,7 +118,7 @@ def score(
 
 def run(
     data: Any,
-    by: str | Sequence[str],
+    by: By | Sequence[By],
     output: Path | None,
     shard: Shard | None,
     options: Mapping[str, Any],
@@ -160,7 +162,7 @@ def run(
 
 
 def plan(
-    data: Any, by: str | Sequence[str], output: Path, shard: Shard | None, options: Mapping[str, Any]
+    data: Any, by: By | Sequence[By], output: Path, shard: Shard | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """What `run` would do and cost, as values and as lines; no model is loaded, no server asked, nothing written.
 
@@ -168,7 +170,9 @@ def plan(
     """
     table, estimators, _ = opened(data, by, output, options)
     rows = range(len(table)) if shard is None else shard.stretch(len(table))
-    specs = [by] if isinstance(by, str) else list(by)
+    specs = [
+        one if isinstance(one, str) else estimator.name for one, estimator in zip(listed(by), estimators, strict=True)
+    ]
     roles = table.roles.as_dict()
     content: dict[str, Any] = {"dry_run": True, "rows": len(rows), "columns": roles, "estimators": specs}
     content["output"] = str(output)
@@ -185,11 +189,10 @@ def plan(
 
 
 def opened(
-    data: Any, by: str | Sequence[str], output: Path | None, options: Mapping[str, Any]
+    data: Any, by: By | Sequence[By], output: Path | None, options: Mapping[str, Any]
 ) -> tuple[QATable, list[Estimator], EngineSettings]:
     """The dataset, the estimators and where they work, all checked; no row is scored, no model loaded yet."""
-    specs = [by] if isinstance(by, str) else list(by or ())
-    for spec in specs:
+    for spec in (one for one in listed(by) if isinstance(one, str)):
         find_estimator(spec)
     default = "ray" if is_ray_dataset(data) else "local"
     engine = EngineSettings.of(options, engine=options.get("engine") or default)
@@ -198,9 +201,14 @@ def opened(
         check_writable(output, frozenset({".parquet"}))
     table = read(data, **ReadSettings.of(options).as_dict())
     options = {**options, "template": options.get("template") or table.template()}
-    estimators = [make_estimator(spec, options, table.schema.names) for spec in specs]
+    estimators = [make_estimator(one, options, table.schema.names) for one in listed(by)]
     check_scorable(table, estimators)
     return table, estimators, engine
+
+
+def listed(by: By | Sequence[By] | None) -> list[By]:
+    """The estimators that are asked for, one each."""
+    return [by] if isinstance(by, (str, Estimator)) or callable(by) else list(by or ())
 
 
 def check_scorable(data: QATable, estimators: Sequence[Estimator]) -> None:
@@ -310,6 +318,20 @@ class Stage:
 
         return finish
 
+    def _own_faults_said(self, work: Callable[[], list[Score]]) -> list[Score]:
+        """The scores; what goes wrong in an estimator of the user's is told as an EstimatorError that says where."""
+        try:
+            return work()
+        except Exception as error:
+            if isinstance(error, CurateError) or not is_own(self.estimator):
+                raise
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise EstimatorError(
+                f"The estimator {self.estimator.name!r} failed: {type(error).__name__}: {error} "
+                f"({place.filename}, line {place.lineno}).",
+                expected="one score an example",
+            ) from error
+
     def _begin(self, examples: Sequence[Example]) -> Callable[[], list[Score]]:
         """The same of a chunk, for its scores."""
         key = chunk_key(self.fingerprint, examples) if self._kept else ""
@@ -324,7 +346,7 @@ class Stage:
             else:
                 self._tell()
                 self.estimator.report = lambda share, tokens: self._tell(share * len(examples), tokens)
-                scores = work()
+                scores = self._own_faults_said(work)
                 if self._kept and _FAILED not in scores:  # a row that failed gets another chance in the next run
                     self._kept.put(key, [[score.value, score.status, dict(score.evidence)] for score in scores])
             self._done += len(examples)

@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from curate import __version__, scoring
-from curate.cli.console import EXIT_MISSING, Commands, DryRun, Output, clean, command, make_table
+from curate.cli.console import EXIT_MISSING, Commands, DryRun, Output, clean, command, make_table, own_settings
 from curate.cli.tables import (
     as_typed,
     one_of,
@@ -133,11 +133,14 @@ def _report_run(out: Output, content: Mapping[str, Any], *last: Any, first: Sequ
 def score(
     out: Output,
     dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
-    by: Annotated[list[str], Option(help=f"An estimator: {ESTIMATOR}. Repeatable.")],
+    by: Annotated[list[str], Option(help=f"An estimator: {ESTIMATOR}, or your own as module:Name. Repeatable.")],
     output: ParquetFile,
     estimators: Mapping[str, Any],
     reading: ReadSettings,
     *,
+    own: Annotated[
+        list[str] | None, Option("--set", help="NAME=VALUE, a setting of an estimator of your own. Repeatable.")
+    ] = None,
     shard: Annotated[
         str | None, Option(help="Score part I of N only, 1/8 to 8/8; -o may be a folder. Then: curate merge.")
     ] = None,
@@ -155,7 +158,7 @@ def score(
     part = scoring.Shard.of(shard)
     if part is not None and (output.suffix != ".parquet" or output.is_dir()):
         output /= part.file_name
-    options = {**estimators, **reading.as_dict(), **engine.as_dict()}
+    options = {**estimators, **own_settings(by, own or ()), **reading.as_dict(), **engine.as_dict()}
     if dry_run:
         content, lines = scoring.plan(dataset, by, output, part, options)
         out.result(content, *lines)

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from curate.data.files import plain
 from curate.errors import CurateError, SettingError, as_option, missing_extra, setting
+from curate.estimators import find_estimator
 from curate.scoring import Progress
 from curate.settings import Setting, Settings, is_group, settings_of
 
@@ -176,6 +177,28 @@ def _value(item: Setting, value: Any) -> Any:
             f"{setting(item.name, value)} is not a number, nor numbers with commas between them.",
             try_next=setting(item.name, "1,2"),
         ) from None
+
+
+def own_settings(by: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
+    """The settings of estimators of one's own, `foils=8`, each as the type that the estimator says it has."""
+    known = {item.name: item for spec in by for item in settings_of(find_estimator(spec)[0].Settings)}
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        item = known.get(name.replace("-", "_"))
+        if not equals or item is None:
+            raise SettingError(
+                f"{setting('set', text)} is no setting of {', '.join(by)}.",
+                expected=f"NAME=VALUE, the name one of: {', '.join(known) or 'none, since they have no settings'}",
+            )
+        kind = item.kinds[0]
+        converters: dict[Any, Callable[[str], Any]] = {bool: {"true": True, "false": False}.__getitem__}
+        convert = converters.get(kind, kind if kind in (int, float) else str)
+        try:
+            found[item.name] = convert(value)
+        except (KeyError, ValueError):
+            raise SettingError(f"{setting('set', text)} is not {kind.__name__}.", expected=item.help) from None
+    return found
 
 
 @contextmanager

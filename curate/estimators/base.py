@@ -35,8 +35,8 @@ class Estimator(ABC):
     have a `name`, `fingerprint` and `score`; everything else is there if it needs it.
     """
 
-    usage: ClassVar[str]
-    """What is typed after --by: `loss`, `column:NAME`."""
+    usage: ClassVar[str] = ""
+    """What is typed after --by of one that comes with curate: `loss`, `column:NAME`."""
 
     Settings: ClassVar[type[curate.settings.Settings]] = curate.settings.Settings
     """Its own options, with their help."""
@@ -56,13 +56,16 @@ class Estimator(ABC):
     report: Report = staticmethod(lambda share, tokens: None)
     """To be called while `score` works, where that takes long."""
 
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = self.Settings() if settings is None else settings
+
     @classmethod
-    @abstractmethod
     def make(cls, argument: str, settings: Any, columns: Sequence[str]) -> Estimator:
         """From what stands behind the colon of `usage`, its Settings, and the names of the input columns.
 
         Quick: no model is loaded, nobody asked. EstimatorError where something is missing.
         """
+        return cls(settings)
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
@@ -134,9 +137,9 @@ class ModelEstimator(Estimator):
     def make(cls, argument: str, settings: Any, columns: Sequence[str]) -> Estimator:
         if settings.model is None:
             raise EstimatorError(
-                f"{setting('by', cls.usage)} needs a model.",
+                f"{setting('by', cls.usage or cls.name)} needs a model.",
                 expected=f"{setting('model')} with a local folder or a Hub id of a pretrained base model",
-                try_next=f"{setting('by', cls.usage)} {setting('model', 'meta-llama/Llama-2-7b-hf')}",
+                try_next=f"{setting('by', cls.usage or cls.name)} {setting('model', 'meta-llama/Llama-2-7b-hf')}",
             )
         return cls(settings)
 
@@ -169,7 +172,7 @@ class ModelEstimator(Estimator):
 
     def notes(self) -> Sequence[str]:
         """That question patterns stand for relations, if they do."""
-        shots = self.drawn()[0]
+        shots = next(iter(self.sets), None)
         if not isinstance(shots, Exemplars) or not shots.patterns:
             return ()
         found = sorted(filter(None, shots.drawn))

@@ -1,0 +1,112 @@
+"""An estimator of one's own: how much likelier the answer is for its subject than for other subjects.
+
+    curate score popQA.tsv --by contrast_estimator:ContrastEstimator --model MODEL --set foils=8 -o scored.parquet
+
+The score is log p(answer | question) - log mean_k p(answer | question about subject k), in nats, over K other subjects
+of the same relation that have other answers (after Holtzman et al. 2021, domain-conditional PMI). How usual an answer
+is falls out of it: "association football" is as likely for everybody.
+
+It is the whole of a plug-in: its settings, what it draws from the dataset, its fingerprint, its scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import curate
+from curate.estimators.base import ModelEstimator, ModelSettings
+from curate.prompts import DEFAULT
+from curate.settings import option
+
+MOST_SUBJECTS = 64
+"""Subjects of a relation that foils are taken from."""
+
+
+@dataclass(frozen=True)
+class ContrastSettings(ModelSettings):
+    """Which model is asked, and about how many other subjects."""
+
+    foils: int = option(8, "Other subjects of the relation that the question is asked about too.", least=1)
+
+
+class ContrastEstimator(ModelEstimator):
+    """Scores an example by how much likelier its answer is for its subject than for others."""
+
+    Settings = ContrastSettings
+    name = "contrast"
+    evidence: Mapping[str, str] = {"nats": "float64", "foils": "int64"}
+    settings: ContrastSettings
+    subjects: Mapping[str, Sequence[tuple[str, frozenset[str]]]] = {}
+
+    def draw(self, examples: Callable[[], Iterable[curate.Example]]) -> None:
+        """Keep some subjects of each relation with all their answers: those with the least hashes, in that order.
+
+        Drawn over the whole dataset by a hash, they are the same for every shard and any order of the rows.
+        """
+        answers: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for example in examples():
+            if example.subject and example.answers:
+                found = answers[example.relation or ""][example.subject]
+                found.update(answer.casefold() for answer in example.answers)
+        self.subjects = {
+            relation: [(subject, frozenset(found[subject])) for subject in sorted(found, key=_hash)[:MOST_SUBJECTS]]
+            for relation, found in answers.items()
+        }
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All that could change the numbers."""
+        drawn = sorted((relation, subject) for relation, found in self.subjects.items() for subject, _ in found)
+        return {
+            "estimator": "contrast",
+            "foils": self.settings.foils,
+            "subjects": hashlib.sha256(repr(drawn).encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            "model": self.model.fingerprint(),
+        }
+
+    def pairs(self, example: curate.Example) -> Sequence[tuple[str, str]]:
+        """The question with its answer, then the question about each foil with the same answer."""
+        answer = DEFAULT.render_completion(example.answers[0])
+        others = [example.question.replace(str(example.subject), foil) for foil in self.foils(example)]
+        return [(DEFAULT.render_prompt(text), answer) for text in [example.question, *others]]
+
+    def foils(self, example: curate.Example) -> list[str]:
+        """Other subjects of its relation, none of which has an answer of its."""
+        own = {answer.casefold() for answer in example.answers}
+        others = self.subjects.get(example.relation or "", ())
+        return [s for s, answers in others if s != example.subject and not own & answers][: self.settings.foils]
+
+    def score(self, examples: Sequence[curate.Example]) -> Iterator[curate.Score]:
+        """One score an example, in the same order."""
+        from curate.lm.loss import answer_losses  # torch comes in here
+
+        reasons = [self.reason(example) for example in examples]
+        asked = [() if reason else self.pairs(example) for example, reason in zip(examples, reasons, strict=True)]
+        losses = iter(
+            answer_losses(self.model, [pair for some in asked for pair in some], self.token_budget, self.report)
+        )
+        for reason, some in zip(reasons, asked, strict=True):
+            own, *others = [next(losses) for _ in some] or [None]
+            nats = [loss.nats for loss in others if loss.nats is not None]
+            if own is None or own.nats is None or not nats:
+                yield curate.Score(None, reason or (own.status if own and own.nats is None else "no_foils"))
+                continue
+            least = min(nats)  # the greatest of the probabilities, so that exp does not underflow
+            mean = -least + math.log(math.fsum(math.exp(least - n) for n in nats) / len(nats))
+            yield curate.Score(-own.nats - mean, evidence={"nats": own.nats, "foils": len(nats)})
+
+    def reason(self, example: curate.Example) -> str | None:
+        """Why an example cannot be scored; None if it can be."""
+        if not example.question or not example.answers:
+            return "no_question" if not example.question else "no_answer"
+        if not example.subject or example.subject not in example.question:
+            return "no_subject_in_question"
+        return None if self.foils(example) else "no_foils"
+
+
+def _hash(subject: str) -> bytes:
+    return hashlib.blake2b(subject.encode("utf-8", "surrogatepass"), digest_size=8).digest()
