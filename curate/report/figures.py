@@ -1,4 +1,4 @@
-"""Every figure, in one style."""
+"""Every figure, in one style. To add one to the report: draw it, add it to `FIGURES`, show it in a template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -358,3 +358,21 @@ def heatmap_figure(layers: Sequence[Rows]) -> Figure:
     panels[0].set_ylabel("layer")
     made.colorbar(image, ax=panels, label="attention", extend="max", aspect=14, shrink=0.9)
     return made
+
+
+def _along_training(summary: Mapping[str, Any], attention: Rows, name: str) -> Rows:
+    """The rows along training that have the column of a figure of `TRAINING`."""
+    return [row for row in summary.get("training", ()) if row.get(TRAINING[name][0]) is not None]
+
+
+FIGURES: dict[str, tuple[Callable[..., Drawing], Callable[[Mapping[str, Any], Rows], Any]]] = {
+    "accuracy": (accuracy_figure, lambda summary, _: summary["arms"]),
+    "curves": (curves_figure, lambda summary, _: summary.get("curves")),
+    "quintiles": (quintiles_figure, lambda summary, _: summary.get("quintiles")),
+    "popularity": (popularity_figure, lambda summary, _: summary.get("popularity")),
+    "relations": (relations_figure, lambda summary, _: summary.get("relations")),
+    "attention": (attention_figure, lambda _, attention: attention),
+    **{name: (partial(training_figure, name=name), partial(_along_training, name=name)) for name in TRAINING},
+}
+"""Every figure of a report but for the heat maps, by the name of its file: what draws it, and from what of a run (its
+summary, its rows of attention). A template in `templates/parts` shows it."""

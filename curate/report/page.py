@@ -6,9 +6,9 @@ import base64
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,7 @@ import numpy as np
 
 from curate.data.files import whole_file, write_text
 from curate.records import contrast, is_untouched
-from curate.report.figures import (
-    TRAINING,
-    Drawing,
-    Rows,
-    accuracy_figure,
-    attention_figure,
-    curves_figure,
-    heatmap_figure,
-    label,
-    palette,
-    popularity_figure,
-    quintiles_figure,
-    relations_figure,
-    training_figure,
-)
+from curate.report.figures import FIGURES, Drawing, Rows, heatmap_figure, label, palette
 
 HEATMAPS = 3
 """Questions whose attention is shown."""
@@ -50,10 +36,6 @@ class RunTables:
     def arms(self) -> list[str]:
         """The names of the arms, the untouched model's among them."""
         return [row["arm"] for row in self.summary["arms"]]
-
-    def training(self, name: str) -> Rows:
-        """The rows along training that have the column of a figure of `TRAINING`."""
-        return [row for row in self.summary.get("training", ()) if row.get(TRAINING[name][0]) is not None]
 
     @cached_property
     def telling_maps(self) -> list[dict[str, Any]]:
@@ -108,21 +90,9 @@ def write_report(folder: Path, run: RunTables) -> None:
     write_text(report_page(run, drawings), folder / "report.html")
 
 
-FIGURES: dict[str, tuple[Callable[..., Drawing], Callable[[RunTables], Any]]] = {
-    "accuracy": (accuracy_figure, lambda run: run.summary["arms"]),
-    "curves": (curves_figure, lambda run: run.summary.get("curves")),
-    "quintiles": (quintiles_figure, lambda run: run.summary.get("quintiles")),
-    "popularity": (popularity_figure, lambda run: run.summary.get("popularity")),
-    "relations": (relations_figure, lambda run: run.summary.get("relations")),
-    "attention": (attention_figure, lambda run: run.attention),
-    **{name: (partial(training_figure, name=name), partial(RunTables.training, name=name)) for name in TRAINING},
-}
-"""Every figure there can be but for the heat maps: what draws it, and from what of a run."""
-
-
 def draw_figures(run: RunTables) -> dict[str, Drawing]:
     """Every figure the run has data for, by its name."""
-    found = {name: (draw, rows_of(run)) for name, (draw, rows_of) in FIGURES.items()}
+    found = {name: (draw, rows_of(run.summary, run.attention)) for name, (draw, rows_of) in FIGURES.items()}
     drawings = {name: draw(rows) for name, (draw, rows) in found.items() if rows}
     return drawings | {f"heatmap-{n}": heatmap_figure(shown["layers"]) for n, shown in enumerate(run.telling_maps, 1)}
 
