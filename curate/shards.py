@@ -50,10 +50,9 @@ class ShardFile:
     manifest: dict[str, Any]
 
     @property
-    def place(self) -> dict[str, Any]:
+    def place(self) -> Any:
         """Its number, the count of all shards, its first row and how many rows it has; a fingerprint of the run."""
-        place: dict[str, Any] = self.manifest["shard"]
-        return place
+        return self.manifest["shard"]
 
     def batches(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Its rows, all columns or some."""
@@ -80,8 +79,9 @@ def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: boo
     shards = open_shards(named, output)
     check_complete(shards)
     statuses: dict[str, Counter[str]] = defaultdict(Counter)
-    for name, counts in ((name, counts) for shard in shards for name, counts in shard.manifest["statuses"].items()):
-        statuses[name].update(counts)
+    for shard in shards:
+        for name, counts in shard.manifest["statuses"].items():
+            statuses[name].update(counts)
     manifest = shared_part(shards[0].manifest) | {"statuses": statuses}
     schema, rows = shards[0].schema, int(manifest["input"]["rows"])
     with whole_file(output) as temporary:
@@ -103,10 +103,10 @@ def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: boo
     return Merged(manifest, len(shards), rows, unmeasured)
 
 
-def open_shards(named: Sequence[str | Path], output: Path | None = None) -> list[ShardFile]:
+def open_shards(named: Sequence[str | Path], output: Path) -> list[ShardFile]:
     """The shards among what was named, by number; a file that is none is an error, an earlier `output` left out."""
-    own = output.expanduser().resolve() if output is not None else None
-    paths = [path for path in dict.fromkeys(p.resolve() for name in named for p in _files(str(name))) if path != own]
+    found = dict.fromkeys(path.resolve() for name in named for path in _files(str(name)))
+    paths = [path for path in found if path != output.expanduser().resolve()]
     if not paths:
         raise DataError(f"There is no shard in {', '.join(map(str, named))}.", expected="files of curate score --shard")
     return sorted((_open(path) for path in paths), key=lambda shard: shard.place["number"])

@@ -19,13 +19,11 @@ from curate.records import Example, Score
 from curate.settings import option
 
 if TYPE_CHECKING:  # torch
+    from curate.lm.loss import Report
     from curate.lm.model import LoadedModel
 
 FAILED = "failed"
 """The status of a row that an estimator fails on."""
-
-Report = Callable[[float, int], None]
-"""Called with the share of the work that is done, from 0 to 1, and the tokens read since the last call."""
 
 
 class Estimator(ABC):
@@ -54,7 +52,7 @@ class Estimator(ABC):
     """Whether finished chunks are kept for a run that is started again: not where they cost nothing."""
 
     report: Report = staticmethod(lambda share, tokens: None)
-    """To be called while `score` works, where that takes long."""
+    """To be called while `score` works, where that takes long: with the share done, and the tokens read since."""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = self.Settings() if settings is None else settings
