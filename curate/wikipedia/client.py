@@ -143,12 +143,11 @@ class PoliteClient:
         import httpx
 
         operator = " ".join((contact or "").split())
+        agent = f"curate/{__version__}" + (f" ({operator})" if operator else "")
         self._connect = partial(
             httpx.Client,
-            headers={
-                "User-Agent": f"curate/{__version__}" + (f" ({operator})" if operator else ""),
-                "Accept-Encoding": "gzip",  # it grows a thousandfold at most; the others grow without bounds
-            },
+            # Of all ways to pack, gzip grows a thousandfold at most; the others grow without bounds.
+            headers={b"User-Agent": agent.encode(), b"Accept-Encoding": b"gzip"},
             verify=httpx.create_ssl_context(),
             timeout=timeout,
             follow_redirects=True,

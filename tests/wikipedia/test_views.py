@@ -88,6 +88,8 @@ def test_every_request_says_who_asks(serve: Serve, world: World, tmp_path: Path)
     server = serve(world)
     answers(open_views(server, tmp_path / "c", contact="me@example.org"), "AC/DC")
     assert {r.agent for r in server.log} == {"curate/0.1.0 (me@example.org)"}
+    answers(open_views(server, tmp_path / "c", contact=" Zoë\n東  "), "Ridley Scott")
+    assert server.log[-1].agent.encode("latin-1").decode() == "curate/0.1.0 (Zoë 東)"
 
 
 @pytest.mark.parametrize("stumble", STUMBLES)
