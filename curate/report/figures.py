@@ -281,8 +281,9 @@ def popularity_figure(popularity: Mapping[str, Any]) -> Figure:
     """
     made, axes = new_figure()
     shares = {arm: 100 * np.array(each) for arm, each in popularity["shares"].items()}
-    named = {arm: "test set" if arm == "test" else label(arm) for arm in shares}
-    _histogram(axes, shares, named, popularity["edges"], popularity["log"])
+    _histogram(
+        axes, shares, popularity["edges"], popularity["log"], lambda arm: "test set" if arm == "test" else label(arm)
+    )
     axes.set_xlabel(short(popularity["column"], 40))
     axes.set_ylabel("share of examples (%)")
     axes.legend()
@@ -301,20 +302,20 @@ def histogram_figure(name: str, scores: NDArray[np.float64], splits: Mapping[str
     made, axes = new_figure()
     axes.stairs(np.histogram(measured, edges)[0], edges, fill=True, color="#d5d8dc", label="all rows")
     counts = {split: np.histogram(scores[mask & finite], edges)[0] for split, mask in splits.items()}
-    _histogram(axes, counts, dict(zip(counts, counts, strict=True)), edges, bool(len(measured)) and is_skewed(measured))
+    _histogram(axes, counts, edges, bool(len(measured)) and is_skewed(measured), str)
     axes.set_xlabel(f"{name} (higher is better known)")
     axes.set_ylabel("rows")
     axes.legend()
     return made
 
 
-def _histogram(axes: Any, heights: Mapping[str, Any], named: Mapping[str, str], edges: Any, log: bool) -> None:
+def _histogram(axes: Any, heights: Mapping[str, Any], edges: Any, log: bool, named: Callable[[str], str]) -> None:
     """The heights (E,) of every arm over the bins between the edges (E+1,), as steps; the test set's are dotted."""
     from matplotlib.ticker import EngFormatter
 
     colours = palette(list(heights)) | {"test": GREY}
     for position, (arm, steps) in enumerate(heights.items()):
-        look = {"color": colours[arm], "linestyle": ":" if arm == "test" else "-", "label": named[arm]}
+        look = {"color": colours[arm], "linestyle": ":" if arm == "test" else "-", "label": named(arm)}
         above = len(heights) - position if arm != "test" else len(heights) + 1  # neither whole nor dots hide another
         axes.stairs(steps, edges, linewidth=1.8, **look, zorder=2 + above)
     if log:

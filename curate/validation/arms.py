@@ -23,7 +23,7 @@ from curate.data.layouts import default_template
 from curate.data.sources import find_files
 from curate.data.table import QATable, read_with, template_in, whole_prompts
 from curate.errors import ColumnError, DataError, setting
-from curate.prompts import DEFAULT, TEMPLATES, Template, find_template, solution
+from curate.prompts import TEMPLATES, Template, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number, random_rows, score_column
 from curate.selection.select import Selection
@@ -140,8 +140,15 @@ def read_inputs(
     form = one_template(settings.template, {**tables, "the test set": data})
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     tables = dict(sorted(tables.items(), key=lambda split: (rank.get(split[0], len(rank)), split[0])))
-    arms = [make_arm(name, questions_of(table, form), limit, form) for name, table in tables.items()]
-    test = make_test_set(data, settings.by, limit, form)
+    arms = [make_arm(name, table, form, limit) for name, table in tables.items()]
+    for arm in arms:
+        if len(arm.examples) < 2:
+            where = " among its choices" if form.multiple_choice else ""
+            raise DataError(
+                f"The split {arm.name!r} has {len(arm.examples)} example(s) with a question and an answer{where}.",
+                expected="at least 2, since a part is held out for early stopping",
+            )
+    test = make_test_set(data, form, settings.by, limit)
     source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
     return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity))
 
@@ -186,32 +193,29 @@ def questions_of(data: QATable, template: Template) -> list[Example]:
     return [replace(example, question=str(question)) for example, question in asked]
 
 
-def make_arm(name: str, examples: Sequence[Example], limit: int | None = None, template: Template = DEFAULT) -> Arm:
-    """An arm of the examples that have a question and an answer; DataError if there are too few to train on."""
-    usable = usable_examples(examples, template)
-    if len(usable) < 2:
-        where = " among its choices" if template.multiple_choice else ""
-        raise DataError(
-            f"The split {name!r} has {len(usable)} example(s) with a question and an answer{where}.",
-            expected="at least 2, since a part is held out for early stopping",
-        )
-    return Arm(name, sample(usable, limit), len(examples) - len(usable))
+def make_arm(name: str, data: QATable, template: Template, limit: int | None = None) -> Arm:
+    """The examples that have a question and an answer; in multiple choice, one that is among their choices.
 
-
-def make_test_set(
-    data: QATable, by: str | None = None, limit: int | None = None, template: Template = DEFAULT
-) -> TestSet:
-    """The usable examples of an evaluation set (a sample of `limit`), with percentiles if it has a score."""
+    With a `limit` at most so many of them in their order, drawn by id, so the same whenever the same examples are
+    given. By another hash than the split `random` was drawn by: its sample would else be that of `whole`.
+    """
     examples = questions_of(data, template)
+    usable = [example for example in examples if example.question and solution(template, example) is not None]
+    rows = range(len(usable)) if limit is None else sorted(random_rows([e.id for e in usable], limit, 0, "limit"))
+    return Arm(name, [usable[row] for row in rows], len(examples) - len(usable))
+
+
+def make_test_set(data: QATable, template: Template, by: str | None = None, limit: int | None = None) -> TestSet:
+    """The same of an evaluation set, with percentiles if it has a score; DataError if there is nothing to test on."""
     column = popularity_column(data, by)
-    scores = np.full(len(data), np.nan) if column is None else as_float(data.column(column))
-    popularity = {example.id: score for example, score in zip(examples, scores, strict=True)}
-    usable = usable_examples(examples, template)
-    if not usable:
+    asked = make_arm(data.name, data, template, limit)
+    if not asked.examples:
         raise DataError(f"{data.name} has no example with a question and an answer to test on.")
-    tested = sample(usable, limit)
-    percentiles = popularity_percentiles(np.array([popularity[e.id] for e in tested]), [e.id for e in tested])
-    return TestSet(data.name, tested, len(examples) - len(usable), percentiles, column)
+    ids = [example.id for example in asked.examples]
+    scores = np.full(len(data), np.nan) if column is None else as_float(data.column(column))
+    popularity = dict(zip(data.ids, scores, strict=True))
+    percentiles = popularity_percentiles(np.array([popularity[id] for id in ids]), ids)
+    return TestSet(data.name, asked.examples, asked.unusable, percentiles, column)
 
 
 def popularity_column(data: QATable, by: str | None) -> str | None:
@@ -256,22 +260,6 @@ def histograms(tables: Mapping[str, QATable], column: str | None) -> dict[str, A
     edges = bin_edges(everything, BINS)
     shares = {name: (np.histogram(found, edges)[0] / len(found)).tolist() for name, found in finite.items()}
     return {"column": column, "log": is_skewed(everything), "edges": edges.tolist(), "shares": shares}
-
-
-def usable_examples(examples: Sequence[Example], template: Template = DEFAULT) -> list[Example]:
-    """The examples that have a question and an answer; in multiple choice, one that is among their choices."""
-    return [example for example in examples if example.question and solution(template, example) is not None]
-
-
-def sample(examples: Sequence[Example], limit: int | None) -> list[Example]:
-    """At most `limit` examples in their order, drawn by id, so the same whenever the same examples are given.
-
-    By another hash than the split `random` was drawn by: its sample would else be that of `whole`.
-    """
-    if limit is None:
-        return list(examples)
-    rows = sorted(random_rows([e.id for e in examples], limit, 0, "limit"))
-    return [examples[row] for row in rows]
 
 
 def read_splits(splits: Any, reading: ReadSettings = AS_REMEMBERED) -> dict[str, QATable]:

@@ -79,11 +79,6 @@ TOKEN_BUDGET = 4096
 """Prompt tokens that go through the model together."""
 
 
-def has_attention(loaded: LoadedModel) -> bool:
-    """Whether the model's layers have attention weights to look at (not so for Mamba and its kin)."""
-    return not getattr(loaded.model, "_is_stateful", False)
-
-
 def final_attention(
     loaded: LoadedModel, prompts: Sequence[SubjectPrompt], token_budget: int = TOKEN_BUDGET
 ) -> list[list[torch.Tensor]]:
@@ -158,7 +153,8 @@ class AttentionProbe:
 
     def measure(self, loaded: LoadedModel) -> dict[str, Any] | None:
         """Mean subject attention of every layer, and a few whole maps; None where there is nothing to look at."""
-        if not self.prompts or not has_attention(loaded):
+        without_attention = getattr(loaded.model, "_is_stateful", False)  # Mamba and its kin
+        if not self.prompts or without_attention:
             return None
         found = final_attention(loaded, self.prompts)
         each = [to_subject(layers, prompt) for layers, prompt in zip(found, self.prompts, strict=True)]

@@ -415,8 +415,10 @@ def train(
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and how.logs is not None:
             callback.logging_dir = str(how.logs)  # its own choice lies among the checkpoints, which do not stay
+    whole = [path.parent for path in how.checkpoints.glob("checkpoint-*/trainer_state.json")]  # written last
+    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     try:
-        trainer.train(resume_from_checkpoint=last_checkpoint(how.checkpoints))
+        trainer.train(resume_from_checkpoint=newest and str(newest))
     finally:
         if how.report_to == "wandb" and "wandb" in sys.modules:
             sys.modules["wandb"].finish()  # or the next training would go on in the same run
@@ -426,12 +428,6 @@ def train(
         if row["step"] == state.best_global_step:  # None if nothing was held out
             return Trained(model, state.best_global_step, row["held_out_accuracy"], row["held_out_loss"], rows)
     return Trained(model, state.global_step, None, None, rows)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def training_arguments(loaded: LoadedModel, how: Training, batches: MicroBatches, sharded: bool, held_out: bool) -> Any:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import curate
 from curate.errors import DataError
 from curate.settings import ValidateSettings
-from curate.validation.arms import arms_alike, histograms, read_inputs, usable_examples
+from curate.validation.arms import arms_alike, histograms, make_arm, read_inputs
 from tests.validation.made import CHOICE, MMLU
 
 
@@ -77,7 +76,9 @@ def test_a_split_cannot_have_the_name_of_the_untouched_model(films: list[dict[st
 
 
 def test_an_answer_that_is_not_a_choice_cannot_be_used() -> None:
-    assert usable_examples([CHOICE, replace(CHOICE, answers=("green",))], MMLU) == [CHOICE]
+    rows = [{"question": CHOICE.question, "choices": CHOICE.choices, "answer": said} for said in ("red", "green")]
+    arm = make_arm("top", curate.read(rows), MMLU)
+    assert ([example.answers for example in arm.examples], arm.unusable) == ([("red",)], 1)
 
 
 def numbers(*values: float) -> curate.QATable:

@@ -15,7 +15,6 @@ from curate.validation.attention import (
     SubjectPrompt,
     attention_summary,
     final_attention,
-    has_attention,
     subject_prompt,
     subject_spans,
     to_subject,
@@ -181,9 +180,10 @@ def test_attention_is_computed_as_before_afterwards_and_generation_is_unchanged(
     assert greedy_answers(loaded, ["Question: Who directed Alien?\nAnswer:"]) == said
 
 
-def test_a_model_without_attention_is_known_by_its_class(tiny_model: Callable[[str], Path]) -> None:
-    assert not has_attention(load_model(tiny_model("mamba")))
-    assert has_attention(load_model(tiny_model("gpt2")))
+def test_a_model_without_attention_is_not_looked_at(tiny_model: Callable[[str], Path]) -> None:
+    probe = AttentionProbe([SubjectPrompt("1", ids=(5, 6, 7), subject=(1,))], 1)
+    assert probe.measure(load_model(tiny_model("mamba"))) is None
+    assert probe.measure(load_model(tiny_model("gpt2"))) is not None
 
 
 PROBE = AttentionProbe((), 7)
