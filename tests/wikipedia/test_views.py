@@ -22,7 +22,7 @@ from curate.wikipedia.client import Retry
 from curate.wikipedia.dumps import build_table
 from curate.wikipedia.options import BuildSettings
 from curate.wikipedia.titles import Reference
-from curate.wikipedia.views import ApiViews, TableViews
+from curate.wikipedia.views import TableViews
 from tests.wikimedia_server import STUMBLES, Article, WikimediaServer, World
 from tests.wikipedia.lookups import answers, open_views
 
@@ -146,17 +146,16 @@ def test_whatever_a_server_answers_is_a_status_with_a_reason_and_asked_again(
 ) -> None:
     server = serve(world)
 
-    def opened(window: str = "2021-10") -> ApiViews:
-        timeout, deadline = (0.2 if trick == "hang" else 20), (0.3 if "drip" in trick else 20)
-        return open_views(server, tmp_path / "c", window, time.time, timeout, deadline, Retry(attempts=2, base=0.001))
-
-    answers(opened("2021-09"), "AC/DC")  # so that its title is known, and its views are asked for
-    world.failing, world.stumbles, world.slow = 1.0, [trick], 1.0
-    views = opened()
+    cache = tmp_path / "c"
+    answers(open_views(server, cache, "2021-09"), "AC/DC")  # so that its title is known, and its views are asked for
+    world.failing, world.stumbles, world.slow = 1.0, [trick], 10.0
+    timeout, deadline = (0.2 if trick == "hang" else 20), (0.3 if "drip" in trick else 20)
+    views = open_views(server, cache, timeout=timeout, deadline=deadline, retry=Retry(attempts=2, base=0.001))
     assert answers(views, "AC/DC", "Ridley Scott") == {"AC/DC": ("failed", None), "Ridley Scott": ("failed", None)}
     assert any(reason in found for found in views.stats.reasons), views.stats.reasons
     world.failing = 0.0
-    assert answers(opened(), "AC/DC", "Ridley Scott") == {"AC/DC": ("ok", 300_000.0), "Ridley Scott": ("ok", 100_000.0)}
+    found = answers(open_views(server, cache), "AC/DC", "Ridley Scott")
+    assert found == {"AC/DC": ("ok", 300_000.0), "Ridley Scott": ("ok", 100_000.0)}
 
 
 def test_a_server_that_is_not_there_is_named(serve: Serve, world: World, tmp_path: Path) -> None:
