@@ -314,16 +314,21 @@ class ParquetStream:
 
 
 def _check_types(schema: pa.Schema) -> None:
-    """DataError for a column of a type that Parquet does not have."""
-    for field in schema:
+    """DataError for a column of a type that Parquet does not have, or that its readers find too deep."""
+    for part in (schema, *(pa.schema([field]) for field in schema)):  # one by one only where all together fail
         try:
-            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
-        except pa.ArrowNotImplementedError as error:
-            raise DataError(
-                f"Parquet has no type for the column {field.name!r}, which is {field.type}.",
-                expected="columns of types that Parquet can hold",
-                try_next="make it text or numbers, or leave it out",
-            ) from error
+            sink = pa.BufferOutputStream()
+            pq.ParquetWriter(sink, part).close()
+            pq.read_metadata(pa.BufferReader(sink.getvalue()))
+            if part is schema:
+                return
+        except (pa.ArrowException, OSError) as error:
+            if part is not schema:
+                raise DataError(
+                    f"Parquet has no type for the column {part.names[0]!r}, which is {str(part.types[0])[:200]}.",
+                    expected="columns of types that Parquet can hold, lists and objects no deeper than 40",
+                    try_next="make it text or numbers, or leave it out",
+                ) from error
 
 
 def columns_to_prune_by(schema: pa.Schema) -> list[str]:

@@ -8,9 +8,11 @@ import io
 import json
 import logging
 import mmap
+import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial, reduce
@@ -24,12 +26,15 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
-from curate.errors import DataError
+from curate.errors import DataError, setting
 
 log = logging.getLogger(__name__)
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 LINES = (".jsonl", ".ndjson")
+
+MOST_UNPACKED = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+"""Bytes that a compressed file may hold: half of the memory."""
 
 Content = bytes | Path
 """What a file holds, decompressed, or where it lies: a long JSONL file need not be in memory beside its table."""
@@ -72,19 +77,29 @@ def decompressed(path: PurePath, content: bytes) -> bytes:
     suffix = path.suffix.lower()
     if suffix not in COMPRESSED:
         return content
+    most = min(MOST_UNPACKED, max(1 << 30, 200 * len(content)))  # text packs to a tenth, not to a thousandth
+    unpacked = bytearray()
     try:
         with pa.CompressedInputStream(pa.BufferReader(content), COMPRESSED[suffix]) as stream:
-            return bytes(stream.read())
+            while len(unpacked) <= most and (piece := stream.read(1 << 24)):
+                unpacked += piece
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error}",
             expected=f"a whole {path.suffix} file, as its name says",
             try_next="rename it after what it holds",
         ) from error
+    if len(unpacked) > most:
+        raise DataError(
+            f"{path} has {len(content):,} bytes and unpacks to more than {most:,}.",
+            expected="no more than half of the memory, nor, above a gigabyte, more than 200 times its size",
+            try_next="unpack it and give that file, if it is what it should be",
+        )
+    return bytes(unpacked)
 
 
-def parse(path: PurePath, content: Content) -> pa.Table:
-    """The table in a file of that name."""
+def parse(path: PurePath, content: Content, split: str | None = None) -> pa.Table:
+    """The table in a file of that name, or a split of several that are in it."""
     reader = READERS.get(data_suffix(path))
     if reader is None:
         raise DataError(
@@ -92,7 +107,7 @@ def parse(path: PurePath, content: Content) -> pa.Table:
             expected=f"one of {', '.join(SUFFIXES)} (compressed too: {', '.join(COMPRESSED)})",
             try_next="rename it after what it holds",
         )
-    return reader(content, path)
+    return reader(content, path) if split is None else read_json(content, path, split)
 
 
 def read_parquet(content: bytes, where: PurePath) -> pa.Table:
@@ -349,17 +364,17 @@ BEGINNING = 1 << 20
 """Bytes that tell what the types of a file are likely to be."""
 
 
-def read_json(content: Content, where: PurePath | str) -> pa.Table:
-    """A table from a JSON array of objects, from `{"data": [...]}`, or from one object a line.
+def read_json(content: Content, where: PurePath | str, split: str | None = None) -> pa.Table:
+    """A table from a JSON array of objects, from one object a line, or from an object that holds rows (`_rows_in`).
 
-    Lines are read by Arrow where that gives the same table, and by Python, which bears more and names the line,
-    where it does not. Dates stay the text they are.
+    `split` names the list to read in an object that has several. Lines are read by Arrow where that gives the same
+    table, and by Python, which bears more and names the line, where it does not. Dates stay the text they are.
     """
-    table = lines_by_arrow(content)
+    table = lines_by_arrow(content) if split is None else None
     if table is not None:
         return table
     text = decode(content if isinstance(content, bytes) else content.read_bytes(), where)
-    return table_from_rows(_parse_rows(text, where), where)
+    return table_from_rows(_parse_rows(text, where, split), where)
 
 
 def lines_by_arrow(content: Content) -> pa.Table | None:
@@ -377,7 +392,7 @@ def lines_by_arrow(content: Content) -> pa.Table | None:
             table = _read_lines(source, plain)
         with ThreadPoolExecutor() as threads:
             list(threads.map(lambda column: column.validate(full=True), table.columns))  # texts that are not UTF-8
-    except (pa.ArrowException, ValueError):
+    except (pa.ArrowException, ValueError, RecursionError):
         return None
     nested = any(field.type.num_fields for field in table.schema)
     unsure = any(map(_may_differ, table.columns)) or (nested and _null_in_list(content))
@@ -432,7 +447,7 @@ def _null_in_list(content: Content) -> bool:
         return mapped.find(b"null") >= 0 and re.search(rb"[\[,]\s*null\b", mapped) is not None
 
 
-def _parse_rows(text: str, where: PurePath | str) -> list[dict[str, Any]]:
+def _parse_rows(text: str, where: PurePath | str, split: str | None) -> list[dict[str, Any]]:
     """The objects in a text; DataError that names the line, or the item, where it is not what it should be."""
     start = text.lstrip()[:1]
     if not start:
@@ -445,15 +460,19 @@ def _parse_rows(text: str, where: PurePath | str) -> list[dict[str, Any]]:
             if where != STANDARD_INPUT
             else "save it to a file named after what it holds (.csv, .tsv, .parquet, …), and give that name",
         )
-    if start == "{" and _one_object_a_line(text):
+    lines = start == "{" and _one_object_a_line(text)
+    if split is not None and (lines or start == "["):
+        _rows_in({}, where, split)  # has no splits, and says so
+    if lines:
         # Only "\n" ends a line of JSONL; splitlines() would also cut at U+2028 inside a string.
-        lines = enumerate(text.split("\n"), start=1)
-        rows = [_loads(line, where, number) for number, line in lines if line.strip()]
+        numbered = enumerate(text.split("\n"), start=1)
+        rows = [_loads(line, where, number) for number, line in numbered if line.strip()]
     else:
         rows = _loads(text, where)
-        if start == "{":
-            data = rows.get("data", rows.get("Data"))
-            rows = data if isinstance(data, list) else [rows]
+        rows = _rows_in(rows, where, split) if start == "{" else rows
+    for nest in ("paragraphs", "qas"):  # SQuAD as its authors publish it: articles of paragraphs of questions
+        if rows and all(isinstance(row, dict) and _objects(row.get(nest)) for row in rows):
+            rows = [{**row, **inner} for row in rows for inner in row.pop(nest)]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(
@@ -463,17 +482,76 @@ def _parse_rows(text: str, where: PurePath | str) -> list[dict[str, Any]]:
     return list(rows)
 
 
+ASKS = {"question", "query", "problem", "prompt", "instruction", "input", "messages", "conversations"}
+"""Names of fields, in small letters, by which rows are told from what else may be in an object."""
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _asks(names: Iterable[str]) -> bool:
+    return any(name.lower() in ASKS for name in names)
+
+
+def _rows_in(found: dict[str, Any], where: PurePath | str, split: str | None) -> list[Any]:
+    """The rows in one object; the object itself where it is an example, or nobody knows what it is.
+
+    They are under `data`, under the only name that has rows, or under that of a `split`; or the object is a table in
+    one of the shapes of pandas: lists or objects by column, objects by row, `columns` beside `data`.
+    """
+    data, lists = found.get("data", found.get("Data")), [name for name in found if _objects(found[name])]
+    splits = [name for name in lists if all(map(_asks, found[name]))]
+    splits += [name for name, value in found.items() if isinstance(value, dict) and _by_column(value)]
+    if split is not None or (len(splits) > 1 and not isinstance(data, list)):
+        if split in splits:
+            return found[split] if isinstance(found[split], list) else _rows_in(found[split], where, None)
+        raise DataError(
+            f"{where} has no split {split!r}." if split else f"{where} holds several splits: {', '.join(splits)}.",
+            expected=f"one of {', '.join(splits)}" if splits else "a file with several lists of examples",
+            try_next=setting("split", splits[0]) if splits else f"leave out {setting('split')}",
+        )
+    names = found.get("columns")
+    if isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        if len({*map(str, names)}) < len(names) or any(len(row) != len(names) for row in data):
+            raise DataError(f"{where}: its rows have not as many cells as it has columns.", expected=f"{len(names)}")
+        return [dict(zip(map(str, names), row, strict=True)) for row in data]
+    if isinstance(data, list):
+        return data
+    if _by_column(found):
+        return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    if found and all(isinstance(value, dict) for value in found.values()):
+        labels = [*next(iter(found.values()))]
+        if _asks(found) and all([*value] == labels and re.search(r"\d", "".join(labels)) for value in found.values()):
+            return [{name: column[label] for name, column in found.items()} for label in labels]
+        if not _asks(found) and all(map(_asks, found.values())):
+            named = not all(label.isdecimal() for label in found)
+            return [{**({"index": label} if named else {}), **row} for label, row in found.items()]
+    asked = any(isinstance(value, str) and name.lower() in ASKS for name, value in found.items())
+    return found[splits[0]] if len(splits) == 1 and isinstance(found[splits[0]], list) and not asked else [found]
+
+
+def _by_column(found: dict[str, Any]) -> bool:
+    """Whether an object is a table as lists of one length, of which one has questions."""
+    lists = [value for value in found.values() if isinstance(value, list)]
+    questions = any(
+        name.lower() in ASKS and isinstance(value, list) and not _objects(value) for name, value in found.items()
+    )
+    return questions and len(lists) == len(found) and len({*map(len, lists)}) == 1
+
+
 def _one_object_a_line(text: str) -> bool:
     first, _, rest = text.strip().partition("\n")
     try:
         json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return bool(rest)
 
 
 def _loads(text: str, where: PurePath | str, line: int | None = None) -> Any:
     """The value a text spells; `line` is its line in the file if the text is not the whole file."""
+    place = where if line is None else f"{where}, line {line}"
     try:
         return json.loads(text, object_pairs_hook=_with_unique_keys)
     except json.JSONDecodeError as error:
@@ -482,8 +560,15 @@ def _loads(text: str, where: PurePath | str, line: int | None = None) -> Any:
             expected="one JSON object a line, or an array",
         ) from error
     except KeyError as error:
-        place = where if line is None else f"{where}, line {line}"
         raise DataError(f"{place}: an object has the key {error.args[0]!r} twice.", expected="each key once") from error
+    except RecursionError as error:
+        raise DataError(f"{place}: lists or objects lie too deep in each other.", expected="rows of cells") from error
+    except ValueError as error:  # Python reads no number of more digits
+        raise DataError(
+            f"{place}: a whole number has more than {sys.get_int_max_str_digits():,} digits.",
+            expected="numbers that can be read",
+            try_next="put it in quotes, as a text",
+        ) from error
 
 
 def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -503,6 +588,7 @@ def table_from_rows(rows: list[dict[str, Any]], where: PurePath | str) -> pa.Tab
     arrays = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         try:
+            str(name).encode("utf-8")
             arrays[str(name)] = to_array([row.get(name) for row in rows])
         except UnicodeEncodeError as error:
             raise DataError(

@@ -74,9 +74,10 @@ def _open_named(name: str, split: str | None) -> Rows:
         _no_split(split, name)
         return _open_url(name)
     if paths := find_files(name):
-        _no_split(split, name)
+        if any(data_suffix(path) != ".json" for path in paths):
+            _no_split(split, name)
         name = Path(name).name
-        return open_parquet(name, paths) or _parse_all(name, [(path, read_content(path)) for path in paths])
+        return open_parquet(name, paths) or _parse_all(name, [(path, read_content(path)) for path in paths], split)
     if is_hub_id(name):
         table, revision = read_hub(name, split)
         return MemoryRows(_not_empty(table, name), name, f"{name}@{revision}")
@@ -203,11 +204,11 @@ def _reached(url: str) -> Iterator[None]:
         ) from error
 
 
-def _parse_all(name: str, files: Sequence[tuple[PurePath, Content]]) -> MemoryRows:
+def _parse_all(name: str, files: Sequence[tuple[PurePath, Content]], split: str | None = None) -> MemoryRows:
     """One table of all files; of a dataset in several some may have no rows."""
     with ThreadPoolExecutor(1, "curate-hash") as beside:
         fingerprint = beside.submit(file_fingerprint, [content for _, content in files])
-        parsed = [(path, parse(path, content)) for path, content in files]
+        parsed = [(path, parse(path, content, split)) for path, content in files]
     parts = [(path, table) for path, table in parsed if table.num_rows] or [(p, _not_empty(t, p)) for p, t in parsed]
     for path, table in parts:
         check_names(table, path)
