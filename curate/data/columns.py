@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -92,7 +92,7 @@ def derived(function: F) -> F:
     return function
 
 
-def columns_of(field: str, names: Sequence[str]) -> tuple[str, ...] | None:
+def columns_of(field: str, names: Collection[str]) -> tuple[str, ...] | None:
     """The columns among `names` that a field reads; None if one of them is not there."""
     paths = [field] if field in names else _split(field)[1]
     found = [_column_and_steps(path, names) for path in paths]
@@ -145,7 +145,7 @@ def _split(field: str) -> tuple[str | None, list[str]]:
     return match[1], [path.strip() for path in match[2].split(",")]
 
 
-def _column_and_steps(path: str, names: Sequence[str]) -> tuple[str, list[str]] | None:
+def _column_and_steps(path: str, names: Collection[str]) -> tuple[str, list[str]] | None:
     """The column a path begins with, the longest name first (names may have dots in them), and the steps into it."""
     steps = path.split(".")
     for length in range(len(steps), 0, -1):

@@ -336,7 +336,7 @@ def _check_field(head: pa.Table, field: str, option: str, where: str) -> None:
 
 def _forced(head: pa.Table, preset: Preset, where: str) -> Columns:
     """The first version of a preset that fits, or else that the table has the columns for."""
-    found = list(_versions(head, preset))
+    found = list(_versions(head, preset, dict.fromkeys(head.column_names)))
     if not found:
         needed = " or ".join(", ".join(paths_of(*_needed(version))) for version in preset.versions)
         raise ColumnError(
@@ -350,23 +350,23 @@ def _forced(head: pa.Table, preset: Preset, where: str) -> Columns:
 
 def _fitting(head: pa.Table) -> Columns | None:
     """The first version of any preset that fits."""
-    found = (version for preset in PRESETS.values() for version in _versions(head, preset))
+    names = dict.fromkeys(head.column_names)
+    found = (version for preset in PRESETS.values() for version in _versions(head, preset, names))
     return next((columns for columns, fits in found if fits), None)
 
 
-def _versions(head: pa.Table, preset: Preset) -> Iterator[tuple[Columns, bool]]:
+def _versions(head: pa.Table, preset: Preset, names: Mapping[str, None]) -> Iterator[tuple[Columns, bool]]:
     """The versions of a preset that the table has the columns for, and whether they fit."""
     for version in preset.versions:
-        if columns := _present(head, version, preset):
+        if columns := _present(names, version, preset):
             yield columns, _fits(head, version, preset)
 
 
-def _present(head: pa.Table, version: Columns, preset: Preset) -> Columns | None:
+def _present(names: Mapping[str, None], version: Columns, preset: Preset) -> Columns | None:
     """The version with those roles that the table has the columns for; None if it lacks question, answers, choices.
 
     A column that is named like its role comes before a text made for it.
     """
-    names = head.column_names
     if any(columns_of(field, names) is None for field in _needed(version)):
         return None
     roles: dict[str, Any] = {"preset": preset.name}

@@ -124,6 +124,6 @@ def test_well_quoted_files_are_left_to_arrow_and_others_are_not() -> None:
 
 
 def test_many_columns_are_read_in_reasonable_time(tmp_path: Path) -> None:
-    names = [f"c{number}" for number in range(100_000)]
-    (tmp_path / "wide.csv").write_text(",".join(["question", "answer", *names]) + "\nwho?,Ann" + ",1" * 100_000 + "\n")
+    names = [f"c{number}" for number in range(30_000)]
+    (tmp_path / "wide.csv").write_text(",".join(["question", "answer", *names]) + "\nwho?,Ann" + ",1" * 30_000 + "\n")
     assert curate.read(tmp_path / "wide.csv").examples()[0].answers == ("Ann",)
