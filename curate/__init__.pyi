@@ -28,14 +28,15 @@ def merge(
     output: str | Path,
     *,
     allow_unmeasured: bool = False,
+    force: bool = False,
 ) -> Path:
     """Put the shards of a scored dataset together; the Python twin of `curate merge`. Returns `output`.
 
     `shards` is a folder, a glob, a file, or several of them. Unlike `curate.score` this always writes a file, a batch
     at a time: who needs shards may have more rows than go into memory. `curate.read` reads it. The file is the one
     that a run without shards would have written, byte for byte. Raises DataError unless every shard is there exactly
-    once and all were made of the same data in the same way, and EstimatorError when no row at all has a score, unless
-    `allow_unmeasured`.
+    once and all were made of the same data in the same way, EstimatorError when no row at all has a score, unless
+    `allow_unmeasured`, and OutputError for an `output` that is there and is not what comes out, unless `force`.
     """
 
 def read(
@@ -91,6 +92,7 @@ def score(
     *,
     output: str | Path | None = None,
     shard: str | tuple[int, int] | None = None,
+    force: bool = False,
     progress: curate.scoring.Progress | None = None,
     preset: str | None = None,
     split: str | None = None,
@@ -140,10 +142,11 @@ def score(
     or a `ray.data.Dataset`; `by` is one estimator or several: `"pageviews"`, `"loss"`, `"column:NAME"`, or your own, as
     an `Estimator`, a function of examples or `"module:Name"` (docs/own-estimator.md). Returns the same kind of thing
     with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`, writes
-    Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight parts; `curate.merge`
-    puts the files of all of them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every
-    worker of a cluster (docs/scaling.md). The other options are those of the command line by the same words
-    (`model="gpt2"`, `views_from="api"`, `answer_column="a"`).
+    Parquet and a manifest there and returns its path; a file that the same call made stays as it is, any other is an
+    OutputError unless `force`. `shard=(3, 8)` scores the third of eight parts; `curate.merge` puts the files of all of
+    them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every worker of a cluster
+    (docs/scaling.md). The other options are those of the command line by the same words (`model="gpt2"`,
+    `views_from="api"`, `answer_column="a"`).
     `progress` is called with estimator, rows done and rows in all.
 
     Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
@@ -162,6 +165,7 @@ def select(
     output: str | Path | None = None,
     format: str = "original",
     to: str | None = None,
+    force: bool = False,
     progress: curate.selection.select.Progress | None = None,
     top: str | float | None = None,
     bottom: str | float | None = None,
@@ -199,7 +203,8 @@ def select(
     does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
-    `messages`, `alpaca`).
+    `messages`, `alpaca`). These splits stay as they are if they are there already; others there are an OutputError
+    unless `force`.
 
     Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
     no row, a count above the pool.
@@ -217,6 +222,7 @@ def simulate(
     seeds: int | Sequence[int] = 5,
     full: bool = False,
     processes: int | None = None,
+    force: bool = False,
     progress: curate.simulation.simulate.Progress | None = None,
     **settings: Any,
 ) -> Simulation:
@@ -225,7 +231,8 @@ def simulate(
     `experiment` is `facts`, `zipf`, `steps`, `map` or `one-layer`; `settings` replace its defaults (`relations=20`),
     with `full` those of a larger world. Runs are made by as many `processes` as there are cores, unless told
     otherwise. Writes the folder `output`; the same call resumes a stopped one. Raises SettingError for an experiment
-    or setting there is none of, OutputError for a folder that is somebody else's.
+    or setting there is none of, OutputError for a folder that is somebody else's, or, unless `force`, holds another
+    simulation; seeds may be added to one.
     """
 
 def validate(
@@ -235,6 +242,7 @@ def validate(
     model: str | Path,
     output: str | Path,
     config: FinetuneConfig | None = None,
+    force: bool = False,
     progress: curate.validation.validate.Notify | None = None,
     seeds: int | Sequence[int] = 3,
     by: str | None = None,
@@ -283,7 +291,8 @@ def validate(
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. `along` test questions are asked after every epoch of a training too.
     `engine="ray"` makes every arm and seed a task of a Ray cluster (docs/scaling.md). Writes the run folder `output`;
-    the same call resumes a stopped one.
+    the same call resumes a stopped one, and one with more arms, seeds or tasks adds them; a finished run of anything
+    else there is an OutputError unless `force`.
     Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
     SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """

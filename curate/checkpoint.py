@@ -1,15 +1,19 @@
-"""Finished pieces of work on disk, each under a hash of everything that made it: a stopped run goes on from there."""
+"""Finished work on disk, told by everything that made it: a stopped run goes on, and nothing is overwritten unasked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from curate.data.files import write_text
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.data.files import manifest_in, manifest_path, write_text
+from curate.errors import OutputError, setting
 
 
 def key_of(*content: Any) -> str:
@@ -55,3 +59,51 @@ class Checkpoint:
     def clear(self) -> None:
         """Remove all pieces: the work is done as a whole."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def manifest_of(output: Path) -> Mapping[str, Any]:
+    """The manifest of a file, inside it or beside it; empty where curate did not write it."""
+    try:
+        if output.suffix == ".parquet":
+            return manifest_in(pq.read_schema(output))
+        found = json.loads(manifest_path(output).read_bytes())
+    except (OSError, ValueError, pa.ArrowException):
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def is_made(output: Path, same: Callable[[Mapping[str, Any]], bool], force: bool) -> bool:
+    """Whether a file is there that was made in the `same` way, as its manifest tells; not if it is to be made by force.
+
+    OutputError, with what would go, for any other file that is there.
+    """
+    if force or not output.exists():
+        return False
+    manifest = manifest_of(output)
+    if manifest and same(manifest):
+        return True
+    raise would_go(output, _content(manifest))
+
+
+def would_go(output: Path, content: str) -> OutputError:
+    """The error for an output that would replace another one."""
+    return OutputError(
+        f"{output} is there already, {content}.",
+        expected="a new name, or what made it: then nothing is done twice",
+        try_next=f"another name for {setting('output')}, or {setting('force')} to replace it",
+    )
+
+
+def _content(manifest: Mapping[str, Any]) -> str:
+    """What is in a file, by its manifest."""
+    source = manifest.get("input", {})
+    rows = f"{source.get('rows')} rows of {source.get('name')}"
+    if manifest.get("command") == "score":
+        part = f", shard {manifest['shard']['number']} of {manifest['shard']['count']}" if "shard" in manifest else ""
+        names = ", ".join(str(estimator.get("name")) for estimator in manifest.get("estimators", []))
+        return f"with other scores: {names} for {rows}{part}"
+    if manifest.get("command") == "select":
+        split = manifest.get("selection", {})
+        which = f"{split.get('split')} ({split.get('asked')} by {split.get('by')})"
+        return f"another split: {which}, {split.get('rows')} of {rows}"
+    return f"made by curate {manifest['command']}" if "command" in manifest else "and curate did not write it"

@@ -20,9 +20,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curate import __version__
-from curate.checkpoint import Checkpoint, key_of
+from curate.checkpoint import Checkpoint, is_made, key_of, manifest_of
+from curate.data.ambiguity import count_ambiguous
 from curate.data.columns import column_list, columns_of, columns_read, nearest, number_within, values_of
 from curate.data.files import (
     ParquetStream,
@@ -78,6 +80,14 @@ class Scored:
     seconds: float
     estimators: Sequence[Estimator]
     table: Any = None
+    earlier: bool = False
+    """Whether the file was there already, made by the same command."""
+    data: QATable | None = None
+
+    @property
+    def ambiguous(self) -> Mapping[str, int] | None:
+        """How many examples have an ambiguous question or subject; None of very many examples."""
+        return None if self.data is None else count_ambiguous(self.data)
 
 
 @takes(ReadSettings, EngineSettings, *(estimator.Settings for estimator in ESTIMATORS.values()))
@@ -87,6 +97,7 @@ def score(
     *,
     output: str | Path | None = None,
     shard: str | tuple[int, int] | None = None,
+    force: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Any:
@@ -96,10 +107,11 @@ def score(
     or a `ray.data.Dataset`; `by` is one estimator or several: `"pageviews"`, `"loss"`, `"column:NAME"`, or your own, as
     an `Estimator`, a function of examples or `"module:Name"` (docs/own-estimator.md). Returns the same kind of thing
     with `curate_id`, `score_<name>` and evidence columns added (a path gives a pyarrow Table); with `output`, writes
-    Parquet and a manifest there and returns its path. `shard=(3, 8)` scores the third of eight parts; `curate.merge`
-    puts the files of all of them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every
-    worker of a cluster (docs/scaling.md). The other options are those of the command line by the same words
-    (`model="gpt2"`, `views_from="api"`, `answer_column="a"`).
+    Parquet and a manifest there and returns its path; a file that the same call made stays as it is, any other is an
+    OutputError unless `force`. `shard=(3, 8)` scores the third of eight parts; `curate.merge` puts the files of all of
+    them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every worker of a cluster
+    (docs/scaling.md). The other options are those of the command line by the same words (`model="gpt2"`,
+    `views_from="api"`, `answer_column="a"`).
     `progress` is called with estimator, rows done and rows in all.
 
     Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
@@ -112,7 +124,7 @@ def score(
         90.0
     """
     target = None if output is None else Path(output)
-    scored = run(data, by, target, Shard.of(shard), options, progress)
+    scored = run(data, by, target, Shard.of(shard), options, progress, force=force)
     return scored.table if target is None else target
 
 
@@ -124,6 +136,7 @@ def run(
     options: Mapping[str, Any],
     progress: Progress | None = None,
     or_nothing: bool = False,
+    force: bool = False,
 ) -> Scored:
     """What `score` does, and what came of it; `options` may hold other things too.
 
@@ -132,10 +145,12 @@ def run(
     """
     table, estimators, engine = opened(data, by, output, options)
     rows = range(len(table)) if shard is None else shard.stretch(len(table))
+    if output is not None and is_scored(output, table, estimators, shard, force):
+        return scored_before(output, estimators, table)
     for estimator in estimators:
         estimator.draw(partial(all_examples, table))
     counts = StatusCounts(estimators)
-    kept = None if output is None else Checkpoint(output.with_name(f".{output.name}.parts"))
+    kept = None if output is None else kept_for(output)
     with ExitStack() as stack:
         engines = [stack.enter_context(engine_of(estimator, engine)) for estimator in estimators]
         stages = [Stage(*both, table, len(rows), kept, progress) for both in zip(estimators, engines, strict=True)]
@@ -158,11 +173,53 @@ def run(
             result = None
     if kept is not None:
         kept.clear()
-    return Scored(manifest, len(rows), counts.unmeasured, time.perf_counter() - started, estimators, result)
+    seconds = time.perf_counter() - started
+    return Scored(manifest, len(rows), counts.unmeasured, seconds, estimators, result, data=table)
+
+
+def is_scored(output: Path, table: QATable, estimators: Sequence[Estimator], shard: Shard | None, force: bool) -> bool:
+    """Whether a file has these scores already; OutputError, unless `force`, for a file that has others."""
+
+    def same(manifest: Mapping[str, Any]) -> bool:
+        place = manifest.get("shard")
+        of_shard = None if place is None else (place["number"], place["count"])
+        asked = None if shard is None else (shard.number, shard.count)
+        return of_shard == asked and manifest.get("request") == request_of(table, estimators)
+
+    return is_made(output, same, force)
+
+
+def request_of(table: QATable, estimators: Sequence[Estimator]) -> str:
+    """A hash of what is asked for: which scores, of what data."""
+    asked = [(estimator.name, estimator.request()) for estimator in estimators]
+    return key_of(table.fingerprint, table.roles.as_dict(), plain(asked))[:16]
+
+
+def scored_before(output: Path, estimators: Sequence[Estimator], table: QATable) -> Scored:
+    """What came of scoring once, as the file tells; what a killed run left beside it is put right."""
+    started = time.perf_counter()
+    scores = pq.read_table(output, columns=[f"score_{estimator.name}" for estimator in estimators])
+    unmeasured = pc.sum(reduce(pc.or_, map(pc.is_null, scores.columns))).as_py() or 0
+    manifest = {**manifest_of(output), "columns": table.roles.as_dict()}
+    if not manifest_path(output).exists():
+        write_json(manifest, manifest_path(output))
+    kept_for(output).clear()
+    seconds = time.perf_counter() - started
+    return Scored(manifest, scores.num_rows, unmeasured, seconds, estimators, earlier=True, data=table)
+
+
+def kept_for(output: Path) -> Checkpoint:
+    """The chunks that a stopped run has scored."""
+    return Checkpoint(output.with_name(f".{output.name}.parts"))
 
 
 def plan(
-    data: Any, by: By | Sequence[By], output: Path, shard: Shard | None, options: Mapping[str, Any]
+    data: Any,
+    by: By | Sequence[By],
+    output: Path,
+    shard: Shard | None,
+    options: Mapping[str, Any],
+    force: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
     """What `run` would do and cost, as values and as lines; no model is loaded, no server asked, nothing written.
 
@@ -185,7 +242,8 @@ def plan(
         if cost is not None:
             content[estimator.name] = cost[0]
             lines.append(cost[1])
-    return content, [*lines, f"would write {output}"]
+    earlier = is_scored(output, table, estimators, shard, force)
+    return content, [*lines, f"{output} is already made" if earlier else f"would write {output}"]
 
 
 def opened(
@@ -536,6 +594,7 @@ def score_manifest(
         table,
         estimators=[{"name": stage.estimator.name, **stage.fingerprint} for stage in stages],
         statuses=counts.statuses,
+        request=request_of(table, [stage.estimator for stage in stages]),
         **({"made_from": table.manifest} if table.manifest else {}),
     )
     if shard is not None:

@@ -320,7 +320,7 @@ class SelectSettings(Settings):
         "of their percentile ranks.",
     )
     where: str | list[str] | tuple[str, ...] | Mapping[str, Any] | None = option(
-        None, "Only rows with COLUMN=VALUE,VALUE,…, in all conditions given."
+        None, "Only rows with COLUMN=VALUE,VALUE,…, in all conditions given; also ambiguous=no, shared:TESTSET=no."
     )
     min_score: float | None = option(None, "Only rows with at least this score.")
     max_score: float | None = option(None, "Only rows with at most this score.")

@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.checkpoint import is_made
 from curate.data.files import (
     ParquetStream,
     check_writable,
     manifest_in,
     manifest_path,
+    plain,
     whole_file,
     write_json,
     written_schema,
@@ -38,6 +40,8 @@ class Merged:
     shards: int
     rows: int
     unmeasured: int
+    earlier: bool = False
+    """Whether the file was there already."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,29 @@ class ShardFile:
         return (read() for _, read in self.rows.pieces(names))
 
 
-def merge(shards: str | Path | Sequence[str | Path], output: str | Path, *, allow_unmeasured: bool = False) -> Path:
+def merge(
+    shards: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    allow_unmeasured: bool = False,
+    force: bool = False,
+) -> Path:
     """Put the shards of a scored dataset together; the Python twin of `curate merge`. Returns `output`.
 
     `shards` is a folder, a glob, a file, or several of them. Unlike `curate.score` this always writes a file, a batch
     at a time: who needs shards may have more rows than go into memory. `curate.read` reads it. The file is the one
     that a run without shards would have written, byte for byte. Raises DataError unless every shard is there exactly
-    once and all were made of the same data in the same way, and EstimatorError when no row at all has a score, unless
-    `allow_unmeasured`.
+    once and all were made of the same data in the same way, EstimatorError when no row at all has a score, unless
+    `allow_unmeasured`, and OutputError for an `output` that is there and is not what comes out, unless `force`.
     """
     target = Path(output)
-    merge_files([shards] if isinstance(shards, (str, Path)) else shards, target, allow_unmeasured)
+    merge_files([shards] if isinstance(shards, (str, Path)) else shards, target, allow_unmeasured, force)
     return target
 
 
-def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: bool = False) -> Merged:
+def merge_files(
+    named: Sequence[str | Path], output: Path, allow_unmeasured: bool = False, force: bool = False
+) -> Merged:
     """The same, for what was `named`; tells what came of it."""
     check_writable(output, frozenset({".parquet"}))
     shards = open_shards(named, output)
@@ -84,6 +96,10 @@ def merge_files(named: Sequence[str | Path], output: Path, allow_unmeasured: boo
             statuses[name].update(counts)
     manifest = shared_part(shards[0].manifest) | {"statuses": statuses}
     schema, rows = shards[0].schema, int(manifest["input"]["rows"])
+    if is_made(output, lambda earlier: earlier == plain(manifest), force):
+        scores = pq.read_table(output, columns=[f"score_{name}" for name in statuses])
+        lacking = sum(any(value is None for value in row) for row in zip(*scores.to_pydict().values(), strict=True))
+        return Merged(manifest, len(shards), rows, lacking, earlier=True)
     with whole_file(output) as temporary:
         stream = ParquetStream(temporary, schema)
         repeats, doubtful = DuplicateCounter(rows), set()

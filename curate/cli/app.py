@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from curate import __version__, scoring
-from curate.cli.console import EXIT_MISSING, Commands, DryRun, Output, clean, command, make_table, own_settings
+from curate.cli.console import EXIT_MISSING, Commands, DryRun, Force, Output, clean, command, make_table, own_settings
 from curate.cli.tables import (
     as_typed,
     one_of,
@@ -21,6 +21,7 @@ from curate.cli.tables import (
     simulation_tables,
     summary_tables,
 )
+from curate.data.ambiguity import remarks
 from curate.data.export import ORIGINAL, SHAPES, STREAMS
 from curate.data.files import check_writable
 from curate.data.hub import check_push, push_folder
@@ -68,6 +69,7 @@ views = typer.Typer(
 
 ParquetFile = Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")]
 ESTIMATOR = one_of(estimator.usage for estimator in ESTIMATORS.values())
+ALREADY = "already made, and left as it is"
 MaxMissing = Annotated[int | None, Option(help="End with exit code 3 if more examples than this get no score.")]
 
 
@@ -146,6 +148,7 @@ def score(
     ] = None,
     engine: EngineSettings,
     max_missing: MaxMissing = None,
+    force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Score how well known each example is.
@@ -160,17 +163,17 @@ def score(
         output /= part.file_name
     options = {**estimators, **own_settings(by, own or ()), **reading.as_dict(), **engine.as_dict()}
     if dry_run:
-        content, lines = scoring.plan(dataset, by, output, part, options)
+        content, lines = scoring.plan(dataset, by, output, part, options, force)
         out.result(content, *lines)
         return
     with out.progress() as progress:
-        scored = scoring.run(dataset, by, output, part, options, progress, max_missing is None)
+        scored = scoring.run(dataset, by, output, part, options, progress, max_missing is None, force)
     _report_scored(out, scored, output)
     _note_missing(out, scored.unmeasured, output, max_missing)
 
 
 def _report_scored(out: Output, scored: Any, output: Path) -> None:
-    for note in (note for estimator in scored.estimators for note in estimator.notes()):
+    for note in (note for estimator in scored.estimators if not scored.earlier for note in estimator.notes()):
         out.note(note)
     rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
     summaries = score_summaries(read_scores(output))
@@ -180,12 +183,26 @@ def _report_scored(out: Output, scored: Any, output: Path) -> None:
         "columns": roles,
         "statuses": scored.manifest["statuses"],
         "scores": summaries,
+        "ambiguous": scored.ambiguous,
         "seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 1),
     }
     out.result(content, score_table(summaries, scored.manifest["statuses"]), str(output))
     named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
-    out.note(f"{rows} examples in {seconds:.1f} s ({rows / seconds:,.0f} rows/s); columns {named}")
+    how = ALREADY if scored.earlier else f"in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
+    out.note(f"{rows} examples {how}; columns {named}")
+    _note_clashes(out, content)
+
+
+def _note_clashes(out: Output, content: Mapping[str, Any]) -> None:
+    """Say what is ambiguous, and what evaluation sets share with the splits to train on."""
+    found = remarks(content.get("ambiguous"))
+    found += ["--where ambiguous=no selects the others."] if found else []
+    for pair in content.get("shared", ()):
+        shared = [f"the {name} of {pair[name]}" for name in ("question", "subject", "answer") if pair[name]]
+        found += [f"{pair['split']} shares with {pair['test']}: {', '.join(shared)} examples."] if shared else []
+    for line in found:
+        out.note(line)
 
 
 def _note_missing(out: Output, unmeasured: int, output: Path, at_most: int | None) -> None:
@@ -203,6 +220,7 @@ def merge(
     shards: Annotated[list[str], Argument(help="The folder, glob or files of the shards.")],
     output: ParquetFile,
     max_missing: MaxMissing = None,
+    force: Force = False,
 ) -> None:
     """Put the shards of `curate score --shard` together.
 
@@ -211,7 +229,7 @@ def merge(
 
     Example: curate merge shards/ -o scored.parquet
     """
-    merged = merge_files(shards, output, allow_unmeasured=max_missing is not None)
+    merged = merge_files(shards, output, allow_unmeasured=max_missing is not None, force=force)
     content = {
         "output": str(output),
         "shards": merged.shards,
@@ -220,6 +238,8 @@ def merge(
         "statuses": merged.manifest["statuses"],
     }
     out.result(content, f"{merged.rows} rows of {merged.shards} shards", str(output))
+    if merged.earlier:
+        out.note(ALREADY)
     _note_missing(out, merged.unmeasured, output, max_missing)
 
 
@@ -243,6 +263,7 @@ def select(
     public: Annotated[bool, Option("--public", help="Let a new dataset on the Hub be public.")] = False,
     *,
     reading: ReadSettings,
+    force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Write the top, bottom, random or whole split of a scored file, or a part chosen by score, group or budget.
@@ -263,9 +284,9 @@ def select(
     if dry_run:
         selecting.check_output(scored, output, format, to)
         chosen = selecting.select(scored, **settings.given(), **reading.given())
-        selecting.check_fits(chosen, output)
+        chosen.earlier = chosen.is_written(output, format, to, force)
     else:
-        options = {**settings.given(), **reading.given(), "output": output, "format": format, "to": to}
+        options = {**settings.given(), **reading.given(), "output": output, "format": format, "to": to, "force": force}
         with out.progress() as progress:
             chosen = selecting.select(scored, **options, progress=progress)
         places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
@@ -273,7 +294,9 @@ def select(
     lines = [f"would write {place}" if dry_run else place for place in places.values()]
     content = {"dry_run": dry_run, **places, **summary, "explanation": explanation}
     out.result(content, *selection_tables(summary, explanation), *lines)
-    out.note(selection_remark(summary) + ("; nothing written" if dry_run else ""))
+    how = f"; {ALREADY}" if chosen.earlier else "; nothing written" if dry_run else ""
+    out.note(selection_remark(summary) + how)
+    _note_clashes(out, summary)
 
 
 @command(app)
@@ -286,6 +309,7 @@ def validate(
     settings: ValidateSettings,
     engine: ValidateEngineSettings,
     reading: ReadSettings,
+    force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Finetune the model on every split and measure which one makes it more factual.
@@ -297,7 +321,7 @@ def validate(
     """
     from curate.validation.runner import check_run_folder
     from curate.validation.trainer import is_first, leave
-    from curate.validation.validate import plan
+    from curate.validation.validate import made_before, plan
     from curate.validation.validate import validate as run
 
     out.quiet |= not is_first()
@@ -305,18 +329,24 @@ def validate(
         if not is_first():
             return
         check_run_folder(output)
+        earlier = made_before(splits, eval, model, output, settings, reading, force)
         found = plan(splits, eval, settings, reading)
         rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in found["arms"]]
         out.result(
             {"dry_run": True, **found},
             make_table(None, ["arm", "examples", "steps at most"], rows),
             f"{found['trials']} trials, {found['finetunings']} finetunings, {found['answers']} answers",
-            f"would write {output}",
+            f"{output} is {ALREADY}" if earlier else f"would write {output}",
         )
         for warning in found["warnings"]:
             out.note(f"Warning: {warning}")
         return
-    options = {**settings.given(), **engine.given(), **reading.given()}
+    if summary := made_before(splits, eval, model, output, settings, reading, force):
+        if is_first():
+            _report_run(out, {"output": str(output), **summary}, str(output / "report.html"))
+            out.note(ALREADY)
+        return
+    options = {**settings.given(), **engine.given(), **reading.given(), "force": force}
     result = run(splits, eval=eval, model=model, output=output, progress=out.note, **options)
     leave()
     if not is_first():
@@ -425,6 +455,7 @@ def simulate(
     processes: Annotated[
         int | None, Option(min=1, help="Runs made at once, a core each; by default as many as there are cores.")
     ] = None,
+    force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Rerun the paper's experiments on made-up facts, from nothing, in minutes.
@@ -448,7 +479,14 @@ def simulate(
         return
     with out.progress("runs") as progress:
         summary = run(
-            experiment, output, seeds=seeds, full=full, processes=processes, progress=progress, **settings
+            experiment,
+            output,
+            seeds=seeds,
+            full=full,
+            processes=processes,
+            force=force,
+            progress=progress,
+            **settings,
         ).summary
     out.result({"output": str(output), **summary}, *simulation_tables(summary), str(output / "report.html"))
 

@@ -35,6 +35,7 @@ _PRINTING = {
     "json": typer.Option("--json", help="Print one machine-readable object on stdout."),
     "quiet": typer.Option("--quiet", "-q", help="No progress and no notes."),
 }
+Force = Annotated[bool, typer.Option("--force", help="Replace what was made there in another way.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; write nothing.")]
 
 

@@ -69,6 +69,10 @@ class Estimator(ABC):
     def fingerprint(self) -> Mapping[str, Any]:
         """All that could change the numbers; goes into the manifest, and into the key of every chunk that is kept."""
 
+    def request(self) -> Mapping[str, Any]:
+        """The same as far as it is known before anything is loaded or drawn: equal for equal numbers."""
+        return self.fingerprint()
+
     @abstractmethod
     def score(self, examples: Sequence[Example]) -> Iterable[Score]:
         """One Score an example, in the same order."""
@@ -140,6 +144,23 @@ class ModelEstimator(Estimator):
                 try_next=f"{setting('by', cls.usage or cls.name)} {setting('model', 'meta-llama/Llama-2-7b-hf')}",
             )
         return cls(settings)
+
+    def request(self) -> Mapping[str, Any]:
+        """Its settings, but for where it works; for the model, what its files hold."""
+        from curate.lm.model import version_of
+
+        loaded = self._loaded
+        hashed = loaded is not None and loaded.revision.startswith("sha256:")
+        version = (
+            (loaded.name, loaded.revision)
+            if loaded and hashed
+            else version_of(str(self.settings.model), self.settings.revision)
+        )
+        return {
+            "estimator": self.usage,
+            **self.settings.changed(model=None, processes=None).as_dict(),
+            "model": version,
+        }
 
     def on(self, device: str) -> ModelEstimator:
         """The same on another device, and in any folder, its model not loaded."""

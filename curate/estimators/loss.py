@@ -185,6 +185,11 @@ class LossEstimator(ModelEstimator):
             "model": self.model.fingerprint(),
         }
 
+    def request(self) -> Mapping[str, Any]:
+        """Its settings, the template and solved examples from elsewhere as they read."""
+        shots = None if self.settings.shots_from is None else self.drawn()[0].fingerprint()
+        return {**super().request(), "template": self.template.texts, "shots": self.count, "shots_from": shots}
+
     def score(self, examples: Sequence[Example]) -> Iterator[Score]:
         """One Score an example, in order; all losses are computed before the first is given."""
         from curate.lm.loss import answer_losses

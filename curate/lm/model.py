@@ -524,6 +524,12 @@ def _no_place(device: str, why: str, best: str) -> ModelError:
     )
 
 
+def version_of(name: str, revision: str | None) -> tuple[str, str | None]:
+    """A model without loading it: the name and hash of a folder; of one on the Hub the name and what was asked for."""
+    folder = Path(name).expanduser()
+    return (folder.name, _revision(name, name, None)) if folder.is_dir() else (name, revision)
+
+
 def _revision(name: str, source: str, model: Any) -> str:
     """The commit of a Hub model; for a local folder, a hash of its weights and tokenizer."""
     folder = _place(name)

@@ -167,7 +167,8 @@ class Step:
         return digest([file_fingerprint(files) if files else self.data, options])
 
     def run(self, **more: Any) -> Any:
-        """Make the output."""
+        """Make the output, in place of what the step made before from something else."""
+        more |= {} if self.function is prepare else {"force": True}
         return self.function(self.data, output=self.output, **self.options, **more)
 
     @property

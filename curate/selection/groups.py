@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curate.data.ambiguity import SHARES, Held, ambiguous
 from curate.data.answers import answer_text, parse_answers
-from curate.data.columns import column_list, columns_of, nearest
+from curate.data.columns import column_list, columns_of, columns_read, nearest
 from curate.data.stores import as_arrow, as_numpy, encode, valid_rows
-from curate.data.table import QATable
+from curate.data.table import QATable, read
 from curate.errors import ColumnError, SelectionError, setting
 
 
@@ -77,7 +78,14 @@ def groups_of(column: pa.ChunkedArray, name: str) -> Groups:
 
 
 def rows_with(data: QATable, name: str, values: Sequence[str], of: str = "") -> NDArray[np.bool_]:
-    """The rows with one of the values in a role or column, (N,); SelectionError for a value that no row `of` it has."""
+    """The rows with one of the values in a role or column, (N,); SelectionError for a value that no row `of` it has.
+
+    Where no column is called so, `ambiguous` is no, question or subject, and `shared:FILE` the most that a row has in
+    common with the rows of a file: no, answer, subject or question.
+    """
+    kind, _, file = name.partition(":")
+    if name not in data.schema.names and (name == "ambiguous" or (kind == "shared" and file)):
+        return _told(data, name, values, read(file) if file else None)
     groups = groups_by(data, name, "where")
     used = np.flatnonzero(np.bincount(groups.codes))  # a dictionary may have values that no row has
     found = [groups.labels[code] for code in used.tolist()]
@@ -89,6 +97,22 @@ def rows_with(data: QATable, name: str, values: Sequence[str], of: str = "") -> 
             expected=f"one of: {', '.join(some)}{', …' if len(some) < len(found) else ''}",
         )
     return np.array([label in values for label in groups.labels])[groups.codes]
+
+
+def _told(data: QATable, name: str, values: Sequence[str], other: QATable | None) -> NDArray[np.bool_]:
+    """The rows of which one of the values holds, told from all rows, or from those of another table."""
+    if other is None:
+        found = ambiguous(data)
+        masks = {"no": ~np.logical_or.reduce([*found.values()]), **found}
+    else:
+        held = Held(other.examples())
+        batches = data.batches(columns_read(data.roles.fields(), data.schema.names))
+        most = np.array([held.most(example) for batch in batches for example in data.examples_of(batch)])
+        masks = {share: most == number for number, share in enumerate(SHARES)}
+    absent = next((value for value in values if value not in masks), None)
+    if absent is not None:
+        raise SelectionError(f"{name} is never {absent!r}.", expected=f"one of: {', '.join(masks)}")
+    return np.logical_or.reduce([masks[value] for value in values])
 
 
 def subjects_of(data: QATable, column: str) -> Groups:

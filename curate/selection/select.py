@@ -15,13 +15,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curate.checkpoint import is_made, manifest_of, would_go
+from curate.data.ambiguity import Held, count_ambiguous
 from curate.data.export import ORIGINAL, STREAMS, SplitFile, check_format, dataset_card
 from curate.data.files import (
+    CARD,
     HISTOGRAM,
     check_folder,
     check_not_input,
     check_writable,
     manifest_path,
+    plain,
+    splits_in,
     whole_file,
     whole_folder,
     write_json,
@@ -58,6 +63,8 @@ class Selection:
     splits: Mapping[str, Split]
     without_answer: dict[str, int] = field(default_factory=dict)
     """Of splits that were written in a trainer's format, how many rows are not in it."""
+    earlier: bool = False
+    """Whether they were written already, by the same command."""
 
     def __getitem__(self, name: str) -> Any:
         """The rows of one split, as the kind of thing that was given to `select`."""
@@ -152,11 +159,36 @@ class Selection:
             "left_out": self.pool.left_out(),
             "seed": settings.seed,
             **self.rules.described(),
+            **self.clashes,
             "splits": [
                 split.summary() | ({"without_answer": n} if (n := self.without_answer.get(name)) else {})
                 for name, split in self.splits.items()
             ],
         }
+
+    @cached_property
+    def clashes(self) -> dict[str, Any]:
+        """How many rows of the pool are `ambiguous`, and what evaluation sets have in common with the other splits.
+
+        Empty of more rows than are counted unasked.
+        """
+        found = count_ambiguous(self.data, self.pool.before)
+        if found is None:
+            return {}
+        asked = {
+            s.name: list(self.data.examples_of(self.data.take(s.rows))) for s in self.splits.values() if self._tests
+        }
+        shared = [
+            {"test": test, "split": split.name, **Held(asked[split.name]).count(asked[test])}
+            for test in self._tests
+            for split in self.splits.values()
+            if split.use == "training"
+        ]
+        return {"ambiguous": found, **({"shared": shared} if shared else {})}
+
+    @property
+    def _tests(self) -> list[str]:
+        return [split.name for split in self.splits.values() if split.use == "evaluation"]
 
     def manifest(self, name: str) -> dict[str, Any]:
         """How one split was made; the manifest of the scored file is inside it."""
@@ -165,17 +197,25 @@ class Selection:
         return make_manifest("select", self.data, selection=summary | splits[name], scored=self.data.manifest)
 
     def write(
-        self, output: str | Path, *, format: str = ORIGINAL, to: str | None = None, progress: Progress | None = None
+        self,
+        output: str | Path,
+        *,
+        format: str = ORIGINAL,
+        to: str | None = None,
+        force: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         """Write one file (one split) or a folder of them, with the options of `select`."""
         check_output(self.data.path, Path(output), format, to)
         with self.data.hashing():
-            self._write(Path(output), format, to, progress)
+            self._write(Path(output), format, to, force, progress)
 
-    def _write(self, output: Path, format: str, to: str | None, progress: Progress | None) -> None:
+    def _write(self, output: Path, format: str, to: str | None, force: bool, progress: Progress | None) -> None:
         kind = file_kind(output, to)
+        self.earlier = self.is_written(output, format, to, force)
+        if self.earlier:
+            return
         if data_suffix(output) in SUFFIXES:
-            check_fits(self, output)
             self._write_splits(dict.fromkeys(self.splits, output), format, kind, progress)
             return
         with whole_folder(output) as folder:
@@ -183,10 +223,35 @@ class Selection:
             (folder / HISTOGRAM).write_bytes(self._histogram())
             write_text(dataset_card(self.summary(), self.explanation, self.data, format, kind), folder / "README.md")
 
+    def is_written(self, output: Path, format: str = ORIGINAL, to: str | None = None, force: bool = False) -> bool:
+        """Whether these splits are there already; OutputError, unless `force`, where others would go for them."""
+        self.without_answer.clear()
+        if data_suffix(output) in SUFFIXES:
+            check_fits(self, output)
+            return is_made(output, partial(self._is_split, next(iter(self.splits)), format), force)
+        there = {} if force else {path.name: path for path in splits_in(output)}
+        names = {f"{name}.{file_kind(output, to)}": name for name in self.splits}
+        if not there:
+            return False
+        if {*there} != {*names} or not all(
+            self._is_split(name, format, manifest_of(there[file])) for file, name in names.items()
+        ):
+            raise would_go(output, f"with the splits {', '.join(sorted(there))}")
+        return (output / CARD).exists()
+
+    def _is_split(self, name: str, format: str, manifest: Mapping[str, Any]) -> bool:
+        """Whether a manifest is that of this split in this format."""
+        asked, export = plain(self.manifest(name)), manifest.get("export", {})
+        same = all(manifest.get(key) == asked[key] for key in ("command", "input", "selection", "scored"))
+        if not same or export.get("format", ORIGINAL) != format:
+            return False
+        if "without_answer" in export:
+            self.without_answer[name] = export["without_answer"]
+        return format != ORIGINAL or manifest["columns"] == asked["columns"]
+
     def _write_splits(self, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None) -> None:
         """Stream the table once into all files; what the explanation counts is gathered on the way."""
         sample, template = MixSample(self.data), self.data.template(self.ranking.name)
-        self.without_answer.clear()
         with ExitStack() as stack:
             files = {
                 name: SplitFile(stack.enter_context(whole_file(path)), self.data, format, kind, template)
@@ -245,6 +310,7 @@ def select(
     output: str | Path | None = None,
     format: str = ORIGINAL,
     to: str | None = None,
+    force: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Selection:
@@ -257,7 +323,8 @@ def select(
     does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
-    `messages`, `alpaca`).
+    `messages`, `alpaca`). These splits stay as they are if they are there already; others there are an OutputError
+    unless `force`.
 
     Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
     no row, a count above the pool.
@@ -281,7 +348,7 @@ def select(
     data = read_with(scored, reading)
     with data.hashing():
         chosen = choose(data, rules)
-        chosen._write(Path(output), format, to, progress)
+        chosen._write(Path(output), format, to, force, progress)
     return chosen
 
 
@@ -294,7 +361,7 @@ def choose(data: QATable, rules: Rules, ranking: Ranking | None = None) -> Selec
     return Selection(data, rules, ranking, *make_splits(data, rules, ranking))
 
 
-WRITING = ("output", "format", "to")
+WRITING = ("output", "format", "to", "force")
 """What `select` takes beside the settings that decide which rows its splits have."""
 
 ENDING = re.compile(r"\.(?!v\d)[a-z]\w{1,8}", re.IGNORECASE)

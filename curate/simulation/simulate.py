@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from curate.checkpoint import Checkpoint, key_of
+from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
 from curate.engines import Work, WorkerDiedError, in_processes
 from curate.errors import SettingError, setting
@@ -134,6 +135,7 @@ def simulate(
     seeds: int | Sequence[int] = 5,
     full: bool = False,
     processes: int | None = None,
+    force: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Simulation:
@@ -142,12 +144,14 @@ def simulate(
     `experiment` is `facts`, `zipf`, `steps`, `map` or `one-layer`; `settings` replace its defaults (`relations=20`),
     with `full` those of a larger world. Runs are made by as many `processes` as there are cores, unless told
     otherwise. Writes the folder `output`; the same call resumes a stopped one. Raises SettingError for an experiment
-    or setting there is none of, OutputError for a folder that is somebody else's.
+    or setting there is none of, OutputError for a folder that is somebody else's, or, unless `force`, holds another
+    simulation; seeds may be added to one.
     """
     found = find_experiment(experiment)
     chosen, parts = _parts(found, seeds, full, settings)
     folder = Path(output)
     check_own_folder(folder, PARTS, "curate simulate")
+    made = is_simulated(folder, {"experiment": experiment, "settings": asdict(chosen), "seeds": as_seeds(seeds)}, force)
     kept = Checkpoint(folder / PARTS)
     make_parts(parts, kept, processes, progress or (lambda name, done, total: None))
     tables: Tables = {}
@@ -156,8 +160,23 @@ def simulate(
             tables.setdefault(name, []).extend(rows)
     summary = {"experiment": experiment, **found.summarise(tables)}
     result = Simulation(found, chosen, as_seeds(seeds), tables, summary)
-    write_simulation(result, folder)
+    if not made:
+        write_simulation(result, folder)
     return result
+
+
+def is_simulated(folder: Path, request: Mapping[str, Any], force: bool = False) -> bool:
+    """Whether a folder holds this very simulation, whole; OutputError, unless `force`, where it holds another."""
+    try:
+        earlier = json.loads((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    asked = json.loads(json.dumps(request))
+    alike = [name for name in asked if earlier.get(name) == asked[name]]
+    grown = alike == ["experiment", "settings"] and {*earlier.get("seeds", ())} <= {*asked["seeds"]}
+    if force or grown or len(alike) == len(asked):
+        return len(alike) == len(asked)
+    raise would_go(folder, f"a simulation of {earlier.get('experiment')} with other settings or seeds")
 
 
 def plan(experiment: str, seeds: int | Sequence[int], full: bool, **settings: Any) -> dict[str, Any]:

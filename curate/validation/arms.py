@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.data.ambiguity import Held, count_ambiguous, remarks
 from curate.data.columns import columns_of
 from curate.data.files import manifest_path
 from curate.data.formats import data_suffix
@@ -78,22 +79,16 @@ class Inputs:
     template: Template
     source: Mapping[str, Any]
     popularity: Mapping[str, Any] | None
+    ambiguous: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of every arm and of `test`, how many rows of the file have an ambiguous question or subject."""
 
     @cached_property
     def leakage(self) -> dict[str, dict[str, int]]:
-        """For each arm, how many test examples share their question, and how many their subject, with it.
+        """For each arm, how many test examples share with it their question, their subject, an answer that it trains.
 
         Capitals and white space make no difference.
         """
-        counts = {}
-        for arm in self.arms:
-            questions = {_folded(e.question) for e in arm.examples}
-            subjects = {_folded(e.subject) for e in arm.examples if e.subject}
-            counts[arm.name] = {
-                "question": sum(_folded(e.question) in questions for e in self.test.examples),
-                "subject": sum(_folded(e.subject) in subjects for e in self.test.examples if e.subject),
-            }
-        return counts
+        return {arm.name: Held(arm.examples).count(self.test.examples) for arm in self.arms}
 
     def warnings(self) -> list[str]:
         """What can be said of a run's data before anything is trained."""
@@ -103,6 +98,10 @@ class Inputs:
                 warnings.append(f"{shared['question']} test questions are also in the training set {name}.")
             elif shared["subject"]:
                 warnings.append(f"{shared['subject']} test examples ask about a subject that {name} trains on.")
+            if shared["answer"]:
+                warnings.append(f"{shared['answer']} test examples have an answer that {name} trains on.")
+        for name, found in self.ambiguous.items():
+            warnings += remarks(found, f" of {'the test set' if name == 'test' else name}")
         for a, b in arms_alike(self.arms):
             warnings.append(f"{a} and {b} train on the same examples: what differs between them is chance.")
         for arm in self.arms:
@@ -119,10 +118,6 @@ def arms_alike(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """The pairs of arms that train on the same examples, whatever the order and the ids."""
     rows = {arm.name: Counter((e.question, e.answers, e.choices) for e in arm.examples) for arm in arms}
     return [(a, b) for a, b in combinations(rows, 2) if rows[a] == rows[b]]
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def read_inputs(
@@ -149,8 +144,9 @@ def read_inputs(
                 expected="at least 2, since a part is held out for early stopping",
             )
     test = make_test_set(data, form, settings.by, limit)
+    ambiguous = {name: count_ambiguous(table) or {} for name, table in {**tables, "test": data}.items()}
     source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
-    return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity))
+    return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity), ambiguous)
 
 
 def one_template(asked: str | None, tables: Mapping[str, QATable]) -> Template:

@@ -148,6 +148,7 @@ class Validation:
             "popularity": self.inputs.popularity,
             "attention": self.attention,
             "leakage": self.inputs.leakage,
+            "ambiguous": self.inputs.ambiguous,
             "config": dict(self.config),
         }
 
@@ -180,7 +181,7 @@ SCHEMAS = {
 }
 
 
-def write_run(result: Validation, folder: Path) -> None:
+def write_run(result: Validation, folder: Path, request: Mapping[str, Any]) -> None:
     """Write everything a finished validation leaves in its folder; the manifest last: it says that the run is whole."""
     from curate.report.page import RunTables, write_report
 
@@ -206,6 +207,7 @@ def write_run(result: Validation, folder: Path) -> None:
             for arm in result.inputs.arms
         ],
         **result.config,
+        "request": request,
     }
     summary = plain(result.summary())
     write_json(summary, folder / "summary.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,9 +15,9 @@ from typing import Any
 import torch
 
 from curate import __version__
-from curate.checkpoint import Checkpoint, key_of
+from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder
-from curate.lm.model import load_model
+from curate.lm.model import load_model, version_of
 from curate.prompts import Shots, Template
 from curate.records import BASE, as_seeds, few_shot_name, is_untouched
 from curate.settings import FinetuneConfig, ValidateSettings, grid
@@ -90,6 +91,45 @@ class Experiment:
         """The settings to be tried on every arm; one where nothing is tuned."""
         return grid(self.settings.tune, self.settings.config)
 
+    def request(self) -> dict[str, Any]:
+        """All that could change what the run finds, known before the model is loaded."""
+        settings, inputs = self.settings, self.inputs
+        own = settings.changed(seeds=1, lm_eval=(), template=None, by=None, report_to="none", revision=None)
+        request = {
+            "model": version_of(self.model, settings.revision),
+            "arms": {arm.name: arm.fingerprint for arm in inputs.arms},
+            "seeds": as_seeds(settings.seeds),
+            "lm_eval": settings.lm_eval,
+            "test": {"content": inputs.test.fingerprint, "popularity": inputs.test.popularity, **inputs.source},
+            "template": inputs.template.texts,
+            "settings": {name: value for name, value in own.as_dict().items() if name != "config"},
+            "finetuning": settings.config.as_dict(),
+        }
+        return json.loads(json.dumps(request))
+
+    def is_made(self, force: bool = False) -> bool:
+        """Whether the folder holds this very run, whole. Arms and seeds may be added to a run, tasks come and go.
+
+        OutputError, unless `force`, where it holds another run.
+        """
+        try:
+            earlier = json.loads((self.folder / "manifest.json").read_bytes())["request"]
+        except FileNotFoundError:
+            return False
+        except (ValueError, LookupError, TypeError):
+            earlier = {}
+        request = self.request()
+        if force or earlier == request:
+            return bool(earlier == request)
+        changed = [
+            name for name in request if request[name] != earlier.get(name) and not _grown(request, earlier, name)
+        ]
+        if changed:
+            raise would_go(
+                self.folder, f"a run with other settings ({', '.join(_differences(request, earlier, changed))})"
+            )
+        return False
+
     def untouched(self) -> list[Part]:
         """The base model, and once more after solved examples if there are to be any."""
         shots = self.settings.base_shots
@@ -103,6 +143,28 @@ class Experiment:
     def finetunings(self) -> list[Part]:
         """Every arm with every seed."""
         return [Part(arm.name, seed) for seed in as_seeds(self.settings.seeds) for arm in self.inputs.arms]
+
+
+def _grown(request: Mapping[str, Any], earlier: Mapping[str, Any], name: str) -> bool:
+    """Whether a run is asked for that an earlier one is a part of."""
+    new, old = request[name], earlier.get(name)
+    if name == "arms" and isinstance(old, Mapping):
+        return old.items() <= new.items()
+    return name == "lm_eval" or (name == "seeds" and isinstance(old, list) and set(old) <= set(new))
+
+
+def _differences(request: Mapping[str, Any], earlier: Mapping[str, Any], changed: Sequence[str]) -> list[str]:
+    """What is asked for and what was made, in words, for each thing that changed."""
+    told = []
+    for name in changed:
+        new, old = request[name], earlier.get(name)
+        if name in ("settings", "finetuning") and isinstance(old, Mapping):
+            told += [f"{key} {old.get(key)}, not {value}" for key, value in new.items() if old.get(key) != value]
+        elif name in ("seeds", "lm_eval", "model"):
+            told.append(f"{name} {', '.join(map(str, old or ()))}")
+        else:
+            told.append({"arms": "other arms", "test": "another test set"}.get(name, f"another {name}"))
+    return told
 
 
 def shots_from(arms: Sequence[Arm], count: int, template: Template) -> Shots | None:

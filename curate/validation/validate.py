@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import asdict, replace
@@ -43,6 +44,7 @@ def validate(
     model: str | Path,
     output: str | Path,
     config: FinetuneConfig | None = None,
+    force: bool = False,
     progress: Notify | None = None,
     **options: Any,
 ) -> Validation:
@@ -58,7 +60,8 @@ def validate(
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. `along` test questions are asked after every epoch of a training too.
     `engine="ray"` makes every arm and seed a task of a Ray cluster (docs/scaling.md). Writes the run folder `output`;
-    the same call resumes a stopped one.
+    the same call resumes a stopped one, and one with more arms, seeds or tasks adds them; a finished run of anything
+    else there is an OutputError unless `force`.
     Raises DataError for splits or a test set that cannot be read, ModelError for a model that cannot be loaded,
     SettingError for a setting out of range, OutputError for a folder that is somebody else's.
     """
@@ -70,20 +73,41 @@ def validate(
     inputs = read_inputs(splits, eval, settings, ReadSettings.of(options))
     experiment = Experiment(inputs, str(model), Path(output), settings)
     say = progress or (lambda line: None)
+    if experiment.is_made(force):
+        return finish(Runner(experiment, say), write=False)
     if engine.engine == "ray":
         return run_on_ray(experiment, engine, say)
     return finish(Runner(experiment, say))
 
 
-def finish(runner: Runner) -> Validation:
+def made_before(
+    splits: Any,
+    eval: Any,
+    model: str,
+    output: Path,
+    settings: ValidateSettings,
+    reading: ReadSettings,
+    force: bool = False,
+) -> dict[str, Any] | None:
+    """The summary of this very run, if its folder holds it whole; no model is loaded. OutputError as `validate`."""
+    if not (output / "manifest.json").exists() or force:
+        return None
+    experiment = Experiment(read_inputs(splits, eval, settings, reading), model, output, settings)
+    if not experiment.is_made():
+        return None
+    summary: dict[str, Any] = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def finish(runner: Runner, write: bool = True) -> Validation:
     """Do what is not done yet of an experiment, one part after the other; compare; write the run's folder."""
     experiment, inputs = runner.experiment, runner.experiment.inputs
     runs = [runner.run(part) for part in experiment.untouched()]
     trials = [trial for arm in inputs.arms for trial in runner.trials(arm.name)]
     runs += [runner.run(part) for part in experiment.finetunings()]
     result = Validation(inputs, runs, trials, attention_summary(runs, runner.probe), made_from(runner))
-    if is_first():
-        write_run(result, experiment.folder)
+    if is_first() and write:
+        write_run(result, experiment.folder, experiment.request())
     return result
 
 

@@ -82,8 +82,8 @@ def test_too_many_unscored_examples_end_with_exit_code_3(curate: Curate, films_f
 def test_the_same_command_writes_the_same_bytes(curate: Curate, films_file: Path, tmp_path: Path) -> None:
     written = []
     for _ in range(2):
-        curate("score", films_file, "--by", "column:views", "-o", "s.parquet")
-        curate("select", "s.parquet", "--top", "0.4", "--random", "0.4", "-o", "splits/")
+        curate("score", films_file, "--by", "column:views", "-o", "s.parquet", "--force")
+        curate("select", "s.parquet", "--top", "0.4", "--random", "0.4", "-o", "splits/", "--force")
         written.append([p.read_bytes() for p in [tmp_path / "s.parquet", *sorted((tmp_path / "splits").iterdir())]])
     assert written[0] == written[1]
 

@@ -174,7 +174,7 @@ def test_a_split_for_a_trainer_trains_on_what_it_says(
     found = read_inputs(str(tmp_path / "splits"), films)
     assert found.template.name == "qa"
     assert found.template.ask(found.arms[1].examples[0]) == "Question: Who directed Alien?\nAnswer:"
-    assert found.leakage()["whole"]["question"] == 5
+    assert found.leakage["whole"]["question"] == 5
     again = library.read(tmp_path / "splits" / f"whole.{to}")
     if format == "prompt-completion":
         assert again.template().ask(again.examples()[0]) == "Question: Who directed Alien?\nAnswer:"

@@ -41,7 +41,10 @@ def test_one_file_named_twice_is_refused(files: list[Path], films: list[dict[str
 def test_a_question_is_shared_whatever_its_capitals_and_spaces(films: list[dict[str, Any]]) -> None:
     written = [{**films[0], "question": "WHO directed  Alien? ", "subject": "alien"}]
     found = read_inputs({"top": films, "bottom": films[1:4]}, written)
-    assert found.leakage == {"top": {"question": 1, "subject": 1}, "bottom": {"question": 0, "subject": 1}}
+    assert found.leakage == {
+        "top": {"question": 1, "subject": 1, "answer": 1},
+        "bottom": {"question": 0, "subject": 1, "answer": 0},
+    }
 
 
 def test_a_sample_of_the_random_split_is_not_that_of_the_whole(tmp_path: Path) -> None:

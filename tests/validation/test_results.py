@@ -148,5 +148,5 @@ def test_popularity_of_the_arms_is_told_in_common_bins(run: tuple[Path, Validati
 
 def test_shared_questions_are_counted_and_warned_about(run: tuple[Path, Validation]) -> None:
     _, result = run
-    assert result.inputs.leakage["top"] == {"question": 6, "subject": 6}
+    assert result.inputs.leakage["top"] == {"question": 6, "subject": 6, "answer": 12}
     assert any("also in the training set" in warning for warning in result.warnings())

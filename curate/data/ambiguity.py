@@ -1,0 +1,147 @@
+"""Questions with several answers, names of several things, and what a training and a test set have in common."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from curate.data.answers import answer_text
+from curate.data.columns import cells_of
+from curate.data.ids import hash_texts
+from curate.data.layouts import FIRST_ROWS
+from curate.data.stores import as_arrow
+from curate.data.table import QATable
+from curate.records import Example
+
+COUNTED = 250_000
+"""Rows up to which every command counts: a tenth of a second. Of more they are counted where they are asked for."""
+
+ITEM_COLUMNS = ("s_uri", "subj_id", "wikidata_id", "qid", "subject_id", "sub_uri")
+"""Columns that tell by an item of Wikidata which thing a subject is."""
+
+ITEM = re.compile(r"(^|[/:])Q[1-9]\d*$")
+
+KINDS = ("question", "subject")
+"""What can be ambiguous: a question that others answer differently, a subject's name that is that of several items."""
+
+SHARES = ("no", "answer", "subject", "question")
+"""The most that a row can have in common with the rows of a file."""
+
+
+def folded(text: str) -> str:
+    """The text but for capitals and blanks."""
+    return " ".join(text.casefold().split())
+
+
+def ambiguous(data: QATable) -> dict[str, NDArray[np.bool_]]:
+    """For each of KINDS the rows that are so: (N,) each. Only rows whose question or name repeats are looked at closer.
+
+    A question is, where another row asks it, of the same choices, and neither the first answers nor all accepted ones
+    are the same. A subject is, where rows of the same name have different items.
+    """
+    found = {kind: np.zeros(len(data), dtype=bool) for kind in KINDS}
+    rows = repeated(data, data.roles.question)
+    groups: dict[Any, list[tuple[int, list[str]]]] = defaultdict(list)
+    for row, example in zip(rows.tolist(), data.examples_of(_taken(data, data.roles.fields(), rows)), strict=True):
+        if example.answers:
+            answers = [folded(answer) for answer in example.answers]
+            groups[folded(example.question), example.choices].append((row, answers))
+    for asked in groups.values():
+        if len({a[0] for _, a in asked}) > 1 and len({frozenset(a) for _, a in asked}) > 1:
+            found["question"][[row for row, _ in asked]] = True
+    name, item = data.roles.subject, item_column(data)
+    if name is not None and item is not None:
+        rows = repeated(data, name)
+        table = _taken(data, [name, item], rows)
+        named = [folded(answer_text(cell)) for cell in cells_of(table, name)]
+        items: dict[str, set[str]] = defaultdict(set)
+        for subject, cell in zip(named, cells_of(table, item), strict=True):
+            items[subject] |= {answer_text(cell).rpartition("/")[2]} - {""}
+        found["subject"][[row for row, s in zip(rows.tolist(), named, strict=True) if len(items[s]) > 1]] = True
+    return found
+
+
+def item_column(data: QATable) -> str | None:
+    """The column of the subjects' items: one of ITEM_COLUMNS, or the first that has only items in the first rows."""
+    others = [name for name in data.schema.names if name not in data.roles.fields()]
+    if usual := next((name for name in ITEM_COLUMNS if name in others), None):
+        return usual
+    head = data.rows.head(FIRST_ROWS)
+    for name in others:
+        if pa.types.is_string(head.schema.field(name).type) and not name.lower().startswith(
+            ("o", "a")
+        ):  # of the answer
+            texts = list(filter(None, map(answer_text, head[name].to_pylist())))
+            if texts and all(map(ITEM.search, texts)):
+                return name
+    return None
+
+
+def repeated(data: QATable, field: str) -> NDArray[np.int64]:
+    """The rows whose text in a field, but for capitals and blanks, is that of another row too. (k,)"""
+    column = data.column(field)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        column = pa.chunked_array([[answer_text(cell) for cell in column.to_pylist()]], pa.string())
+    texts = pc.replace_substring_regex(pc.utf8_trim_whitespace(pc.utf8_lower(column)), r"\s+", " ")
+    hashes = hash_texts(texts)
+    different, counts = np.unique(hashes, return_counts=True)
+    several = different[(counts > 1) & (different != hash_texts([""])[0])]
+    return np.flatnonzero(np.isin(hashes, several)) if len(several) else np.empty(0, dtype=np.int64)
+
+
+def _taken(data: QATable, fields: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+    return data.table_of(fields).take(as_arrow(rows))
+
+
+def count_ambiguous(data: QATable, within: NDArray[np.bool_] | None = None) -> dict[str, int] | None:
+    """How many rows, of some (N,), are ambiguous, by kind; None of more rows than are counted unasked."""
+    if len(data) > COUNTED:
+        return None
+    return {kind: int((rows if within is None else rows & within).sum()) for kind, rows in ambiguous(data).items()}
+
+
+def remarks(found: Mapping[str, int] | None, where: str = "") -> list[str]:
+    """What was counted, a sentence each."""
+    said = {
+        "question": f"examples{where} ask a question that others answer differently.",
+        "subject": f"examples{where} name a subject that stands for several items.",
+    }
+    return [f"{n} {said[kind]}" for kind, n in (found or {}).items() if n]
+
+
+class Held:
+    """What a set of examples asks, asks about and answers."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self.questions: set[str] = set()
+        self.subjects: set[str] = set()
+        self.answers: set[str] = set()
+        for example in examples:
+            self.questions.add(folded(example.question))
+            self.subjects |= {folded(example.subject)} if example.subject else set()
+            self.answers |= set(map(folded, example.answers[:1]))
+
+    def shares(self, example: Example) -> Mapping[str, bool]:
+        """What an example has in common with them: its question, its subject, an answer that trains them."""
+        return {
+            "question": folded(example.question) in self.questions,
+            "subject": bool(example.subject) and folded(example.subject or "") in self.subjects,
+            "answer": any(folded(answer) in self.answers for answer in example.answers),
+        }
+
+    def count(self, examples: Iterable[Example]) -> dict[str, int]:
+        """How many of the examples share each."""
+        found = [self.shares(example) for example in examples]
+        return {name: sum(shared[name] for shared in found) for name in ("question", "subject", "answer")}
+
+    def most(self, example: Example) -> int:
+        """The most that an example has in common with them, as a number into SHARES."""
+        shared = self.shares(example)
+        return max((SHARES.index(name) for name, yes in shared.items() if yes), default=0)
