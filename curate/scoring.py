@@ -43,7 +43,7 @@ from curate.data.table import IdNumbers, QATable, make_manifest, read
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
 from curate.errors import ColumnError, CurateError, EstimatorError, SettingError, setting
 from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
-from curate.estimators.base import FAILED, Estimator, ModelEstimator, measured_nothing
+from curate.estimators.base import ANOTHER_CHANCE, FAILED, Estimator, ModelEstimator, measured_nothing
 from curate.records import OK, Example, Score
 from curate.settings import EngineSettings, ReadSettings, takes
 
@@ -178,7 +178,7 @@ def run(
 
 
 def is_scored(output: Path, table: QATable, estimators: Sequence[Estimator], shard: Shard | None, force: bool) -> bool:
-    """Whether a file has these scores already; OutputError, unless `force`, for a file that has others."""
+    """Whether a file has these scores already, all that can be had; OutputError, unless `force`, if it has others."""
 
     def same(manifest: Mapping[str, Any]) -> bool:
         place = manifest.get("shard")
@@ -186,7 +186,10 @@ def is_scored(output: Path, table: QATable, estimators: Sequence[Estimator], sha
         asked = None if shard is None else (shard.number, shard.count)
         return of_shard == asked and manifest.get("request") == request_of(table, estimators)
 
-    return is_made(output, same, force)
+    if not is_made(output, same, force):
+        return False
+    statuses = manifest_of(output)["statuses"]
+    return not any(counts.get(status) for counts in statuses.values() for status in ANOTHER_CHANCE)
 
 
 def request_of(table: QATable, estimators: Sequence[Estimator]) -> str:

@@ -85,10 +85,10 @@ NESTED_NULLS = pa.nulls(ROWS, pa.list_(pa.list_(pa.null(), 2), 2))  # of which A
 )
 def test_any_types_survive_score_and_select(tmp_path_factory: pytest.TempPathFactory, table: pa.Table) -> None:
     folder: Path = tmp_path_factory.getbasetemp()
-    scored = pq.read_table(curate.score(table, by="column:views", output=folder / "scored.parquet"))
+    scored = pq.read_table(curate.score(table, by="column:views", output=folder / "scored.parquet", force=True))
     assert scored.select(table.column_names).equals(table)
     assert curate.score(table, by="column:views").equals(scored)
-    curate.select(folder / "scored.parquet", top=2, output=folder / "top.parquet")
+    curate.select(folder / "scored.parquet", top=2, output=folder / "top.parquet", force=True)
     order = sorted(range(ROWS), key=lambda row: -table["views"][row].as_py())
     top, expected = pq.read_table(folder / "top.parquet"), scored.take(sorted(order[:2]))
     assert top.schema.equals(expected.schema)

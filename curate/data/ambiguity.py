@@ -89,7 +89,9 @@ def repeated(data: QATable, field: str) -> NDArray[np.int64]:
     column = data.column(field)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         column = pa.chunked_array([[answer_text(cell) for cell in column.to_pylist()]], pa.string())
-    texts = pc.replace_substring_regex(pc.utf8_trim_whitespace(pc.utf8_lower(column)), r"\s+", " ")
+    texts = pc.utf8_trim_whitespace(pc.utf8_lower(column))
+    if pc.any(pc.match_substring_regex(texts, "[ \t\n]{2}")).as_py():  # seldom, and slow
+        texts = pc.replace_substring_regex(texts, r"\s+", " ")
     hashes = hash_texts(texts)
     different, counts = np.unique(hashes, return_counts=True)
     several = different[(counts > 1) & (different != hash_texts([""])[0])]

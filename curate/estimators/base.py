@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # torch
 FAILED = "failed"
 """The status of a row that an estimator fails on."""
 
+ANOTHER_CHANCE = (FAILED, "not_cached")
+"""Statuses of rows that the same command may score when it is typed again."""
+
 
 class Estimator(ABC):
     """Something that tells how well known each example is: a higher score always means better known.

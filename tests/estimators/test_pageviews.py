@@ -118,6 +118,8 @@ def test_offline_then_online_then_offline(
     curate(*command, "--offline", "-o", "c.parquet")
     assert len(server.log) == asked
     assert (tmp_path / "b.parquet").read_bytes() == (tmp_path / "c.parquet").read_bytes()
+    curate(*command, "-o", "a.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes(), "what failed is tried again"
 
 
 def test_refresh_asks_for_what_is_known(
