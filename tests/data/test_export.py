@@ -24,7 +24,7 @@ PAIRS = st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1
 
 
 def select_jsonl(rows: Films, folder: Path, **options: Any) -> list[dict[str, Any]]:
-    curate.select(rows, whole=True, by="column:views", output=folder / "split.jsonl", **options)
+    curate.select(rows, whole=True, by="column:views", output=folder / "split.jsonl", **options, force=True)
     return [json.loads(line) for line in (folder / "split.jsonl").read_text().splitlines()]
 
 
@@ -92,7 +92,7 @@ def test_any_text_survives_every_kind_of_file(
 ) -> None:
     rows = [{"question": q, "answers": [a, "x"], "views": 1.0} for q, a in pairs]
     path = tmp_path_factory.getbasetemp() / f"any.{to}"
-    curate.select(rows, whole=True, by="column:views", output=path)
+    curate.select(rows, whole=True, by="column:views", output=path, force=True)
     again = curate.read(path).examples()
     assert [(e.question, e.answers) for e in again] == [(e.question, e.answers) for e in curate.read(rows).examples()]
 
