@@ -96,10 +96,21 @@ def answer_text(value: Any) -> str:
     return str(value).strip()
 
 
-MAY_SPELL = r"""^\s*([\[{]|\(\s*u?['"]|(np\.|numpy\.)?array\(|(frozen)?set\()"""
+MAY_SPELL = r"""^\s*([\[{]|\(\s*u?['"]|((np|numpy)\.)?array\(|(frozen)?set\(|list\(|tuple\(|c\()"""
 """How a text begins that may spell a list or an object."""
 
 _MAY_SPELL = re.compile(MAY_SPELL)
+
+
+_LOOKS_SPELLED = re.compile(r"\[.*\]|\{.*\}|(\w+\.)?[A-Za-z_]+\(.*\)", re.DOTALL)
+
+
+def misspelled(cells: Iterable[Any]) -> str | None:
+    """One of the texts that look like lists or objects and cannot be read; None unless all of them look so."""
+    texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    if not all(map(_LOOKS_SPELLED.fullmatch, texts)):
+        return None
+    return next((text for text in texts if spelled(text) is text), None)
 
 
 def spelled(value: Any) -> Any:
@@ -156,15 +167,18 @@ def _literal(node: ast.AST) -> Any:
         return ast.literal_eval(node)
     if isinstance(node, ast.Name) and node.id == "nan":
         return None
-    if isinstance(node, ast.Call) and len(node.args) == 1:
+    if isinstance(node, ast.Call) and node.args:
         name = ast.unparse(node.func).removeprefix("numpy.").removeprefix("np.")
-        value = _literal(node.args[0])
-        listed = isinstance(value, list)
-        if (name in ("array", "list", "tuple", "set", "frozenset") and listed) or (name in NUMPY_VALUES and not listed):
-            return value
+        items = [_literal(item) for item in node.args]
+        texts = all(isinstance(item, str) for item in items)  # c("a", "b") of R, array("a", "b") of PHP
+        if name in LISTS and (texts or (len(items) == 1 and isinstance(items[0], list))):
+            return items if texts else items[0]
+        if name in NUMPY_VALUES and len(items) == 1 and not isinstance(items[0], list):
+            return items[0]
     raise ValueError("no plain value")
 
 
+LISTS = ("array", "list", "tuple", "set", "frozenset", "c")
 NUMPY_VALUES = ("str_", "bool_", "int32", "int64", "float32", "float64")
 
 Spelling = Literal["index", "count", "letter", "text"]

@@ -313,6 +313,14 @@ def with_input(instruction: Any, given: Any) -> str:
     return "\n\n".join(text for text in (answer_text(instruction), answer_text(given)) if text)
 
 
+_MASK = re.compile(r"\[MASK\]|<mask>|(?<![\w\]])\[Y\]")
+
+
+def unmasked(question: str) -> str:
+    """The question; empty where it has the mark of a masked model, which is no text to go on with."""
+    return "" if _MASK.search(question) else question
+
+
 @derived
 def statement(sentence: Any, subject: Any = None) -> str | None:
     """A statement up to the blank at its end, its subject filled in; of several sentences the first that ends so.

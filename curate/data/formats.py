@@ -503,9 +503,9 @@ def _rows_in(found: dict[str, Any], where: PurePath | str, split: str | None) ->
     data, lists = found.get("data", found.get("Data")), [name for name in found if _objects(found[name])]
     splits = [name for name in lists if all(map(_asks, found[name]))]
     splits += [name for name, value in found.items() if isinstance(value, dict) and _by_column(value)]
-    if split is not None or (len(splits) > 1 and not isinstance(data, list)):
+    if split is not None or len(splits) > 1:
         if split in splits:
-            return found[split] if isinstance(found[split], list) else _rows_in(found[split], where, None)
+            return _rows_under(found[split], where)
         raise DataError(
             f"{where} has no split {split!r}." if split else f"{where} holds several splits: {', '.join(splits)}.",
             expected=f"one of {', '.join(splits)}" if splits else "a file with several lists of examples",
@@ -520,15 +520,22 @@ def _rows_in(found: dict[str, Any], where: PurePath | str, split: str | None) ->
         return data
     if _by_column(found):
         return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    asked = any(isinstance(value, str) and name.lower() in ASKS for name, value in found.items())
+    if splits and not asked:
+        return _rows_under(found[splits[0]], where)
     if found and all(isinstance(value, dict) for value in found.values()):
         labels = [*next(iter(found.values()))]
-        if _asks(found) and all([*value] == labels and re.search(r"\d", "".join(labels)) for value in found.values()):
+        same = all([*column] == labels for column in found.values())
+        if _asks(found) and same and all(re.search(r"\d", label) for label in labels):  # not of languages, en and de
             return [{name: column[label] for name, column in found.items()} for label in labels]
         if not _asks(found) and all(map(_asks, found.values())):
             named = not all(label.isdecimal() for label in found)
             return [{**({"index": label} if named else {}), **row} for label, row in found.items()]
-    asked = any(isinstance(value, str) and name.lower() in ASKS for name, value in found.items())
-    return found[splits[0]] if len(splits) == 1 and isinstance(found[splits[0]], list) and not asked else [found]
+    return [found]
+
+
+def _rows_under(value: Any, where: PurePath | str) -> list[Any]:
+    return value if isinstance(value, list) else _rows_in(value, where, None)
 
 
 def _by_column(found: dict[str, Any]) -> bool:

@@ -17,8 +17,8 @@ from curate.data.answers import (
     answer_text,
     choice_spelling,
     correct_choice,
+    misspelled,
     parse_answers,
-    spelled,
 )
 from curate.data.columns import (
     Columns,
@@ -235,10 +235,9 @@ def _by_content(head: pa.Table, found: Columns, wanted: Mapping[str, str], where
     if found.choices == tuple("ABCD"):  # rows with more choices than most
         found = replace(found, choices=next(_choice_fields([n for n in names if n not in CHOICE_LISTS])))
     if not found.choices and "answers" not in wanted:
-        answers = (
-            next((n for n in ("answer", "Answer") if n in names), "") if found.answers in ALIASES else found.answers
-        )
-        if answers in names and (aliases := [name for name in ALIASES if name in names]):
+        base = ("answer", "answers", "Answer") if found.answers in ALIASES else (found.answers,)
+        answers = next((name for name in base if name in names), "")
+        if answers and (aliases := [name for name in ALIASES if name in names]):
             found = replace(found, answers=f"all_of({', '.join([answers, *aliases])})")
     nested = {field.name for field in head.schema if pa.types.is_nested(field.type)}
     objects = [role for role in ("subject", "relation") if role not in wanted and getattr(found, role) in nested]
@@ -307,9 +306,7 @@ def _check_texts(head: pa.Table, found: Columns, where: str) -> None:
                 if error.fields
                 else f"{setting(COLUMN_SETTINGS[role], 'NAME')}, with another column, or a file with one example a row",
             ) from error
-    texts = [cell.strip() for cell in cells_of(head, found.answers) if isinstance(cell, str) and cell.strip()]
-    odd = next((text for text in texts if spelled(text) is text), None)
-    if odd and not found.choices and all(text[0] + text[-1] in ("[]", "{}") for text in texts):
+    if not found.choices and (odd := misspelled(cells_of(head, found.answers))):
         raise ColumnError(
             f"{where}: the answers in {found.answers!r} look like lists or objects that cannot be read: {odd[:60]}",
             expected='lists as JSON or Python write them: ["kiwi", "apteryx"]',

@@ -17,7 +17,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
-from curate.data.columns import Columns, cells_of, choices_of, column_list, columns_of, columns_read, values_of
+from curate.data.columns import (
+    Columns,
+    cells_of,
+    choices_of,
+    column_list,
+    columns_of,
+    columns_read,
+    unmasked,
+    values_of,
+)
 from curate.data.files import METADATA_KEY, manifest_in, manifest_path, splits_in, versions
 from curate.data.formats import stem
 from curate.data.ids import (
@@ -200,7 +209,7 @@ class QATable:
         ):
             yield Example(
                 id=id_,
-                question=answer_text(question),
+                question=unmasked(answer_text(question)),
                 answers=correct_choice(answers, choices, self.spelling) if roles.choices else parse_answers(answers),
                 subject=answer_text(subject) or None,
                 relation=answer_text(relation) or None,

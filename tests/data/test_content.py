@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import curate
 from curate.errors import ColumnError, DataError
@@ -181,6 +183,35 @@ def test_objects_and_lists_are_refused_with_the_field_to_name(row: dict[str, Any
         curate.read([row])
     assert message in caught.value.found
     assert str(caught.value.try_next).startswith(try_next)
+
+
+@pytest.mark.parametrize(
+    "cell", ["{kiwi,apteryx}", "[kiwi, apteryx]", "WrappedArray(kiwi, apteryx)", "['kiwi' 'it''s']"]
+)
+def test_lists_that_nobody_can_read_are_refused_where_all_answers_look_so(cell: str) -> None:
+    with pytest.raises(ColumnError, match="look like lists"):
+        curate.read([{"question": "?", "answer": cell}, {"question": "!", "answer": "['tui']"}])
+    assert curate.read([{"question": "?", "answer": cell}, {"question": "!", "answer": "tui"}]).examples()[0].answers
+
+
+def test_the_mark_of_a_masked_model_is_no_question_in_any_layout() -> None:
+    texts = ["Ada is a [MASK] .", "Ada is [Y].", "Ada is <mask>", "What does grid[x][y] mean?", "What is [sic]?"]
+    rows = [{"question": text, "answer": "potter"} for text in texts]
+    assert [e.question for e in curate.read(rows).examples()] == ["", "", "", *texts[3:]]
+
+
+COLUMNS = st.sampled_from(["answer", "answers", "Answer"])
+BESIDE = st.sampled_from(["aliases", "answer_aliases", "possible_answers"])
+SPELL = st.sampled_from([list, json.dumps, str, tuple])
+NAME = st.text(st.characters(categories=["Lu", "Ll"]), min_size=1, max_size=5)
+
+
+@given(COLUMNS, BESIDE, NAME, st.lists(NAME, max_size=4), SPELL, st.booleans())
+def test_aliases_follow_the_answer_whatever_the_columns_are_called_and_however_they_are_spelled(
+    name: str, beside: str, answer: str, aliases: list[str], spell: Callable[[list[str]], Any], listed: bool
+) -> None:
+    row = {"question": BIRD, name: [answer] if listed else answer, beside: spell(aliases)}
+    assert curate.read([row, row]).examples()[1].answers == tuple(dict.fromkeys([answer, *aliases]))
 
 
 def test_a_field_that_a_message_names_is_one_that_works() -> None:

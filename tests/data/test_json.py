@@ -40,6 +40,8 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
         {"data": ROWS, "version": "1.0"},
         {"Questions": ROWS, "Version": "1.0", "authors": [{"name": "Ann"}]},
         columns(ROWS),
+        {"data": columns(ROWS)},
+        {"train": ROWS},
         {name: dict(enumerate(values)) for name, values in columns(ROWS).items()},
         {name: {"q1": values[0], "q2": values[1]} for name, values in columns(ROWS).items()},
         {"0": BIRD, "1": STONE},
@@ -115,6 +117,8 @@ def test_a_split_may_be_a_table_of_columns() -> None:
     assert rows_of(found, "test") == [STONE]
     with pytest.raises(DataError, match="several splits: train, test"):
         rows_of(found)
+    with pytest.raises(DataError, match="several splits: data, dev"):
+        rows_of({"data": ROWS, "dev": ROWS})
 
 
 def test_squad_as_its_authors_publish_it_is_one_row_a_question() -> None:
