@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curate.data.files import manifest_in, manifest_path, write_text
-from curate.errors import OutputError, setting
+from curate.data.files import manifest_in, manifest_path, read_manifest, write_text
+from curate.data.stores import open_parquet_file
+from curate.errors import DataError, OutputError, setting
 
 
 def key_of(*content: Any) -> str:
@@ -29,26 +30,38 @@ def key_of(*content: Any) -> str:
 
 
 class Checkpoint:
-    """A folder of finished pieces, one JSON file each: `KEY.json`. A file is there whole or not at all."""
+    """A folder of finished pieces, one JSON file each, `KEY.json`, after a line with its checksum.
+
+    A file is there whole or not at all; one that was damaged since counts as not there.
+    """
 
     def __init__(self, folder: Path) -> None:
         """`folder` is made when the first piece is put there."""
         self.folder = folder
 
     def __contains__(self, key: str) -> bool:
-        return self.path(key).is_file()
+        return self._text(key) is not None
 
     def path(self, key: str) -> Path:
         """The file of a piece."""
         return self.folder / f"{key}.json"
 
+    def _text(self, key: str) -> str | None:
+        try:
+            checksum, _, text = self.path(key).read_text(encoding="utf-8").partition("\n")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return text if checksum == _checksum(text) else None
+
     def get(self, key: str) -> Any:
         """The finished piece, or None where it is not there yet."""
-        return json.loads(self.path(key).read_text(encoding="utf-8")) if key in self else None
+        text = self._text(key)
+        return None if text is None else json.loads(text)
 
     def put(self, key: str, value: Any) -> None:
         """Keep a piece. As JSON: `get` gives tuples as lists, and the keys of mappings as texts."""
-        write_text(json.dumps(value), self.path(key))
+        text = json.dumps(value)
+        write_text(f"{_checksum(text)}\n{text}", self.path(key))
 
     def make(self, key: str, work: Callable[[], Any]) -> Any:
         """The piece as `get` gives it, made and kept now if it is not there yet."""
@@ -61,15 +74,18 @@ class Checkpoint:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
 def manifest_of(output: Path) -> Mapping[str, Any]:
     """The manifest of a file, inside it or beside it; empty where curate did not write it."""
     try:
         if output.suffix == ".parquet":
-            return manifest_in(pq.read_schema(output))
-        found = json.loads(manifest_path(output).read_bytes())
-    except (OSError, ValueError, pa.ArrowException):
+            return manifest_in(open_parquet_file(output).schema_arrow)
+        return read_manifest(manifest_path(output))
+    except (OSError, DataError, pa.ArrowException):  # a damaged file is none of ours any more
         return {}
-    return found if isinstance(found, Mapping) else {}
 
 
 def is_made(output: Path, same: Callable[[Mapping[str, Any]], bool], force: bool) -> bool:

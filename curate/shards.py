@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.checkpoint import is_made
 from curate.data.files import (
@@ -26,7 +26,7 @@ from curate.data.files import (
 )
 from curate.data.ids import ID_COLUMN, DuplicateCounter, hash_texts
 from curate.data.sources import check_named, find_files
-from curate.data.stores import ParquetRows, as_arrow, file_fingerprint, read_ahead, valid_rows
+from curate.data.stores import ParquetRows, as_arrow, file_fingerprint, open_parquet_file, read_ahead, valid_rows
 from curate.errors import DataError
 from curate.estimators.base import measured_nothing
 from curate.scoring import fingerprint_of, shared_part
@@ -145,10 +145,10 @@ def check_complete(shards: Sequence[ShardFile]) -> None:
     twice = [shard.path.name for shard in shards if times[shard.place["number"]] > 1]
     if twice:
         raise DataError(f"Some shards are here more than once: {', '.join(twice)}.", expected="each of them once")
-    missing = [f"{n}/{count}" for n in range(1, count + 1) if n not in times]
-    if missing:
+    if len(times) != count:
+        missing = [f"{n}/{count}" for n in islice((n for n in range(1, count + 1) if n not in times), 20)]
         raise DataError(
-            f"{len(missing)} of {count} shards are missing: {', '.join(missing[:20])}.",
+            f"{count - len(times)} of {count} shards are missing: {', '.join(missing)}.",
             expected="every shard",
             try_next=f"the same curate score command with --shard {missing[0]}",
         )
@@ -228,7 +228,7 @@ def _open(path: Path) -> ShardFile:
             try_next=f"curate score {path} --by column:NAME --shard 1/2 -o shards/1.parquet, then 2/2",
         )
     try:
-        file = pq.ParquetFile(path, pre_buffer=False)
+        file = open_parquet_file(path, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} cannot be read: {str(error).splitlines()[0]}",
@@ -236,7 +236,8 @@ def _open(path: Path) -> ShardFile:
             try_next="score that shard again",
         ) from error
     manifest = manifest_in(file.schema_arrow)
-    if "shard" not in manifest or manifest["shard"]["fingerprint"] != fingerprint_of(manifest):
+    place = manifest.get("shard")
+    if not place or not 1 <= place["number"] <= place["count"] or place["fingerprint"] != fingerprint_of(manifest):
         raise DataError(
             f"{path} is not a shard, or one that was changed.",
             expected="files of curate score --shard, as they were written",

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.data.ids import ID_COLUMN
 from curate.data.sources import check_named
+from curate.data.stores import open_parquet_file
 from curate.data.table import QATable, asked_in, read_with
 from curate.errors import DataError
 from curate.estimators.column import score_of_number
@@ -119,8 +119,8 @@ def _describe_example(example: Example, template: Template) -> dict[str, Any]:
 
 def read_scores(file: Path) -> pa.Table:
     """The score columns of a Parquet file."""
-    names = pq.read_schema(file).names
-    return pq.read_table(file, columns=[name for name in names if name.startswith(SCORE_PREFIX)])
+    opened = open_parquet_file(file)
+    return opened.read([name for name in opened.schema_arrow.names if name.startswith(SCORE_PREFIX)])
 
 
 def score_summaries(table: pa.Table) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.cli.console import make_table
 from curate.data.export import score_text
+from curate.errors import DataError
 from curate.wikipedia.views import MEASURED
 
 if TYPE_CHECKING:
@@ -147,10 +148,15 @@ def shown_tables(found: Mapping[str, Any]) -> Tables:
     """What `curate show` found, whatever it is."""
     if found["kind"] == "comparison":
         return _comparison_tables(found)
-    if found["kind"] == "run":
-        return summary_tables(found)
-    if found["kind"] == "simulation":
-        return simulation_tables(found)
+    if found["kind"] in ("run", "simulation"):
+        try:
+            return summary_tables(found) if found["kind"] == "run" else simulation_tables(found)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # each summary has fields of its own
+            raise DataError(
+                f"The summary.json in {found['file']} is not as curate wrote it ({type(error).__name__}: {error}).",
+                expected="the file as it was written",
+                try_next="the command that made it again, or copy it again from where it is whole",
+            ) from error
     if found["kind"] == "splits":
         return [item for split in found["splits"] for item in [f"── {split['split']}", *_dataset_tables(split)]]
     return [f"{found['file']} ({found['kind']})", *_dataset_tables(found)]

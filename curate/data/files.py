@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import __version__
 from curate.data.sources import find_files
+from curate.data.stores import PARQUET, seal, write_table
 from curate.errors import DataError, OutputError, setting
 
 METADATA_KEY = b"curate"
@@ -28,9 +29,149 @@ CARD, HISTOGRAM = "README.md", "histogram.png"
 ANOTHER = f"another name for {setting('output')}"
 
 
+class Input(TypedDict):
+    """What was read: its name, a hash of its content, its rows."""
+
+    name: str
+    sha256: str
+    rows: int
+
+
+class Roles(TypedDict):
+    """Which column means what."""
+
+    question: str
+    answers: str
+    subject: NotRequired[str | None]
+    relation: NotRequired[str | None]
+    id: NotRequired[str | None]
+    choices: NotRequired[list[str]]
+    preset: NotRequired[str | None]
+
+
+class Scorer(TypedDict):
+    """An estimator: the name of its score, and how the questions were asked where a model was; more of its own."""
+
+    name: str
+    estimator: NotRequired[str]
+    template: NotRequired[dict[str, str]]
+    model: NotRequired[dict[str, Any]]
+
+
+class Place(TypedDict):
+    """A shard's place: number `number` of `count`, so many rows from `first_row` on."""
+
+    number: int
+    count: int
+    first_row: int
+    rows: int
+    fingerprint: str
+
+
+class Chosen(TypedDict):
+    """How a split was selected; more of its own."""
+
+    split: str
+    asked: str
+    by: str
+    seed: int
+    use: Literal["training", "evaluation"]
+
+
+class Export(TypedDict):
+    """The shape that rows were given for a trainer; more of its own."""
+
+    format: str
+    template: NotRequired[dict[str, str]]
+
+
+class Manifest(TypedDict, total=False):
+    """How a file was made, as far as it is read again."""
+
+    command: str
+    input: Input
+    columns: Roles
+    estimators: list[Scorer]
+    statuses: dict[str, dict[str, int]]
+    shard: Place
+    selection: Chosen
+    export: Export
+    months: list[str]
+    made_from: dict[str, Any]
+    scored: dict[str, Any]
+
+
+NEEDED = {"score": ("input", "columns", "estimators", "statuses"), "select": ("input", "columns", "selection")}
+"""What the manifest of a command has at least."""
+
+
 def manifest_in(schema: pa.Schema) -> dict[str, Any]:
-    """The manifest that curate left in a schema's metadata; empty when there is none."""
-    return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    """The manifest that curate left in a schema's metadata; empty when there is none, DataError if it is damaged."""
+    content = (schema.metadata or {}).get(METADATA_KEY)
+    return {} if content is None else parse_manifest(content, "the metadata of the data")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest in a file; DataError if it cannot be read, or is none of ours."""
+    try:
+        return parse_manifest(path.read_bytes(), str(path))
+    except OSError as error:
+        raise _no_manifest(str(path), error.strerror or str(error)) from error
+
+
+def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
+    """The manifest in JSON; DataError, with the field, unless whatever is read again has its shape."""
+    try:
+        found = earlier = json.loads(content)
+        wrong = _misfit(found, Manifest)
+        for name in () if wrong else ("command", *NEEDED.get(found.get("command", ""), ())):
+            wrong = wrong or (None if name in found else f"{name} is missing")
+        while wrong is None and (earlier := earlier.get("made_from") or earlier.get("scored")):
+            wrong = _misfit(earlier, Manifest, ".scored")
+    except (ValueError, RecursionError) as error:
+        raise _no_manifest(where, str(error)) from error
+    if wrong is not None:
+        raise _no_manifest(where, wrong)
+    return dict(found)
+
+
+def _misfit(value: Any, kind: Any, place: str = "") -> str | None:
+    """What does not fit a type, and where: `.input.rows is "3", no int`; None if all does."""
+    container, arguments = get_origin(kind), get_args(kind)
+    kinds: dict[Any, Any] = {}
+    if kind is Any:
+        return None
+    if is_typeddict(kind):
+        container, kinds = dict, get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True) if kind.__total__ else {}
+        for name, hint in hints.items() if isinstance(value, dict) else ():
+            if name not in value and get_origin(hint) is not NotRequired:
+                return f"{place}.{name} is missing"
+    elif container not in (dict, list):
+        if container is Literal:
+            fits = value in arguments
+        else:
+            fits = any(_misfit(value, one) is None for one in arguments) if arguments else type(value) is kind
+        return None if fits else f"{place} is {_told(value)}"
+    if not isinstance(value, container):
+        return f"{place or 'it'} is {_told(value)}, no {container.__name__}"
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    each = arguments[-1] if arguments else Any
+    found = (_misfit(part, kinds.get(name, each), f"{place}.{name}") for name, part in parts)
+    return next((wrong for wrong in found if wrong is not None), None)
+
+
+def _told(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 40 else f"{text[:40]}…"
+
+
+def _no_manifest(where: str, why: str) -> DataError:
+    return DataError(
+        f"The manifest in {where} is not as curate wrote it: {why.removeprefix('.')}.",
+        expected="the file as it was written",
+        try_next="make the file again, or copy it again from where it is whole",
+    )
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -132,7 +273,7 @@ def _with_suffix(path: Path, suffix: str) -> str:
 def write_parquet(table: pa.Table, path: Path, manifest: dict[str, Any]) -> None:
     """Write a table as zstd Parquet with `manifest` in its schema metadata and, last, beside it."""
     with whole_file(path) as temporary:
-        pq.write_table(with_manifest(table, manifest), temporary, compression="zstd", row_group_size=ROW_GROUP)
+        write_table(with_manifest(table, manifest), temporary, row_group_size=ROW_GROUP)
     write_json(manifest, manifest_path(path))
 
 
@@ -201,17 +342,10 @@ def check_folder(path: Path) -> None:
 
 def splits_in(folder: Path) -> list[Path]:
     """The files in a folder that `curate select` wrote, as their manifests beside them say, sorted."""
-    manifests = [path for path in sorted(folder.glob("*.manifest.json")) if _written_by(path) == "select"]
-    return [path.with_name(path.name.removesuffix(".manifest.json")) for path in manifests]
-
-
-def _written_by(manifest: Path) -> str | None:
-    """The command that a manifest is of; None if it is nobody's, or of something else than curate."""
-    try:
-        content = json.loads(manifest.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return content.get("command") if isinstance(content, dict) else None
+    beside = {path.with_name(path.name.removesuffix(".manifest.json")): path for path in folder.glob("*.manifest.json")}
+    return sorted(
+        file for file, path in beside.items() if file.is_file() and read_manifest(path)["command"] == "select"
+    )
 
 
 def check_not_input(data: Any, output: Path) -> None:
@@ -292,6 +426,7 @@ class ParquetStream:
         arrow = base64.b64encode(schema.serialize().to_pybytes())
         self._writer.add_key_value_metadata({**schema.metadata, ARROW_SCHEMA: arrow})
         self._writer.close()
+        seal(self._path)
         sync(self._path)  # here, so that what a caller does beside this goes on meanwhile
 
     def _flush(self, rows: int) -> None:
@@ -301,7 +436,7 @@ class ParquetStream:
             self._writer = pq.ParquetWriter(
                 self._path,
                 self._schema.remove_metadata(),
-                compression="zstd",
+                **PARQUET,
                 use_dictionary=columns_to_encode(table[:SAMPLE]),
                 write_statistics=columns_to_prune_by(self._schema),
                 store_schema=False,  # it comes with the manifest

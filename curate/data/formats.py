@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
-import pyarrow.parquet as pq
 
+from curate.data.stores import open_parquet_file
 from curate.errors import DataError, setting
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def parse(path: PurePath, content: Content, split: str | None = None) -> pa.Tabl
 def read_parquet(content: bytes, where: PurePath) -> pa.Table:
     """The table in a Parquet file."""
     try:
-        return pq.read_table(pa.BufferReader(content))
+        return open_parquet_file(content).read()
     except (pa.ArrowException, OSError) as error:
         what = "cut off or damaged" if content[:4] == b"PAR1" else "not a Parquet file, whatever its name says"
         raise DataError(

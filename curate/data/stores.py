@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,83 @@ BATCH = 100_000
 
 WHOLE_ROWS, WHOLE_BYTES = 250_000, 1 << 28
 """A row group of at most so many rows and bytes, decompressed and not decoded, is one batch; others come in pieces."""
+
+
+PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+"""How every Parquet file is written; `seal` comes after."""
+
+SEAL = b"curate\0\1"
+SEALED_WHOLE = 1 << 26
+"""Bytes up to which a seal covers all of a file. In a larger one the pages have checksums of their own, and next to
+nothing lies between them.
+"""
+
+
+def seal(path: Path) -> None:
+    """Put a checksum of what no page's checksum covers, names, types, counts and the manifest, before a file's footer.
+
+    Readers of Parquet look only where the footer tells them to.
+    """
+    with path.open("r+b") as file:
+        start, footer = _footer(file)
+        checksum = _checksum(file, start, footer)
+        file.seek(start)
+        file.write(SEAL + checksum + footer)
+
+
+def check_seal(file: BinaryIO, name: str) -> None:
+    """DataError if a Parquet file with a seal is not as it was written; any other is left to its reader."""
+    start, footer = _footer(file)
+    start -= len(SEAL) + 4
+    if start < 4:
+        return
+    file.seek(start)
+    sealed = file.read(len(SEAL) + 4)
+    if sealed.startswith(SEAL) and sealed != SEAL + _checksum(file, start, footer):
+        raise DataError(
+            f"{name} is damaged: it is not as curate wrote it.",
+            expected="the file as it was written",
+            try_next="make the file again, or copy it again from where it is whole",
+        )
+
+
+def _footer(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the footer of a Parquet file starts, and its bytes, length and mark included; (0, b"") if it has none."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))
+    tail = file.read(8)
+    start = size - 8 - int.from_bytes(tail[:4], "little")
+    if tail[4:] != b"PAR1" or start < 4:
+        return 0, b""
+    file.seek(start)
+    return start, file.read()
+
+
+def _checksum(file: BinaryIO, start: int, footer: bytes) -> bytes:
+    """CRC-32 of the footer, and of the pages before it where those are few."""
+    file.seek(0)
+    pages = file.read(start) if start <= SEALED_WHOLE else b""
+    return zlib.crc32(footer, zlib.crc32(pages)).to_bytes(4, "little")
+
+
+def open_parquet_file(source: Any, **how: Any) -> pq.ParquetFile:
+    """A Parquet file to be read, every page of which is checked; DataError if it is not as curate wrote it.
+
+    `source` is a path, the bytes of a file, or something that Arrow reads.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            check_seal(file, str(source))
+    elif isinstance(source, bytes):
+        check_seal(io.BytesIO(source), "the file")
+        source = pa.BufferReader(source)
+    return pq.ParquetFile(source, page_checksum_verification=True, **how)
+
+
+def write_table(table: pa.Table, path: Path, **how: Any) -> None:
+    """Write a table as Parquet."""
+    pq.write_table(table, path, **PARQUET, **how)
+    seal(path)
 
 
 def as_table(table: pa.Table) -> pa.Table:
@@ -222,7 +300,7 @@ def open_parquet(name: str, paths: Sequence[Path]) -> ParquetRows | None:
 def open_alike(sources: Mapping[Any, Any], **how: Any) -> dict[PurePath, pq.ParquetFile]:
     """The files that have rows, opened; none unless all are Parquet, and these have one schema."""
     try:
-        files = {path: pq.ParquetFile(source, **how) for path, source in sources.items()}
+        files = {path: open_parquet_file(source, **how) for path, source in sources.items()}
     except (pa.ArrowException, OSError):
         return {}
     filled = {path: file for path, file in files.items() if file.metadata.num_rows}

@@ -27,7 +27,7 @@ from curate.data.columns import (
     unmasked,
     values_of,
 )
-from curate.data.files import METADATA_KEY, manifest_in, manifest_path, splits_in, versions
+from curate.data.files import METADATA_KEY, manifest_in, manifest_path, read_manifest, splits_in, versions
 from curate.data.formats import stem
 from curate.data.ids import (
     ID_COLUMN,
@@ -335,9 +335,12 @@ def remembered_columns(schema: pa.Schema) -> Columns | None:
 def with_manifest_beside(rows: Rows, path: str | None) -> Rows:
     """Rows of one file of text, with the manifest that lies beside it, since there is no place for it inside."""
     file = None if path is None else Path(path).expanduser()
-    if file is None or not isinstance(rows, MemoryRows) or file not in splits_in(file.parent):
+    beside = None if file is None else manifest_path(file)
+    if beside is None or not isinstance(rows, MemoryRows) or not beside.is_file():
         return rows
-    metadata = {**(rows.schema.metadata or {}), METADATA_KEY: manifest_path(file).read_bytes()}
+    if read_manifest(beside)["command"] != "select":
+        return rows
+    metadata = {**(rows.schema.metadata or {}), METADATA_KEY: beside.read_bytes()}
     return replace(rows, table=rows.table.replace_schema_metadata(metadata))
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
+from curate.data.stores import write_table
 from curate.engines import Work, WorkerDiedError, in_processes
 from curate.errors import SettingError, setting
 from curate.records import as_seeds
@@ -275,7 +275,7 @@ def write_simulation(result: Simulation, folder: Path) -> None:
         columns = dict.fromkeys(column for row in rows for column in row)  # of all rows, in order of appearance
         table = pa.table({column: [row.get(column) for row in rows] for column in columns})
         with whole_file(folder / f"{name}.parquet") as temporary:
-            pq.write_table(with_manifest(table, manifest), temporary, compression="zstd")
+            write_table(with_manifest(table, manifest), temporary)
     write_json(result.summary, folder / "summary.json")
     drawings = result.experiment.figures(result.tables, result.summary)
     pngs = {name: drawing.png() for name, drawing in drawings.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from curate.data.ambiguity import Held, count_ambiguous, remarks
 from curate.data.columns import columns_of
-from curate.data.files import manifest_path
+from curate.data.files import manifest_path, read_manifest
 from curate.data.formats import data_suffix
 from curate.data.layouts import default_template
 from curate.data.sources import find_files
@@ -316,5 +315,4 @@ def _for_evaluation(path: Path) -> bool:
     manifest = manifest_path(path)
     if not manifest.is_file():
         return False
-    selection = json.loads(manifest.read_text(encoding="utf-8")).get("selection") or {}
-    return bool(selection.get("use") == "evaluation")
+    return bool(read_manifest(manifest).get("selection", {}).get("use") == "evaluation")

@@ -7,7 +7,7 @@ import json
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ def finetuned(
 
     config, how = how.config, replace(how, checkpoints=how.checkpoints.resolve())
     remembered = how.checkpoints.parent / f"batches-{config.method}-{config.batch_size}-of-{processes()}.json"
-    if batches is None and remembered.is_file():
-        batches = MicroBatches(**json.loads(remembered.read_text()))
+    if batches is None:
+        with suppress(OSError, ValueError, TypeError):  # without it, or if it is damaged, the first try is the whole
+            batches = MicroBatches(**json.loads(remembered.read_text()))
     batches = batches or MicroBatches.whole(config.batch_size)
     sharded = is_sharded(loaded, config)
     part, held_out = split_held_out(examples, config.held_out_rows(len(examples)), how.seed)

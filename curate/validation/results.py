@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.data.files import plain, versions, whole_file, write_json
+from curate.data.stores import write_table
 from curate.records import contrast, is_untouched
 from curate.validation.arms import Inputs
 from curate.validation.attention import attention_rows, map_rows
@@ -198,7 +198,7 @@ def write_run(result: Validation, folder: Path, request: Mapping[str, Any]) -> N
             path.unlink(missing_ok=True)
             continue
         with whole_file(path) as temporary:
-            pq.write_table(pa.Table.from_pylist(rows, SCHEMAS.get(name)), temporary, compression="zstd")
+            write_table(pa.Table.from_pylist(rows, SCHEMAS.get(name)), temporary)
     manifest = {
         "command": "validate",
         "versions": versions("torch", "transformers", "peft", "accelerate", "numpy", "pyarrow"),

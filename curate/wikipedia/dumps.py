@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from curate.data.files import manifest_path, versions, whole_file, with_manifest, write_json
-from curate.data.stores import file_fingerprint, read_ahead
+from curate.data.stores import PARQUET, file_fingerprint, open_parquet_file, read_ahead, seal
 from curate.errors import DataError, EstimatorError, OutputError, PageViewsError, setting
 from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Retry, TroubleError, check_busy
 from curate.wikipedia.options import MONTH, BuildSettings, FetchSettings, check_contact, http_base, parse_window
@@ -211,10 +211,11 @@ def _write_sums(db: duckdb.DuckDBPyConnection, path: Path, manifest: dict[str, A
     schema = with_manifest(schema.empty_table(), manifest).schema
     pa.default_memory_pool().release_unused()
     rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, **PARQUET) as writer:
         for batch in db.sql(_SUM).to_arrow_reader(ROW_GROUP):
             writer.write_batch(pa.record_batch(batch.columns, schema), row_group_size=ROW_GROUP)
             rows += batch.num_rows
+    seal(path)
     return rows
 
 
@@ -326,7 +327,7 @@ def in_turn(sources: Sequence[Iterator[T]], at_once: int) -> Iterator[T]:
 def read_titles(path: Path) -> frozenset[str]:
     """The titles to keep, as the dumps write them: from a text file with one a line, or a Parquet column `title`."""
     if path.suffix == ".parquet":
-        titles = pq.read_table(path, columns=["title"])["title"].to_pylist()
+        titles = open_parquet_file(path).read(["title"])["title"].to_pylist()
     else:
         try:
             titles = path.read_text(encoding="utf-8").split("\n")

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.data.columns import ENTITY_QUESTIONS
 from curate.data.files import manifest_in
-from curate.data.stores import file_fingerprint
+from curate.data.stores import file_fingerprint, open_parquet_file
 from curate.errors import PageViewsError, setting
 from curate.records import OK
 from curate.wikipedia.cache import NO_ARTICLE, Cache, Page, default_cache
@@ -268,7 +267,7 @@ class TableViews(ViewSource):
 def _months(path: Path) -> list[str]:
     """The months a table sums over, as its builder wrote them; none if nobody did. PageViewsError if it is no table."""
     try:
-        schema = pq.read_schema(path)
+        schema = open_parquet_file(path).schema_arrow
     except FileNotFoundError as error:
         raise PageViewsError(
             f"There is no table of views {path}.",
