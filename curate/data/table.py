@@ -334,11 +334,13 @@ def remembered_columns(schema: pa.Schema) -> Columns | None:
 
 def with_manifest_beside(rows: Rows, path: str | None) -> Rows:
     """Rows of one file of text, with the manifest that lies beside it, since there is no place for it inside."""
-    file = None if path is None else Path(path).expanduser()
-    beside = None if file is None else manifest_path(file)
-    if beside is None or not isinstance(rows, MemoryRows) or not beside.is_file():
+    if path is None or not isinstance(rows, MemoryRows):
         return rows
-    if read_manifest(beside)["command"] != "select":
+    try:
+        beside = manifest_path(Path(path).expanduser())
+        if not beside.is_file() or read_manifest(beside)["command"] != "select":
+            return rows
+    except (OSError, ValueError):  # a URL, or a folder without a name
         return rows
     metadata = {**(rows.schema.metadata or {}), METADATA_KEY: beside.read_bytes()}
     return replace(rows, table=rows.table.replace_schema_metadata(metadata))
