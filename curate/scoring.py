@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate import __version__
 from curate.checkpoint import Checkpoint, is_made, key_of, manifest_of
@@ -38,7 +37,7 @@ from curate.data.files import (
 )
 from curate.data.ids import ID_COLUMN, key_texts
 from curate.data.sources import is_ray_dataset
-from curate.data.stores import read_ahead
+from curate.data.stores import open_parquet_file, read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
 from curate.errors import ColumnError, CurateError, EstimatorError, SettingError, setting
@@ -201,7 +200,7 @@ def request_of(table: QATable, estimators: Sequence[Estimator]) -> str:
 def scored_before(output: Path, estimators: Sequence[Estimator], table: QATable) -> Scored:
     """What came of scoring once, as the file tells; what a killed run left beside it is put right."""
     started = time.perf_counter()
-    scores = pq.read_table(output, columns=[f"score_{estimator.name}" for estimator in estimators])
+    scores = open_parquet_file(output).read([f"score_{estimator.name}" for estimator in estimators])
     unmeasured = pc.sum(reduce(pc.or_, map(pc.is_null, scores.columns))).as_py() or 0
     manifest = {**manifest_of(output), "columns": table.roles.as_dict()}
     if not manifest_path(output).exists():

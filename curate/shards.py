@@ -97,7 +97,7 @@ def merge_files(
     manifest = shared_part(shards[0].manifest) | {"statuses": statuses}
     schema, rows = shards[0].schema, int(manifest["input"]["rows"])
     if is_made(output, lambda earlier: earlier == plain(manifest), force):
-        scores = pq.read_table(output, columns=[f"score_{name}" for name in statuses])
+        scores = open_parquet_file(output).read([f"score_{name}" for name in statuses])
         lacking = sum(any(value is None for value in row) for row in zip(*scores.to_pydict().values(), strict=True))
         return Merged(manifest, len(shards), rows, lacking, earlier=True)
     with whole_file(output) as temporary:
