@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from curate import __version__
 from curate.checkpoint import Checkpoint, is_made, key_of, manifest_of
-from curate.data.ambiguity import count_ambiguous
+from curate.data.ambiguity import count_ambiguous, shared_parts
 from curate.data.columns import column_list, columns_of, columns_read, nearest, number_within, values_of
 from curate.data.files import (
     ParquetStream,
@@ -87,6 +87,11 @@ class Scored:
     def ambiguous(self) -> Mapping[str, int] | None:
         """How many examples have an ambiguous question or subject; None of very many examples."""
         return None if self.data is None else count_ambiguous(self.data)
+
+    @property
+    def shared(self) -> list[dict[str, Any]]:
+        """What the test parts of the dataset share with its training part, where it has such parts."""
+        return [] if self.data is None else shared_parts(self.data)
 
 
 @takes(ReadSettings, EngineSettings, *(estimator.Settings for estimator in ESTIMATORS.values()))

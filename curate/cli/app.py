@@ -184,6 +184,7 @@ def _report_scored(out: Output, scored: Any, output: Path) -> None:
         "statuses": scored.manifest["statuses"],
         "scores": summaries,
         "ambiguous": scored.ambiguous,
+        **({"shared": shared} if (shared := scored.shared) else {}),
         "seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 1),
     }

@@ -171,6 +171,9 @@ def _dataset_tables(found: Mapping[str, Any]) -> Tables:
         f"{found['without_answer']} without an answer, {found['blank_answers']} blank answers dropped",
         f"read as {layout}: {columns}",
     ]
+    if asked := found["asked"]:
+        shots = f" after {asked['shots']} solved examples" if asked["shots"] else ""
+        lines.append(f"asked with the template {asked['template']}{shots}")
     if found["selection"]:
         selection = found["selection"]
         lines.append(

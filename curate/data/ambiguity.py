@@ -109,6 +109,29 @@ def count_ambiguous(data: QATable, within: NDArray[np.bool_] | None = None) -> d
     return {kind: int((rows if within is None else rows & within).sum()) for kind, rows in ambiguous(data).items()}
 
 
+PART = re.compile(r"(?<![a-z])(train|test|dev|val|valid|validation)(?![a-z])")
+
+
+def shared_parts(data: QATable) -> list[dict[str, Any]]:
+    """What the test parts of a dataset have in common with its training part, where it has both.
+
+    A column `split` tells the parts, or the names of the files. Empty of more rows than are counted unasked.
+    """
+    if len(data) > COUNTED:
+        return []
+    if "split" in data.schema.names:
+        named = [answer_text(cell) for cell in data.column("split").to_pylist()]
+    else:
+        named = [file for file, rows in data.rows.files for _ in range(rows)]
+    parts: dict[str, list[Example]] = defaultdict(list)
+    found = [PART.search(name.lower()) for name in named]
+    if any(found):
+        for part, example in zip(found, data.examples_of(data.table_of(data.roles.fields())), strict=True):
+            parts[part[1] if part else ""].append(example)
+    held = Held(parts.pop("train", ()))
+    return [{"test": t, "split": "train", **held.count(parts[t])} for t in parts if t and held.questions]
+
+
 def remarks(found: Mapping[str, int] | None, where: str = "") -> list[str]:
     """What was counted, a sentence each."""
     said = {

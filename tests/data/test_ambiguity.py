@@ -133,3 +133,25 @@ def test_a_run_tells_the_answers_that_its_arms_and_its_test_share(films: Rows) -
     again = read_inputs({"top": films[:3]}, [{**films[4], "answers": ["Michael Mann"]}, films[3]])
     said = "1 test examples have an answer that top trains on."
     assert said in again.warnings()
+
+
+@pytest.mark.parametrize("told", ["a column", "files"])
+def test_scoring_counts_what_the_parts_of_a_dataset_share(curate: Curate, tmp_path: Path, told: str) -> None:
+    train = [{"question": "Who directed Alien?", "answer": "Ridley Scott", "subject": "Alien", "views": 1}]
+    test = [
+        {"question": "When was Alien made?", "answer": "1979", "subject": "alien", "views": 2},
+        {"question": "Who directed Legend?", "answer": "Ridley Scott", "subject": "Legend", "views": 3},
+    ]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if told == "files":
+        parts = {"facts.train.jsonl": train, "facts.test.jsonl": test}
+    else:
+        parts = {"all.jsonl": [row | {"split": "train"} for row in train] + [row | {"split": "test"} for row in test]}
+    for name, rows in parts.items():
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = curate("score", folder, "--by", "column:views", "-o", "s.parquet", "--json")
+    assert json.loads(done.stdout)["shared"] == [
+        {"test": "test", "split": "train", "question": 0, "subject": 1, "answer": 1}
+    ]
+    assert "train shares with test: the subject of 1, the answer of 1 examples." in done.stderr
