@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.data.files import HISTOGRAM, ParquetStream
+from curate.data.files import HISTOGRAM, ParquetStream, plain
 from curate.data.layouts import PRESETS
 from curate.data.table import QATable
 from curate.errors import SettingError, setting
@@ -184,9 +185,13 @@ def dataset_card(
     rows = "\n".join(_row(split) for split in summary["splits"])
     missing = summary["missing"]
     left_out = "".join(f"\n* {why}: {n}" for why, n in summary["left_out"].items())
+    made_from = hashlib.sha256(f"{data.fingerprint} {format} {files} {json.dumps(plain(summary))}".encode()).hexdigest()
+    # `datasets` keeps what it loaded under the folder's name and what stands here: without a description that tells one
+    # content from another it would give the rows of any other folder of that name.
     return f"""---
 configs:
 - config_name: default
+  description: made from {made_from[:16]}
   data_files:
 {files}
 task_categories:

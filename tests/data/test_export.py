@@ -97,6 +97,16 @@ def test_any_text_survives_every_kind_of_file(
     assert [(e.question, e.answers) for e in again] == [(e.question, e.answers) for e in curate.read(rows).examples()]
 
 
+@pytest.mark.parametrize("to", ["parquet", "jsonl", "csv"])
+def test_datasets_gives_the_rows_of_this_folder_and_not_what_it_kept_of_another(tmp_path: Path, to: str) -> None:
+    for folder in ("one", "other"):
+        rows = [{"question": f"{folder} {n}?", "answer": "x", "score_x": float(n)} for n in range(8)]
+        for top in (2, 3):
+            curate.select(rows, top=top, bottom=2, output=tmp_path / folder / "splits", to=to, force=True)
+            loaded = datasets.load_dataset(str(tmp_path / folder / "splits"), cache_dir=str(tmp_path / "cache"))
+            assert loaded["top"]["question"] == [f"{folder} {n}?" for n in range(8 - top, 8)]
+
+
 class Hub:
     """The two calls of the Hub client, and what they were given."""
 
