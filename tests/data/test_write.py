@@ -20,10 +20,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert target.read_text() == "old"
 
 
+SPLIT = {
+    "command": "select",
+    "input": {"name": "a.parquet", "sha256": "0", "rows": 1},
+    "columns": {"question": "x", "answers": "x"},
+    "selection": {"split": "top", "asked": "1", "by": "x", "seed": 0, "use": "training"},
+}
+"""A manifest, as far as it is read."""
+
+
 def write_splits(folder: Path, *names: str) -> None:
     with whole_folder(folder) as temporary:
         for name in names:
-            write_parquet(pa.table({"x": [1]}), temporary / f"{name}.parquet", {"command": "select"})
+            write_parquet(pa.table({"x": [1]}), temporary / f"{name}.parquet", SPLIT)
 
 
 def test_a_folder_of_splits_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> None:
@@ -38,7 +47,9 @@ def test_a_folder_of_splits_takes_the_place_of_the_old_one_as_a_whole(tmp_path: 
 def test_whatever_else_lies_among_the_splits_is_never_lost(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "splits"
     write_splits(folder, "a")
-    write_parquet(pa.table({"x": [1]}), folder / name, {"command": "score"}) if "scored" in name else None
+    write_parquet(
+        pa.table({"x": [1]}), folder / name, {**SPLIT, "command": "score", "estimators": [], "statuses": {}}
+    ) if "scored" in name else None
     (folder / name).touch()
     before = sorted(folder.iterdir())
     with pytest.raises(OutputError, match="did not write"):
