@@ -10,7 +10,7 @@ import pytest
 
 import curate
 from curate.engines import in_halves
-from curate.errors import ModelError
+from curate.errors import EstimatorError, ModelError
 from curate.estimators import ESTIMATORS
 from curate.estimators.base import Estimator
 from curate.records import Example, Score
@@ -67,7 +67,7 @@ def test_only_the_rows_at_fault_have_no_score(scores: Callable[..., Any], wrong:
 
 @pytest.mark.parametrize("rows", [1, MOST_FAILED, 100])
 def test_an_error_of_every_row_ends_the_run(scores: Callable[..., Any], rows: int) -> None:
-    with pytest.raises(ValueError, match="no"):
+    with pytest.raises(EstimatorError, match="'touchy' failed: ValueError: no"):
         scores(range(100), ROWS[:rows])
 
 
@@ -76,13 +76,13 @@ def test_a_short_last_chunk_may_fail_as_a_whole(scores: Callable[..., Any], monk
     for batch in (96, 1):  # in the first batch of chunks, and in a later one
         monkeypatch.setattr("curate.scoring.BATCH", batch)
         assert [row["touchy_status"] for row in scores([99])] == ["ok"] * 99 + ["failed"]
-    with pytest.raises(ValueError, match="no"):
+    with pytest.raises(EstimatorError, match="'touchy' failed: ValueError: no"):
         scores(range(33))
 
 
 def test_too_many_rows_of_a_chunk_end_the_run(scores: Callable[..., Any]) -> None:
     assert scores(range(MOST_FAILED))[0]["touchy_status"] == "failed"
-    with pytest.raises(ValueError, match="no"):
+    with pytest.raises(EstimatorError, match="'touchy' failed: ValueError: no"):
         scores(range(MOST_FAILED + 1))
 
 
