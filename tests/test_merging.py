@@ -97,7 +97,7 @@ def test_a_shard_counts_once_however_it_is_named_but_a_copy_is_refused(shards: P
 
 def test_shards_of_other_data_are_refused_by_what_differs(shards: Path, data: Path, tmp_path: Path) -> None:
     data.write_text(data.read_text().replace("Who is 9?", "Who was 9?"))
-    curate.score(data, by="column:views", shard=(3, 3), output=shards / "3.parquet")
+    curate.score(data, by="column:views", shard=(3, 3), output=shards / "3.parquet", force=True)
     with pytest.raises(DataError, match=r"1\.parquet and 3\.parquet were not made alike: input\.sha256 is"):
         curate.merge(shards, tmp_path / "merged.parquet")
 

@@ -34,6 +34,9 @@ KINDS = ("question", "subject")
 SHARES = ("no", "answer", "subject", "question")
 """The most that a row can have in common with the rows of a file."""
 
+EMPTY = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(bytes(8)), pa.py_buffer(b"")])
+"""One empty text, made without `pa.array`, which imports pandas."""
+
 
 def folded(text: str) -> str:
     """The text but for capitals and blanks."""
@@ -94,7 +97,7 @@ def repeated(data: QATable, field: str) -> NDArray[np.int64]:
         texts = pc.replace_substring_regex(texts, r"\s+", " ")
     hashes = hash_texts(texts)
     different, counts = np.unique(hashes, return_counts=True)
-    several = different[(counts > 1) & (different != hash_texts([""])[0])]
+    several = different[(counts > 1) & (different != hash_texts(EMPTY)[0])]
     return np.flatnonzero(np.isin(hashes, several)) if len(several) else np.empty(0, dtype=np.int64)
 
 

@@ -23,7 +23,7 @@ def score(
     command = ("score", "films.jsonl", "--by", "loss", "--model", tiny_model("llama"), "--device", "cpu")
 
     def run(*arguments: object) -> Any:
-        result = curate(*command, "-o", "scored.parquet", *arguments)
+        result = curate(*command, "-o", "scored.parquet", "--force", *arguments)
         return result if result.exit_code else pq.read_table(tmp_path / "scored.parquet").to_pylist()
 
     return run

@@ -180,7 +180,7 @@ def test_a_table_is_selected_from_whatever_the_encoding_of_its_texts(tmp_path: P
     for name, encoding in (("a", "DELTA_BYTE_ARRAY"), ("b", "DELTA_LENGTH_BYTE_ARRAY"), ("c", "PLAIN")):
         kinds = {"question": encoding, "answer": encoding}
         pq.write_table(table, tmp_path / f"{name}.parquet", use_dictionary=False, column_encoding=kinds)
-        curate.select(tmp_path / f"{name}.parquet", top=0.5, output=tmp_path / "top.parquet")
+        curate.select(tmp_path / f"{name}.parquet", top=0.5, output=tmp_path / "top.parquet", force=True)
         assert pq.read_table(tmp_path / "top.parquet").replace_schema_metadata().equals(table[1000:])
 
 
