@@ -34,6 +34,10 @@ class NotTextError(DataError):
         return DataError, self._parts
 
 
+class CutShortError(DataError):
+    """A list that was cut short when it was written, as numpy does with long ones."""
+
+
 def parse_answers(value: Any) -> tuple[str, ...]:
     """The accepted answers in one cell, in order, blanks and repeats dropped.
 
@@ -102,7 +106,7 @@ MAY_SPELL = r"""^\s*([\[{]|\(\s*u?['"]|((np|numpy)\.)?array\(|(frozen)?set\(|lis
 _MAY_SPELL = re.compile(MAY_SPELL)
 
 
-_LOOKS_SPELLED = re.compile(r"\[.*\]|\{.*\}|(\w+\.)?[A-Za-z_]+\(.*\)", re.DOTALL)
+_LOOKS_SPELLED = re.compile(r"\[.*\]|\{.*\}|(\w+\.)?[A-Za-z_]+\(.*\)|.*\bdtype: \w+", re.DOTALL)  # the last: pandas
 
 
 def misspelled(cells: Iterable[Any]) -> str | None:
@@ -151,7 +155,7 @@ def _literal(node: ast.AST) -> Any:
     if isinstance(node, ast.List):
         items = [_literal(item) for item in node.elts if ast.unparse(item) != "..."]
         if 1 < len(items) < len(node.elts):
-            raise DataError(
+            raise CutShortError(
                 f"A list was cut short when it was written, as numpy does: {ast.unparse(node)[:60]}",
                 expected="all its items",
                 try_next="write the file again with lists in it (frame.map(list)), as .jsonl or .parquet",

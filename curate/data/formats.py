@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import math
 import mmap
 import os
 import re
@@ -607,16 +608,19 @@ def table_from_rows(rows: list[dict[str, Any]], where: PurePath | str) -> pa.Tab
 
 
 def to_array(values: list[Any]) -> pa.Array:
-    """The values in the Arrow type that holds them all; values of no common type each as JSON text."""
+    """The values in the Arrow type that holds them all; values of no common type each as JSON text, NaN as null."""
     try:
         return pa.array(values)
     except UnicodeEncodeError:
         raise
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
-        texts = (
-            v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False, default=str) for v in values
-        )
-        return pa.array(list(texts), pa.string())
+        return pa.array([_json_text(value) for value in values], pa.string())
+
+
+def _json_text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # how pandas writes that nothing is there
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 READERS: dict[str, Callable[[Any, PurePath], pa.Table]] = {

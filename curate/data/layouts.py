@@ -19,6 +19,8 @@ from curate.data.answers import (
     correct_choice,
     misspelled,
     parse_answers,
+    parse_list,
+    spelled,
 )
 from curate.data.columns import (
     Columns,
@@ -288,8 +290,9 @@ def _items(cells: Sequence[Any]) -> bool:
 
 def _check_texts(head: pa.Table, found: Columns, where: str) -> None:
     """ColumnError where questions, answers or choices are objects or lists of which it is not plain what they say."""
+    prompts = is_made(found.question) or found.preset == "prompt-completion"  # texts, whatever they look like
     readings: dict[str, Callable[[], Any]] = {
-        "question": lambda: list(map(answer_text, cells_of(head, found.question))),
+        "question": lambda: [answer_text(c if prompts else spelled(c)) for c in cells_of(head, found.question)],
         "choices": lambda: choices_of(head, found.choices),
         "answers": lambda: list(map(parse_answers, cells_of(head, found.answers))),
     }
@@ -297,7 +300,14 @@ def _check_texts(head: pa.Table, found: Columns, where: str) -> None:
         try:
             reading()
         except NotTextError as error:
-            path = paths_of(found.choices[0] if role == "choices" else getattr(found, role))[0]
+            paths = paths_of(*(found.choices if role == "choices" else [getattr(found, role)]))
+            path = next((path for path in paths if _holds_no_texts(head, path)), paths[0])
+            if role == "answers" and path != paths[0]:
+                raise ColumnError(
+                    f"{where}: {path!r} holds no further answers. {error.found}",
+                    expected="a text, or a list of texts, in every row",
+                    try_next=f"{setting('answer_column', paths[0])}, which leaves them out",
+                ) from error
             raise ColumnError(
                 f"{where}: {path!r} cannot be the {role}. {error.found}",
                 expected="one text a row" if role == "question" else "a text, or a list of texts, in every row",
@@ -306,12 +316,33 @@ def _check_texts(head: pa.Table, found: Columns, where: str) -> None:
                 if error.fields
                 else f"{setting(COLUMN_SETTINGS[role], 'NAME')}, with another column, or a file with one example a row",
             ) from error
+    cells = cells_of(head, found.choices[0]) if len(found.choices) == 1 else []
+    one_text = [
+        cell for cell in cells if isinstance(cell, str) and len(parse_list(cell)) == 1 and spelled(cell) is cell
+    ]
+    if cells and len(one_text) == len(cells):
+        raise ColumnError(
+            f"{where}: the choices in {found.choices[0]!r} are one text, not a list of them: {one_text[0][:60]!r}",
+            expected='a list in every row, as JSON or Python write it: ["kiwi", "swift"]',
+            try_next="write the file again with lists there, or with another name for what are no choices",
+        )
+    answers = [] if found.choices else [text for cell in cells_of(head, found.answers) for text in parse_answers(cell)]
+    if _items(answers):
+        log.warning("%s: the answers in %r are Wikidata items, not their names.", where, found.answers)
     if not found.choices and (odd := misspelled(cells_of(head, found.answers))):
         raise ColumnError(
             f"{where}: the answers in {found.answers!r} look like lists or objects that cannot be read: {odd[:60]}",
             expected='lists as JSON or Python write them: ["kiwi", "apteryx"]',
             try_next="write the file again from where the lists are, as .jsonl or .parquet",
         )
+
+
+def _holds_no_texts(head: pa.Table, path: str) -> bool:
+    try:
+        list(map(parse_list, cells_of(head, path)))
+    except NotTextError:
+        return True
+    return False
 
 
 def _check_field(head: pa.Table, field: str, option: str, where: str) -> None:

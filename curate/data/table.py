@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -16,7 +16,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.data.answers import Spelling, answer_text, choice_spelling, correct_choice, parse_answers, parse_list
+from curate.data.answers import (
+    CutShortError,
+    NotTextError,
+    Spelling,
+    answer_text,
+    choice_spelling,
+    correct_choice,
+    parse_answers,
+    parse_list,
+)
 from curate.data.columns import (
     Columns,
     cells_of,
@@ -200,22 +209,24 @@ class QATable:
     ) -> Iterator[Example]:
         """The examples of some rows, which have the columns that the roles and `extra` need."""
         roles = self.roles
+        spelling: Spelling = self.spelling if roles.choices else "text"
         fields = (roles.question, roles.answers, roles.subject, roles.relation)
-        cells = [[None] * batch.num_rows if field is None else cells_of(batch, field) for field in fields]
-        extras = {name: cells_of(batch, name) for name in extra}
         ids = [""] * batch.num_rows if ids is None else ids
-        for row, (id_, choices, question, answers, subject, relation) in enumerate(
-            zip(ids, choices_of(batch, roles.choices), *cells, strict=True)
-        ):
-            yield Example(
-                id=id_,
-                question=unmasked(answer_text(question)),
-                answers=correct_choice(answers, choices, self.spelling) if roles.choices else parse_answers(answers),
-                subject=answer_text(subject) or None,
-                relation=answer_text(relation) or None,
-                choices=choices[0],
-                extra={name: values[row] for name, values in extras.items()},
-            )
+        with _naming(self.name):
+            cells = [[None] * batch.num_rows if field is None else cells_of(batch, field) for field in fields]
+            extras = {name: cells_of(batch, name) for name in extra}
+            for row, (id_, choices, question, answers, subject, relation) in enumerate(
+                zip(ids, choices_of(batch, roles.choices), *cells, strict=True)
+            ):
+                yield Example(
+                    id=id_,
+                    question=unmasked(answer_text(question)),
+                    answers=correct_choice(answers, choices, spelling) if roles.choices else parse_answers(answers),
+                    subject=answer_text(subject) or None,
+                    relation=answer_text(relation) or None,
+                    choices=choices[0],
+                    extra={name: values[row] for name, values in extras.items()},
+                )
 
     def check_answers(self) -> None:
         """DataError unless some row has an answer; reads no further than to the first that has one."""
@@ -271,7 +282,19 @@ class IdNumbers:
         return number_ids(hex_ids(hashes), *self._counter.add(hashes))
 
     def _hashes(self, batch: pa.Table) -> NDArray[np.uint64]:
-        return content_hashes(batch, self._data.roles, lambda: list(self._data.examples_of(batch)))
+        with _naming(self._data.name):
+            return content_hashes(batch, self._data.roles, lambda: list(self._data.examples_of(batch)))
+
+
+@contextmanager
+def _naming(table: str) -> Iterator[None]:
+    """An error about one cell says which table it is in."""
+    try:
+        yield
+    except NotTextError as error:
+        raise DataError(f"{table}: {error.found}", error.expected, "mend or leave out that row") from error
+    except CutShortError as error:
+        raise DataError(f"{table}: {error.found}", error.expected, error.try_next) from error
 
 
 def _read_and_work(work: Callable[[int, pa.Table], T], start: int, read: Callable[[], pa.Table]) -> T:
@@ -312,7 +335,8 @@ def read_with(data: Any, settings: ReadSettings, unless_remembered: bool = False
     if remembered and (unless_remembered or not settings.given()):
         return _with_file_relations(QATable(rows, remembered, path))
     head = rows.head(FIRST_ROWS)
-    roles = recognise(head, settings, rows.name, remembered)
+    with _naming(rows.name):
+        roles = recognise(head, settings, rows.name, remembered)
     table = _with_file_relations(QATable(rows, roles, path))
     if not any(map(parse_answers, cells_of(head, roles.answers))):
         table.check_answers()

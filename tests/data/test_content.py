@@ -176,6 +176,17 @@ def test_a_statement_that_goes_on_after_its_blank_has_no_score_and_is_not_export
         ({"question": "Who?", "answer": "{'en': 'x'}"}, "cannot be the answers", "answer_column='answer.en'"),
         ({"question": "Who?", "choices": [{"en": "x"}], "answer": "A"}, "cannot be the choices", "choices_column="),
         ({"question": "Who?", "answer": "[kiwi apteryx]"}, "look like lists", "write the file again"),
+        (
+            {"question": "Who?", "answer": "0    kiwi\n1    tui\ndtype: object"},
+            "look like lists",
+            "write the file again",
+        ),
+        (
+            {"question": "Who?", "answer": "x", "aliases": [{"en": "y"}]},
+            "'aliases' holds no further",
+            "answer_column='answer'",
+        ),
+        ({"question": BIRD, "options": "A. kiwi\nB. tui", "answer": "A"}, "are one text, not a list", "write the file"),
     ],
 )
 def test_objects_and_lists_are_refused_with_the_field_to_name(row: dict[str, Any], message: str, try_next: str) -> None:
@@ -224,6 +235,37 @@ def test_a_field_that_a_message_names_is_one_that_works() -> None:
     assert curate.read([row], question_column="question.en", answer_column="answers.also").examples()[0].answers == (
         "y",
     )
+
+
+@pytest.mark.parametrize("question", [["Who?"], {"text": "Who?"}])
+def test_a_list_or_object_among_questions_is_no_text_either(question: Any) -> None:
+    with pytest.raises(ColumnError, match="'question' cannot be the question"):
+        curate.read([{"question": "Who?", "answer": "x"}, {"question": question, "answer": "y"}])
+
+
+def test_prompts_are_texts_whatever_they_look_like() -> None:
+    rows = [{"prompt": '["Who?"]', "completion": "x"}, {"prompt": "Who?", "completion": "y"}]
+    assert [e.question for e in curate.read(rows).examples()] == ['["Who?"]', "Who?"]
+
+
+def test_answers_that_are_items_are_said_to_be_no_names(caplog: pytest.LogCaptureFixture) -> None:
+    curate.read([{"question": "Who?", "answers": ["Q42"]}, {"question": "Where?", "answers": ["Q84"]}])
+    assert "the answers in 'answers' are Wikidata items, not their names" in caplog.text
+
+
+@pytest.mark.parametrize("before", [0, 60])
+def test_a_list_that_was_cut_short_is_refused_with_its_file(before: int, tmp_path: Path) -> None:
+    cut = "['a' 'b' 'c' ... 'x' 'y' 'z']"
+    (tmp_path / "a.csv").write_text("question,answer\n" + "Who?,['x']\n" * before + f'Where?,"{cut}"\n')
+    with pytest.raises(DataError, match=r"a\.csv: A list was cut short"):
+        curate.read(tmp_path / "a.csv").examples()
+
+
+def test_an_object_far_down_is_refused_with_its_file(tmp_path: Path) -> None:
+    rows = [{"question": "Who?", "answer": "x"}] * 60 + [{"question": "Who?", "answer": {"en": "y"}}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"a\.json: Found an object.*\n.*\nTry: mend or leave out that row"):
+        curate.read(tmp_path / "a.json").examples()
 
 
 def test_an_object_far_down_is_no_text_either() -> None:

@@ -196,3 +196,8 @@ def test_a_compressed_file_is_read_whole_or_refused(tmp_path: Path, cut: int) ->
     (tmp_path / "b.jsonl.gz").write_bytes(b"".join(packed)[:cut])
     with pytest.raises(DataError):
         curate.read(tmp_path / "b.jsonl.gz")
+
+
+def test_a_missing_value_among_texts_is_no_text() -> None:
+    rows = rows_of([{**BIRD, "answer": float("nan")}, STONE])
+    assert [row["answer"] for row in rows] == [None, "pumice"]
