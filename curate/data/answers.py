@@ -215,11 +215,12 @@ def parse_choices(cells: Sequence[Any]) -> Choices:
     return texts, tuple(LETTERS[: len(texts)])
 
 
-def choice_spelling(rows: Iterable[tuple[Any, Choices]]) -> Spelling:
+def choice_spelling(rows: Iterable[tuple[Any, Choices]], numbered: bool = False) -> Spelling:
     """How a column names the right choices: by index from 0, by counting from 1, by letter or label, or by their text.
 
     Decided on the whole column, by what names a choice in most rows, since the answer B among the choices A, B, AB and
-    O may be a letter or a text. Counting is only where no answer is 0 and one is the number of choices.
+    O may be a letter or a text. Counting is only where no answer is 0, and one is the number of choices or the choices
+    are `numbered` from 1 themselves.
     """
     fits: Counter[Spelling] = Counter()
     zero = last = False
@@ -231,7 +232,7 @@ def choice_spelling(rows: Iterable[tuple[Any, Choices]]) -> Spelling:
             fits["letter"] += text in labels or text.upper() in labels
             fits["text"] += text in choices
             zero, last = zero or place == 0, last or place == len(choices)
-    order: list[Spelling] = ["letter", "text", "count" if last and not zero else "index"]
+    order: list[Spelling] = ["letter", "text", "count" if (last or numbered) and not zero else "index"]
     return max(order, key=lambda spelling: fits[spelling])  # the first of equals
 
 

@@ -261,7 +261,7 @@ def _choice_fields(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     runs = [
         tuple(takewhile(there.__contains__, map(form.format, labels)))
         for form in CHOICE_RUNS
-        for labels in (CHOICE_LABELS if form != "{}" else CHOICE_LABELS[:1])
+        for labels in (CHOICE_LABELS if form != "{}" else CHOICE_LABELS[:2])
     ]
     yield from sorted((run for run in runs if len(run) > 1), key=len, reverse=True)
 
@@ -270,6 +270,8 @@ def _named_by(head: pa.Table, answers: str, fields: Sequence[str]) -> bool:
     """Whether most answers name one of the choices in some columns, whichever way."""
     try:
         rows = list(zip(cells_of(head, answers), choices_of(head, fields), strict=True))
+        if fields[0] == "a" and not all(answer_text(cell).isalpha() for cell, _ in rows if cell is not None):
+            return False  # columns a and b of numbers, such as those of a sum
         spelling = choice_spelling(rows)
         named = [(correct_choice(cell, choices, spelling), choices[0]) for cell, choices in rows]
     except NotTextError:
@@ -280,7 +282,7 @@ def _named_by(head: pa.Table, answers: str, fields: Sequence[str]) -> bool:
 
 def _only_letters(cells: Sequence[Any]) -> bool:
     texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
-    return len(set(texts)) > 1 and all(len(text) == 1 and text in "ABCDEFGHIJ" for text in texts)
+    return len(set(texts)) > 1 and all(len(text) == 1 and text.upper() in "ABCDEFGHIJ" for text in texts)
 
 
 def _items(cells: Sequence[Any]) -> bool:

@@ -240,14 +240,17 @@ class QATable:
     @cached_property
     def spelling(self) -> Spelling:
         """How the answers name the right choices; one way for all rows, and logged where they count from 1."""
-        rows = self._slices([self.roles.answers, *self.roles.choices])
-        spelling = choice_spelling(
+        choices = self.roles.choices
+        pairs = (
             pair
-            for batch in rows
-            for pair in zip(cells_of(batch, self.roles.answers), choices_of(batch, self.roles.choices), strict=True)
+            for batch in self._slices([self.roles.answers, *choices])
+            for pair in zip(cells_of(batch, self.roles.answers), choices_of(batch, choices), strict=True)
         )
+        numbered = len(choices) > 1 and all(name.endswith(str(place)) for place, name in enumerate(choices, 1))
+        spelling = choice_spelling(pairs, numbered)
         if spelling == "count":
-            log.warning("%s: the answers count the choices from 1: none is 0, and one is their number.", self.name)
+            why = "so do the columns of choices" if numbered else "one is their number"
+            log.warning("%s: the answers count the choices from 1: none is 0, and %s.", self.name, why)
         return spelling
 
     def blank_answers(self) -> int:

@@ -30,6 +30,7 @@ A_TO_D = dict(zip("ABCD", CHOICES, strict=True))
         ([{"question": BIRD, "options": CHOICES, "answer": "B", "answer_index": 1}], CHOICES, "warfare"),
         ([{"question": BIRD, "options": A_TO_D, "answer": "warfare", "answer_idx": "B"}], CHOICES, "warfare"),
         ([{"question": BIRD, "choice_1": "kiwi", "choice_2": "tui", "answers": "2"}], ["kiwi", "tui"], "tui"),
+        ([{"question": BIRD, "a": "kiwi", "b": "tui", "answer": "b"}], ["kiwi", "tui"], "tui"),
         ([{"question": BIRD, "option_a": "kiwi", "option_b": "tui", "answer": "b"}], ["kiwi", "tui"], "tui"),
         (
             [{"question": {"stem": BIRD, "choices": [{"text": "kiwi", "label": "1"}]}, "answerKey": "1"}],
@@ -65,9 +66,21 @@ def test_labels_that_count_from_one_are_read_so_and_that_is_said(caplog: pytest.
     assert "the answers count the choices from 1" in caplog.text
 
 
+def test_numbers_called_a_and_b_are_no_choices() -> None:
+    row = {"question": "What is a - b?", "a": 3, "b": 2, "answer": 1}
+    assert curate.read([row, row]).examples()[0].choices == ()
+
+
+def test_labels_count_from_one_where_the_columns_of_choices_do(caplog: pytest.LogCaptureFixture) -> None:
+    row = {"question": BIRD, "choice_1": "kiwi", "choice_2": "tui", "choice_3": "gull"}
+    assert [e.answers for e in curate.read([{**row, "answer": n} for n in (1, 2)]).examples()] == [("kiwi",), ("tui",)]
+    assert "so do the columns of choices" in caplog.text
+    assert [e.answers for e in curate.read([{**row, "answer": n} for n in (0, 2)]).examples()] == [("kiwi",), ("gull",)]
+
+
 def test_single_letters_without_choices_are_said_to_be_texts(caplog: pytest.LogCaptureFixture) -> None:
-    rows = [{"question": "Which?", "answer": letter} for letter in "AB"]
-    assert [e.answers for e in curate.read(rows).examples()] == [("A",), ("B",)]
+    rows = [{"question": "Which?", "answer": letter} for letter in "Ab"]
+    assert [e.answers for e in curate.read(rows).examples()] == [("A",), ("b",)]
     assert "the answers in 'answer' are single letters, and no column holds choices" in caplog.text
 
 
