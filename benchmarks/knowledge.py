@@ -70,6 +70,7 @@ def main() -> None:
         ("page views (s_pop)", "column:s_pop", {}),
         ("loss, zero-shot", "loss", {"shots": 0}),
         ("loss, 4 shots", "loss", {}),
+        ("loss, 4 shots, best answer", "loss", {"answers": "best"}),
         ("known, exact", "known", {}),
     ):
         started = time.perf_counter()
