@@ -262,6 +262,8 @@ def validate(
     dtype: str = "auto",
     device: str = "auto",
     revision: str | None = None,
+    metric: str = "contains",
+    max_new_tokens: int | None = None,
     base_shots: int = 0,
     lm_eval: tuple[str, ...] = (),
     along: int = 0,
@@ -287,6 +289,8 @@ def validate(
     `limit` takes a seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`)
     each arm gets the setting that does best on its own held-out part. A test set with choices is asked by letter
     (template `mmlu`).
+    An answer is right by `metric`: `contains` (an accepted answer, as whole words), `exact`, `f1`, `paper` (contained,
+    also inside a word) or `"module:function"`, which gives a number from 0 to 1.
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. `along` test questions are asked after every epoch of a training too.

@@ -408,6 +408,17 @@ class ValidateSettings(Settings):
     )
     device: str = option("auto", "auto, cpu, cuda, mps.")
     revision: str | None = option(None, "Branch, tag or commit of a Hub model.")
+    metric: str = option(
+        "contains",
+        "What makes an answer right: contains (an accepted one, as whole words), exact, f1, paper (contains it, also "
+        "inside a word), or module:function of yours.",
+    )
+    max_new_tokens: int | None = option(
+        None,
+        "Tokens of an answer, at most.",
+        least=1,
+        shown_default="what the longest accepted answer takes, at least 10",
+    )
     base_shots: int = option(0, "Ask the untouched model also after so many solved training examples.", least=0)
     lm_eval: tuple[str, ...] = option(
         (), "A task of lm-evaluation-harness, or its YAML file, for every arm. Repeatable."

@@ -123,7 +123,18 @@ KEYS: dict[str, Setting] = {
     **_of("selection", SelectSettings, "missing", "order", "seed"),
     **_of("finetuning", FinetuneConfig),
     **_of(
-        "validation", ValidateSettings, "seeds", "tune", "by", "dtype", "base_shots", "lm_eval", "along", "report_to"
+        "validation",
+        ValidateSettings,
+        "seeds",
+        "tune",
+        "by",
+        "dtype",
+        "metric",
+        "max_new_tokens",
+        "base_shots",
+        "lm_eval",
+        "along",
+        "report_to",
     ),
 }
 """Every key of a recipe, in the order in which a reader meets them: settings of the commands, and a few of its own."""

@@ -113,6 +113,15 @@ SECTIONS = {
 nothing for a run has no part in its page."""
 
 
+RULES = {
+    "contains": "An answer is right if an accepted one stands in it as whole words.",
+    "exact": "An answer is right if it is an accepted one (SQuAD normalisation).",
+    "f1": "The accuracy is the mean token F1 against the closest accepted answer (SQuAD normalisation).",
+    "paper": "An answer is right if it contains an accepted one, also inside a word (the paper's rule).",
+}
+"""What the metric of a run counts as right."""
+
+
 def report_page(run: RunTables, drawings: Mapping[str, Drawing]) -> str:
     """The page of a run, with the figures drawn for it."""
     from markupsafe import Markup
@@ -129,6 +138,9 @@ def report_page(run: RunTables, drawings: Mapping[str, Drawing]) -> str:
         "answers": answers,
         "answers_data": Markup(answers.json),
         "pair": contrast(run.arms),
+        "rule": RULES.get(
+            run.summary["config"].get("metric"), "How right an answer is, a function of the user's says."
+        ),
         **configuration(run.summary["config"], run.manifest),
     }
     parts = {name: render(f"parts/{name}.html.j2", **values) for name in SECTIONS}
@@ -256,7 +268,7 @@ def answers_table(predictions: Rows, arms: Sequence[str], budget: int = BUDGET) 
 
 
 def _question(said: Mapping[str, Rows], arms: Sequence[str]) -> list[Any]:
-    """[question, accepted, percentile, relation, subject, answers], where answers are [text, right, seeds] per arm."""
+    """[question, accepted, percentile, relation, subject, answers, disputed]; an answer: [text, right, seeds]."""
     first = said[arms[0]][0]
     percentile = first["popularity_percentile"]
     return [
@@ -266,7 +278,13 @@ def _question(said: Mapping[str, Rows], arms: Sequence[str]) -> list[Any]:
         first["relation"],
         first["subject"],
         [_distinct(said[arm]) for arm in arms],
+        int(any(_disputed(row) for arm in arms for row in said[arm])),
     ]
+
+
+def _disputed(row: Mapping[str, Any]) -> bool:
+    """Whether the metrics that say yes or no differ on an answer."""
+    return len({row[name] for name in ("correct", "exact_match", "contains", "paper") if name in row}) > 1
 
 
 def _distinct(rows: Rows) -> list[list[Any]]:

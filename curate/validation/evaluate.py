@@ -1,15 +1,17 @@
-"""Answers marked; tasks of lm-evaluation-harness."""
+"""Answers, and how right they are; tasks of lm-evaluation-harness."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import logging
 import os
 import re
 import string
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,10 +21,10 @@ from typing import Any
 from curate.errors import SettingError, setting
 from curate.estimators.loss import LossRequest, loss_request
 from curate.lm.forward import adapters_merged
-from curate.lm.generate import greedy_answers
+from curate.lm.generate import MAX_NEW_TOKENS, greedy_answers
 from curate.lm.loss import answer_losses
 from curate.lm.model import LoadedModel
-from curate.prompts import Shots, Template
+from curate.prompts import Shots, Template, solution
 from curate.records import Example
 
 
@@ -33,6 +35,23 @@ def contains_answer(output: str, answers: Sequence[str]) -> bool:
     """
     given = output.lower().strip()
     return any(answer in given for answer in (a.lower().strip() for a in answers) if answer)
+
+
+# Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer: words there are not parted by spaces, or grow endings.
+_UNPARTED = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+
+
+def contains_words(output: str, answers: Sequence[str]) -> bool:
+    """The same, where the answer stands there as whole words: "th" is not in "the", nor "pol" in "politics"."""
+    given = output.lower().strip()
+    no_word_before, no_word_after = (rf"(?<![^\W{_UNPARTED}])", rf"(?![^\W{_UNPARTED}])")
+    for answer in (a.lower().strip() for a in answers):
+        # A sign at the edge of an answer (C++) is a boundary by itself.
+        before = no_word_before if re.match(rf"[^\W{_UNPARTED}]", answer) else ""
+        after = no_word_after if re.search(rf"[^\W{_UNPARTED}]$", answer) else ""
+        if answer in given and answer and re.search(f"{before}{re.escape(answer)}{after}", given):
+            return True
+    return False
 
 
 def exact_match(output: str, answers: Sequence[str]) -> bool:
@@ -58,52 +77,151 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", lowered).split())
 
 
+Metric = Callable[[str, Sequence[str]], float]
+"""How right an output is, from 0 to 1, given the accepted answers."""
+
+METRICS: dict[str, Metric] = {
+    "contains": contains_words,
+    "exact": exact_match,
+    "f1": token_f1,
+    "paper": contains_answer,
+}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name, or a function of somebody's module, `module:function`; SettingError if there is none."""
+    if name in METRICS:
+        return METRICS[name]
+    module, _, function = name.partition(":")
+    if not function:
+        raise SettingError(
+            f"There is no metric {name!r}.",
+            expected=f"{setting('metric')} with one of: {', '.join(METRICS)}, or a function of yours, module:function",
+        )
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found: Any = getattr(importlib.import_module(module), function)
+        inspect.signature(found).bind("an output", ["an answer"])
+    except Exception as error:  # an import runs the module, which may fail in any way
+        raise SettingError(
+            f"{setting('metric', name)} cannot be used: {type(error).__name__}: {error}.",
+            expected="a function of an output and its accepted answers, which gives a number from 0 to 1",
+            try_next=f'python -c "import {module}"',
+        ) from error
+
+    def metric(output: str, answers: Sequence[str]) -> float:
+        try:
+            value = float(found(output, list(answers)))
+        except Exception as error:
+            raise SettingError(
+                f"{name} failed on {output!r}: {type(error).__name__}: {error}.", expected="a number from 0 to 1"
+            ) from error
+        if not 0 <= value <= 1:
+            raise SettingError(f"{name} gave {value} for {output!r}.", expected="a number from 0 to 1")
+        return value
+
+    return metric
+
+
+def metric_version(name: str) -> str:
+    """The name of a metric, and a hash of its module's text where that is the user's own."""
+    if name in METRICS:
+        return name
+    find_metric(name)
+    try:
+        source = inspect.getsource(sys.modules[name.partition(":")[0]])
+    except OSError:
+        source = ""
+    return f"{name} {hashlib.sha256(source.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model answered to one test example, and how right that was."""
+    """What a model answered to one test example, and how right that was.
+
+    `mark` is what the metric of the run says, from 0 to 1, `correct` whether that is at least a half; the others are
+    what the metrics `contains`, `paper`, `exact` and `f1` say, whatever the run goes by.
+    """
 
     id: str
     prediction: str
     correct: bool
     exact_match: bool
     f1: float
+    mark: float
+    contains: bool
+    paper: bool
+
+    @property
+    def disputed(self) -> bool:
+        """Whether two of the metrics that say yes or no differ."""
+        return len({self.correct, self.exact_match, self.contains, self.paper}) > 1
+
+
+def marked(example: Example, template: Template, said: str, metric: Metric = contains_words) -> Prediction:
+    """The answer `said` with how right it is; in multiple choice it is a letter, right or not whatever the metric."""
+    if template.multiple_choice:
+        right = said == solution(template, example)
+        return Prediction(example.id, said, right, right, float(right), float(right), right, right)
+    answers = example.answers
+    mark, f1 = float(metric(said, answers)), token_f1(said, answers)
+    exact, contains, paper = (rule(said, answers) for rule in (exact_match, contains_words, contains_answer))
+    return Prediction(example.id, said, mark >= 0.5, exact, f1, mark, contains, paper)
 
 
 def evaluate(
-    loaded: LoadedModel, examples: Sequence[Example], template: Template, shots: Shots | None = None
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    template: Template,
+    shots: Shots | None = None,
+    metric: Metric = contains_words,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> list[Prediction]:
-    """The model's answer to every example, in order, with how right it is; zero-shot without `shots`.
+    """The model's answer to every example, in order, with how right it is; zero-shot without `shots`."""
+    said = answers_of(loaded, examples, template, shots, max_new_tokens)
+    return [marked(e, template, text, metric) for e, text in zip(examples, said, strict=True)]
 
-    Short answers are greedy. With a template that shows choices the answer is the letter whose token the model holds
-    for the most likely one; nothing is generated.
+
+def answers_of(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    template: Template,
+    shots: Shots | None = None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> list[str]:
+    """What the model says to every example, in order: greedy, at most so many tokens, the first line.
+
+    With a template that shows choices it is the letter whose token the model holds for the most likely one; nothing is
+    generated.
     """
     shots = shots or Shots(template)
     with adapters_merged(loaded):
         if template.multiple_choice:
-            return _choose(loaded, examples, [loss_request(example, template, shots, "first") for example in examples])
-        answers = greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples])
-    return [
-        Prediction(
-            e.id, said, contains_answer(said, e.answers), exact_match(said, e.answers), token_f1(said, e.answers)
-        )
-        for e, said in zip(examples, answers, strict=True)
-    ]
+            return _letters(loaded, [loss_request(example, template, shots, "first") for example in examples])
+        return greedy_answers(loaded, [shots.prefix(e) + template.ask(e) for e in examples], max_new_tokens)
 
 
-def _choose(loaded: LoadedModel, examples: Sequence[Example], requests: Sequence[LossRequest]) -> list[Prediction]:
+def _letters(loaded: LoadedModel, requests: Sequence[LossRequest]) -> list[str]:
     """The letter with the lowest loss of each question: for letters of one token, the argmax of next-token scores.
 
     A question that does not fit into the model's context has no answer and counts as wrong.
     """
     losses = iter(answer_losses(loaded, [pair for request in requests for pair in request.pairs]))
-    predictions = []
-    for example, request in zip(examples, requests, strict=True):
+    letters = []
+    for request in requests:
         nats = [next(losses).nats for _ in request.pairs]
         measured = [(value, letter) for value, letter in zip(nats, request.answers, strict=True) if value is not None]
-        letter = min(measured)[1] if measured else ""
-        right = request.correct is not None and letter == request.answers[request.correct]
-        predictions.append(Prediction(example.id, letter, right, right, float(right)))
-    return predictions
+        letters.append(min(measured)[1] if measured else "")
+    return letters
+
+
+def answer_tokens(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[list[int]]:
+    """How many tokens each accepted answer of each example takes, its leading space included."""
+    texts = [template.render_completion(answer) for e in examples for answer in e.answers]
+    ids = loaded.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    lengths = iter(map(len, ids))
+    return [[next(lengths) for _ in e.answers] for e in examples]
 
 
 CPU_BATCH = 8

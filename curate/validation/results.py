@@ -53,15 +53,18 @@ class Validation:
         return list(dict.fromkeys(run.arm for run in self.runs))
 
     def correct(self, arm: str) -> NDArray[np.float64]:
-        """1.0 where the arm's answer was right: (S, N), seeds by test examples."""
-        return np.array([[p.correct for p in run.predictions] for run in self.of(arm)], dtype=np.float64)
+        """How right the arm's answers were by the metric of the run, 0 to 1: (S, N), seeds by test examples."""
+        return np.array([[p.mark for p in run.predictions] for run in self.of(arm)], dtype=np.float64)
 
     def of(self, arm: str) -> list[Run]:
         """The runs of one arm, by seed."""
         return [run for run in self.runs if run.arm == arm]
 
     def arm_rows(self) -> list[dict[str, Any]]:
-        """One row an arm: sizes, accuracy with its standard error over seeds, exact match, F1."""
+        """One row an arm: sizes, accuracy with its standard error over seeds, and what the other metrics say.
+
+        `disputed` counts the answers on which those that say yes or no differ.
+        """
         sizes = {arm.name: len(arm.examples) for arm in self.inputs.arms}
         rows = []
         for name in self.names:
@@ -78,6 +81,9 @@ class Validation:
                 "stderr": standard_error(correct),
                 "exact_match": sum(p.exact_match for p in answers) / len(answers),
                 "f1": sum(p.f1 for p in answers) / len(answers),
+                "contains": sum(p.contains for p in answers) / len(answers),
+                "paper": sum(p.paper for p in answers) / len(answers),
+                "disputed": sum(p.disputed for p in answers),
             }
             rows.append(about | measures)
         return rows
@@ -155,6 +161,11 @@ class Validation:
     def warnings(self) -> list[str]:
         """What a reader of the numbers has to know first."""
         warnings = self.inputs.warnings()
+        if self.config["answers_too_long"]:
+            warnings.append(
+                f"{self.config['answers_too_long']} test questions have no accepted answer of at most "
+                f"{self.config['max_new_tokens']} tokens: they cannot be answered; see --max-new-tokens."
+            )
         for run in self.runs:
             if any(not math.isfinite(row["held_out_loss"] or 0.0) for row in run.training):
                 warnings.append(f"Training on {run.arm} with seed {run.seed} diverged; try a lower --learning-rate.")
@@ -170,6 +181,7 @@ SCHEMAS = {
         ARM_AND_SEED
         | {"id": TEXT, "question": TEXT, "answers": pa.list_(TEXT), "prediction": TEXT}
         | {"correct": YES_NO, "exact_match": YES_NO, "f1": NUMBER}
+        | {"mark": NUMBER, "contains": YES_NO, "paper": YES_NO}
         | {"popularity_percentile": NUMBER, "subject": TEXT, "relation": TEXT}
     ),
     "curves": pa.schema(ARM_AND_SEED | {"top_percent": INTEGER, "accuracy": NUMBER, "n": INTEGER}),

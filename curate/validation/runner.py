@@ -17,13 +17,23 @@ import torch
 from curate import __version__
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder
+from curate.lm.generate import MAX_NEW_TOKENS
 from curate.lm.model import load_model, version_of
 from curate.prompts import Shots, Template
-from curate.records import BASE, as_seeds, few_shot_name, is_untouched
+from curate.records import BASE, Example, as_seeds, few_shot_name, is_untouched
 from curate.settings import FinetuneConfig, ValidateSettings, grid
 from curate.validation.arms import Arm, Inputs
 from curate.validation.attention import make_probe
-from curate.validation.evaluate import Prediction, Task, evaluate, find_tasks
+from curate.validation.evaluate import (
+    Prediction,
+    Task,
+    answer_tokens,
+    answers_of,
+    find_metric,
+    find_tasks,
+    marked,
+    metric_version,
+)
 from curate.validation.finetune import adapter_fingerprint, finetuned, reloaded, save_adapter, trainable
 from curate.validation.trainer import Trained, Training, by_first, check_logger, is_first, join
 
@@ -95,6 +105,7 @@ class Experiment:
         """All that could change what the run finds, known before the model is loaded."""
         settings, inputs = self.settings, self.inputs
         own = settings.changed(seeds=1, lm_eval=(), template=None, by=None, report_to="none", revision=None)
+        told = {name: value for name, value in own.as_dict().items() if name != "config"}
         request = {
             "model": version_of(self.model, settings.revision),
             "arms": {arm.name: arm.fingerprint for arm in inputs.arms},
@@ -102,7 +113,7 @@ class Experiment:
             "lm_eval": settings.lm_eval,
             "test": {"content": inputs.test.fingerprint, "popularity": inputs.test.popularity, **inputs.source},
             "template": inputs.template.texts,
-            "settings": {name: value for name, value in own.as_dict().items() if name != "config"},
+            "settings": told | {"metric": metric_version(settings.metric)},
             "finetuning": settings.config.as_dict(),
         }
         return json.loads(json.dumps(request))
@@ -196,6 +207,7 @@ class Runner:
         self.test, self.template = inputs.test, inputs.template
         self.arms = {arm.name: arm for arm in inputs.arms}
         self.shots = shots_from(inputs.arms, settings.base_shots, inputs.template)
+        self.metric = find_metric(settings.metric)
         self.tasks = find_tasks(settings.lm_eval, settings.limit)
         join(settings.device)
         method = settings.config.method
@@ -207,8 +219,21 @@ class Runner:
             if config.method != "full":  # what has no place for adapters is told before hours of answers
                 with trainable(self.loaded, config):
                     break
+        self.new_tokens, self.too_long = self._room_for_answers()
         self.probe = make_probe(self.loaded, self.test.examples, self.template)
         self.kept = Checkpoint(experiment.folder / PARTS)
+
+    def _room_for_answers(self) -> tuple[int, int]:
+        """Tokens that an answer may have, and how many test questions have no accepted answer of so few.
+
+        If it is not given, what the longest accepted answer takes, as far as half of the model's context has room.
+        """
+        if self.template.multiple_choice:
+            return MAX_NEW_TOKENS, 0
+        lengths = answer_tokens(self.loaded, self.test.examples, self.template)
+        longest = max((max(of_one) for of_one in lengths), default=0)
+        most = self.settings.max_new_tokens or max(MAX_NEW_TOKENS, min(longest, self.loaded.context // 2))
+        return most, sum(min(of_one) > most for of_one in lengths)
 
     def run(self, part: Part) -> Run:
         """What an arm with a seed, or an untouched model, answered."""
@@ -244,7 +269,7 @@ class Runner:
     def _run_untouched(self, part: Part) -> Run:
         """The model as it is; the tasks of lm-eval are asked without solved examples only."""
         shots = None if part.arm == BASE else self.shots
-        key = self._key(self.test.fingerprint, *([shots.fingerprint()] if shots else []))
+        key = self._key(self.test.fingerprint, self.new_tokens, *([shots.fingerprint()] if shots else []))
         kept = self._get(key)
         if kept is None:
             self.say(f"{part}: {len(self.test.examples)} questions")
@@ -256,15 +281,16 @@ class Runner:
     def _run_arm(self, part: Part) -> Run:
         arm = self.arms[part.arm]
         config = next((t.config for t in self.trials(arm.name) if t.chosen), None) or self.settings.config
-        along = [self.settings.along] if self.settings.along else []
-        key = self._key(self.test.fingerprint, arm.name, arm.fingerprint, config.as_dict(), part.seed, *along)
+        along = [self.settings.along, self.settings.metric] if self.settings.along else []
+        asked = (self.test.fingerprint, self.new_tokens)
+        key = self._key(*asked, arm.name, arm.fingerprint, config.as_dict(), part.seed, *along)
         kept = self._get(key)
         if kept is None:
             self.say(f"{part}: finetuning on {len(arm.examples)} examples")
             with self._finetuned(arm, config, part.seed, key) as trained:
                 kept = self._put(key, lambda: self._finetuned_answers(part, config, trained))
-                right = sum(p["correct"] for p in kept["predictions"]) / len(kept["predictions"])
-                self.say(f"{part}: {100 * right:.1f}% right after {kept['steps']} steps")
+                marks = [p.mark for p in self._read(kept, key).predictions]
+                self.say(f"{part}: {100 * sum(marks) / len(marks):.1f}% right after {kept['steps']} steps")
                 self._ask_tasks(part, key)
         else:
             self._ask_more(part, config, key, kept["adapter"])
@@ -287,17 +313,21 @@ class Runner:
         return self._answers(run)
 
     def _answers(self, run: Run, shots: Shots | None = None) -> dict[str, Any]:
-        """The run with what the model, as it is now, answers, and where it looks."""
-        predictions = evaluate(self.loaded, self.test.examples, self.template, shots)
+        """The run with what the model, as it is now, answers, and where it looks; it is marked when it is read."""
+        said = answers_of(self.loaded, self.test.examples, self.template, shots, self.new_tokens)
         attention = None if shots else self.probe.measure(self.loaded)
-        return asdict(replace(run, predictions=predictions, attention=attention))
+        return asdict(replace(run, attention=attention)) | {"predictions": said}
 
     def _accuracy_along(self) -> float:
         """On test questions at even distances."""
         examples = self.test.examples
         count = min(self.settings.along, len(examples))
         asked = [examples[n * len(examples) // count] for n in range(count)]
-        return sum(p.correct for p in evaluate(self.loaded, asked, self.template)) / len(asked)
+        said = answers_of(self.loaded, asked, self.template, max_new_tokens=self.new_tokens)
+        return sum(p.mark for p in self._marked(asked, said)) / len(asked)
+
+    def _marked(self, examples: Sequence[Example], said: Sequence[str]) -> list[Prediction]:
+        return [marked(e, self.template, text, self.metric) for e, text in zip(examples, said, strict=True)]
 
     def _ask_tasks(self, part: Part, key: str) -> None:
         """Ask the model, as it is now, the tasks that the run under this key was not asked yet; each is kept."""
@@ -345,10 +375,9 @@ class Runner:
         """A kept run with the metrics of its tasks, which are kept apart."""
         config = kept["config"] and FinetuneConfig(**kept["config"])
         metrics = [self._get(self._task_key(key, task)) for task in self.tasks]
-        return Run(
-            **{**kept, "config": config, "predictions": [Prediction(**p) for p in kept["predictions"]]}
-            | {"tasks": [row for rows in metrics if rows for row in rows]}
-        )
+        predictions = self._marked(self.test.examples, kept["predictions"])
+        tasks = [row for rows in metrics if rows for row in rows]
+        return Run(**{**kept, "config": config, "predictions": predictions, "tasks": tasks})
 
     def _drop_checkpoints(self, key: str) -> None:
         """The part's training is over, and nothing is left to do with its model."""

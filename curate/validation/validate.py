@@ -26,6 +26,7 @@ from curate.settings import (
 )
 from curate.validation.arms import read_inputs
 from curate.validation.attention import EXAMPLES, attention_summary
+from curate.validation.evaluate import find_metric
 from curate.validation.results import Validation, write_run
 from curate.validation.runner import Experiment, Notify, Part, Runner, check_run_folder
 from curate.validation.trainer import is_first
@@ -56,6 +57,8 @@ def validate(
     `limit` takes a seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`)
     each arm gets the setting that does best on its own held-out part. A test set with choices is asked by letter
     (template `mmlu`).
+    An answer is right by `metric`: `contains` (an accepted answer, as whole words), `exact`, `f1`, `paper` (contained,
+    also inside a word) or `"module:function"`, which gives a number from 0 to 1.
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. `along` test questions are asked after every epoch of a training too.
@@ -70,6 +73,7 @@ def validate(
     check_run_folder(Path(output))
     grid(settings.tune, settings.config)  # refuses what cannot be tuned
     as_seeds(settings.seeds)
+    find_metric(settings.metric)
     inputs = read_inputs(splits, eval, settings, ReadSettings.of(options))
     experiment = Experiment(inputs, str(model), Path(output), settings)
     say = progress or (lambda line: None)
@@ -171,6 +175,9 @@ def made_from(runner: Runner) -> dict[str, Any]:
         "template": asdict(experiment.inputs.template),
         "seeds": as_seeds(settings.seeds),
         "limit": settings.limit,
+        "metric": settings.metric,
+        "max_new_tokens": runner.new_tokens,
+        "answers_too_long": runner.too_long,
         "base_shots": runner.shots.fingerprint() if runner.shots else None,
         "along": settings.along,
         "lm_eval": [task.fingerprint() for task in runner.tasks] or None,
@@ -183,6 +190,7 @@ def made_from(runner: Runner) -> dict[str, Any]:
 
 def plan(splits: Any, eval: Any, settings: ValidateSettings, reading: ReadSettings) -> dict[str, Any]:
     """What `validate` would do, and how much of it, without loading a model."""
+    find_metric(settings.metric)
     inputs = read_inputs(splits, eval, settings, reading)
     experiment = Experiment(inputs, "", Path(), settings)
     finetunings = len(experiment.finetunings())

@@ -64,6 +64,7 @@ def _arm(arm: str, share: float, questions: int, seeds: int) -> dict[str, Any]:
         "accuracy": share,
         "stderr": None if arm == "base" else 0.01,
         "exact_match": share - 0.02,
+        "disputed": 17,
         "f1": share + 0.02,
     }
 
@@ -102,6 +103,9 @@ def _predictions(questions: int, seeds: int) -> Any:
                     "answers": ["politician", "political leader", "pol"] if number else [BAD],
                     "prediction": said if number else BAD,
                     "correct": correct,
+                    "exact_match": correct and not (number and said == "actor and singer"),
+                    "contains": correct,
+                    "paper": correct,
                     "popularity_percentile": 100 * number / questions,
                     "relation": RELATIONS[number % len(RELATIONS)],
                     "subject": f"Person {number}",

@@ -44,7 +44,7 @@ def test_answers_that_several_seeds_gave_are_told_once_with_their_number() -> No
     rows = [said("1", "top", seed, text, "Ann" in text) for seed, text in enumerate(["Ann", "Bob", "Ann", " Ann"])]
     table = json.loads(answers_table(rows, ["top"]).json)
     assert table["arms"] == [{"label": "FT-Top", "seeds": 4}]
-    assert table["rows"] == [["Who?", "Ann, A.", 12, None, "Ann", [[["Ann", 1, 3], ["Bob", 0, 1]]]]]
+    assert table["rows"] == [["Who?", "Ann, A.", 12, None, "Ann", [[["Ann", 1, 3], ["Bob", 0, 1]]], 0]]
 
 
 def test_text_cannot_end_the_element_it_stands_in_and_comes_back_whole() -> None:

@@ -86,6 +86,13 @@ def test_filters_narrow_together(tab: Any) -> None:
         assert "✓" not in row.locator("[data-label=FT-Bottom]").inner_text()
 
 
+def test_answers_that_metrics_mark_differently_can_be_looked_at_alone(tab: Any) -> None:
+    tab.select_option("select[name=only]", label="metrics disagree")
+    rows = tab.locator("#answers-table tbody tr")
+    assert 0 < rows.count() < 120
+    assert all("✓ actor and singer" in row.inner_text() for row in rows.all())
+
+
 def test_order_by_popularity(tab: Any) -> None:
     tab.select_option("select[name=order]", "obscure")
     assert "number 119?" in questions(tab)[0]

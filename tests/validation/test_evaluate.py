@@ -11,8 +11,10 @@ from curate.errors import SettingError
 from curate.lm.model import load_model
 from curate.validation.evaluate import (
     contains_answer,
+    contains_words,
     evaluate,
     exact_match,
+    find_metric,
     find_tasks,
     metric_rows,
     normalise,
@@ -40,6 +42,38 @@ def test_an_answer_is_right_if_it_contains_an_accepted_one(output: str, answers:
 def test_containment_flatters_short_aliases_and_exact_match_does_not() -> None:
     assert contains_answer("politics", ["pol"])
     assert not exact_match("politics", ["pol"])
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "right"),
+    [
+        ("in the army", "th", False),
+        ("He was an actor.", "Actor", True),
+        ("politics", "pol", False),
+        ("C++, of course", "C++", True),
+        ("born in St. Louis", "st. louis", True),
+        ("Saint-Louis", "Louis", True),
+        ("东京都", "东京", True),
+        ("서울은", "서울", True),
+        ("1984a", "1984", False),
+        ("anything", " ", False),
+    ],
+)
+def test_whole_words_count_and_parts_of_words_do_not(output: str, answer: str, right: bool) -> None:
+    assert contains_words(output, [answer]) is right
+
+
+def test_a_metric_of_ones_own_gives_a_number_from_0_to_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_marks.py").write_text(
+        "def first(output, answers): return output.strip()[:1] == answers[0][:1]\ndef two(output, answers): return 2\n"
+    )
+    assert [find_metric("my_marks:first")(said, ["Ann"]) for said in (" Al", "Bob")] == [1, 0]
+    with pytest.raises(SettingError, match=r"gave 2\.0"):
+        find_metric("my_marks:two")("x", ["y"])
+    for wrong, told in (("bleu", "no metric 'bleu'"), ("my_marks:none", "cannot be used"), ("nowhere:f", "nowhere")):
+        with pytest.raises(SettingError, match=told):
+            find_metric(wrong)
 
 
 def test_normalisation_is_that_of_squad() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_accuracies_and_curves_follow_from_the_predictions(run: tuple[Path, Vali
             if row["seed"] == point["seed"] and row["popularity_percentile"] < point["top_percent"]
         ]
         assert (point["n"], point["accuracy"]) == (len(marks), sum(marks) / len(marks))
+
+
+def test_every_metric_is_told_and_the_answers_on_which_they_differ_are_counted(run: tuple[Path, Validation]) -> None:
+    folder, result = run
+    frame = pd.read_parquet(folder / "predictions.parquet")
+    for arm in result.arm_rows():
+        rows = frame[frame.arm == arm["arm"]]
+        assert arm["paper"] == pytest.approx(rows.paper.mean())
+        assert arm["disputed"] == (rows[["correct", "exact_match", "contains", "paper"]].nunique(axis=1) > 1).sum()
+        for row in rows.itertuples():
+            said, accepted = row.prediction.lower(), [a.lower() for a in row.answers]
+            assert row.paper == any(a in said for a in accepted)
+            assert row.correct == row.contains == any(a in re.findall(r"\w+", said) for a in accepted)
 
 
 def test_intervals_follow_from_the_predictions(run: tuple[Path, Validation]) -> None:

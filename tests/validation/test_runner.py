@@ -149,6 +149,30 @@ def test_accuracy_along_training_is_that_of_the_model_as_it_is_by_then_and_chang
     assert "test-accuracy" in {path.stem for path in (tmp_path / "1000" / "figures").iterdir()}
 
 
+def test_another_metric_marks_the_answers_that_are_kept(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    def run(metric: str, tokens: int | None = None, force: bool = False) -> tuple[Validation, list[str]]:
+        said: list[str] = []
+        model, config = tiny_model("llama"), replace(TO_THE_END, max_steps=12)
+        result = curate.validate(
+            {"a": films}, eval=films, model=model, output=tmp_path / "run", seeds=1, config=config,
+            metric=metric, max_new_tokens=tokens, force=force, progress=said.append,
+        )  # fmt: skip
+        return result, said
+
+    first, _ = run("contains")
+    assert first.config["max_new_tokens"] >= 10 and not any("accepted answer of" in w for w in first.warnings())
+    with pytest.raises(OutputError, match="metric contains, not f1"):
+        run("f1")
+    second, said = run("f1", force=True)
+    assert said == ["a, seed 0: done earlier"]
+    assert [row["accuracy"] for row in second.arm_rows()] == [row["f1"] for row in first.arm_rows()]
+    short, said = run("exact", tokens=1, force=True)
+    assert any("have no accepted answer of at most 1 tokens" in warning for warning in short.warnings())
+    assert said[0].startswith("base: ")
+
+
 TRIED = FinetuneConfig(max_steps=2, batch_size=4, held_out=0.3)
 
 

@@ -4,8 +4,8 @@
   const source = document.getElementById("answers-data");
   if (!source) return;
   const { arms, rows } = JSON.parse(source.textContent);
-  // A row: [question, accepted, percentile, relation, subject, said]; said: for each arm, [text, right, seeds] each answer.
-  const [QUESTION, ACCEPTED, PERCENTILE, RELATION, SUBJECT, SAID] = [0, 1, 2, 3, 4, 5];
+  // A row: [question, accepted, percentile, relation, subject, said, disputed]; said: for each arm, [text, right, seeds] each answer.
+  const [QUESTION, ACCEPTED, PERCENTILE, RELATION, SUBJECT, SAID, DISPUTED] = [0, 1, 2, 3, 4, 5, 6];
   const STEP = 50;
   const form = document.getElementById("filters");
   const table = document.getElementById("answers-table");
@@ -63,7 +63,8 @@
 
   const right = (row, arm) => row[SAID][arm].reduce((sum, [, yes, times]) => sum + (yes ? times : 0), 0) / arms[arm].seeds;
 
-  function matches(row, words, relation, rightArm, wrongArm) {
+  function matches(row, words, relation, rightArm, wrongArm, only) {
+    if (only === "disputed" && !row[DISPUTED]) return false;
     if (relation && row[RELATION] !== relation) return false;
     if (rightArm && right(row, rightArm - 1) <= 0.5) return false;
     if (wrongArm && right(row, wrongArm - 1) >= 0.5) return false;
@@ -74,9 +75,9 @@
   }
 
   function filter() {
-    const { text, relation, right: rightArm, wrong: wrongArm, order } = form.elements;
+    const { text, relation, right: rightArm, wrong: wrongArm, only, order } = form.elements;
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
-    chosen = rows.filter((row) => matches(row, words, relation.value, +rightArm.value, +wrongArm.value));
+    chosen = rows.filter((row) => matches(row, words, relation.value, +rightArm.value, +wrongArm.value, only.value));
     const sign = { popular: 1, obscure: -1 }[order.value];
     if (sign) {
       chosen = chosen.filter((row) => row[PERCENTILE] !== null).sort((a, b) => sign * (a[PERCENTILE] - b[PERCENTILE]));
