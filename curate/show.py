@@ -20,6 +20,7 @@ from curate.errors import DataError
 from curate.estimators.column import score_of_number
 from curate.prompts import Template, solution
 from curate.records import Example
+from curate.selection.agreement import agreement
 from curate.selection.explain import compare
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number
 from curate.settings import ReadSettings
@@ -72,6 +73,12 @@ def compare_files(files: list[str], **options: Any) -> dict[str, Any]:
             try_next=f"curate show --compare {files[0]} OTHER.parquet",
         )
     return compare(files, ReadSettings.of(options))
+
+
+def describe_agreement(file: str, **options: Any) -> dict[str, Any]:
+    """How the scores of a file agree, what each tells of what is known, and what explains it: see `agreement`."""
+    check_named(file)
+    return {"file": file, **agreement(read_with(file, ReadSettings.of(options)))}
 
 
 def _summary_in(folder: Path) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
-"""How numbers are summed up: quantiles, bins, ranks, overlap. Pure functions on arrays."""
+"""How numbers are summed up: quantiles, bins, ranks, overlap, what one tells of another. Pure functions on arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,3 +64,79 @@ def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 def overlap(a: Collection[str], b: Collection[str]) -> float:
     """The share of `a` that is also in `b`, in [0, 1]."""
     return len(set(a) & set(b)) / len(a)
+
+
+def ranks_within(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The same ranks, counted in every group by itself. (N,), (N,) codes from 0 -> (N,)
+
+    >>> ranks_within(np.array([5.0, 1.0, 5.0, 9.0]), np.array([0, 0, 0, 1])).tolist()
+    [2.5, 1.0, 2.5, 1.0]
+    """
+    order = np.lexsort((values, groups))
+    ordered, codes = values[order], groups[order]
+    new = np.append(True, (ordered[1:] != ordered[:-1]) | (codes[1:] != codes[:-1]))[: len(order)]
+    starts = np.append(np.flatnonzero(new), len(order))
+    first = np.cumsum(np.bincount(groups)) - np.bincount(groups)  # where each group begins
+    ranks = np.empty(len(order))
+    ranks[order] = ((starts[:-1] + starts[1:] + 1) / 2)[np.cumsum(new) - 1] - first[codes]
+    return ranks
+
+
+def correlation_within(a: NDArray[np.float64], b: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
+    """The mean of Spearman's correlations inside groups, weighted by their rows. (N,) each, codes from 0
+
+    A group in which a side is constant has none and does not count; NaN if that is so of all.
+    """
+    sizes = np.bincount(groups)
+    x, y = (ranks_within(side, groups) - (sizes[groups] + 1) / 2 for side in (a, b))
+    both, own, other = (np.bincount(groups, product) for product in (x * y, x * x, y * y))
+    counts = own * other > 0
+    return _mean(both[counts] / np.sqrt(own * other)[counts], sizes[counts])
+
+
+def auc(scores: NDArray[np.float64], known: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> float:
+    """The share of pairs of a known and an unknown row in which the known one has the higher score; a tie is half one.
+
+    0.5 is chance. With `groups` (N,), codes from 0, only pairs inside a group count: so it is the mean of the groups'
+    AUCs, weighted by their pairs. NaN if there is no pair. (N,), (N,)
+    """
+    groups = np.zeros(len(scores), dtype=np.int64) if groups is None else groups
+    yes = np.bincount(groups, known)
+    right = ranks_within(scores, groups)[known].sum() - (yes * (yes + 1) / 2).sum()
+    pairs = pairs_within(known, groups)
+    return float(right / pairs) if pairs else float("nan")
+
+
+def pairs_within(known: NDArray[np.bool_], groups: NDArray[np.int64]) -> int:
+    """How many pairs of a known and an unknown row there are inside groups. (N,), (N,) codes from 0"""
+    return int(np.bincount(groups, known) @ np.bincount(groups, ~known))
+
+
+MOST_ROUNDS = 200
+"""Of taking means off; what is left to explain after so many is less than can be printed."""
+
+
+def explained(values: NDArray[np.float64], factors: Sequence[NDArray[np.int64]]) -> float:
+    """The share of the variance that groups explain, adjusted R²: how well (N,) values follow from sums of group means.
+
+    `factors` are ways to group the rows, codes (N,). Least squares by backfitting: the means of one way after the
+    other are taken off until nothing moves. Adjusted for the number of groups, so that it is 0 by chance, however
+    small they are. NaN where values are constant or groups too many to tell.
+    """
+    numbered = [np.unique(codes, return_inverse=True, return_counts=True)[1:] for codes in factors]
+    rest = values - values.mean()
+    total = left = float(rest @ rest)
+    freedom = len(values) - 1 - sum(len(counts) - 1 for _, counts in numbered)
+    if total == 0 or freedom <= 0:
+        return float("nan")
+    for _ in range(MOST_ROUNDS):
+        for codes, counts in numbered:
+            rest = rest - (np.bincount(codes, rest) / counts)[codes]
+        before, left = left, float(rest @ rest)
+        if before - left < 1e-9 * total:
+            break
+    return max(0.0, 1 - (left / freedom) / (total / (len(values) - 1)))
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
+    return float(np.average(values, weights=weights)) if len(values) else float("nan")

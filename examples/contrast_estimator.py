@@ -4,7 +4,8 @@
 
 The score is log p(answer | question) - log mean_k p(answer | question about subject k), in nats, over K other subjects
 of the same relation that have other answers (after Holtzman et al. 2021, domain-conditional PMI). How usual an answer
-is falls out of it: "association football" is as likely for everybody.
+is falls out of it: "association football" is as likely for everybody. With --shots 4 the questions are asked after four
+solved examples of the relation, as `loss` asks them.
 
 It is the whole of a plug-in: its settings, what it draws from the dataset, its fingerprint, its scores.
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 import curate
 from curate.estimators.base import ModelEstimator, ModelSettings
-from curate.prompts import DEFAULT
+from curate.prompts import DEFAULT, Shots, draw_exemplars
 from curate.settings import option
 
 MOST_SUBJECTS = 64
@@ -29,9 +30,10 @@ MOST_SUBJECTS = 64
 
 @dataclass(frozen=True)
 class ContrastSettings(ModelSettings):
-    """Which model is asked, and about how many other subjects."""
+    """Which model is asked, about how many other subjects, and after how many solved examples."""
 
     foils: int = option(8, "Other subjects of the relation that the question is asked about too.", least=1)
+    shots: int = option(0, "Solved examples of the relation before each question.", least=0)
 
 
 class ContrastEstimator(ModelEstimator):
@@ -44,10 +46,12 @@ class ContrastEstimator(ModelEstimator):
     subjects: Mapping[str, Sequence[tuple[str, frozenset[str]]]] = {}
 
     def draw(self, examples: Callable[[], Iterable[curate.Example]]) -> None:
-        """Keep some subjects of each relation with all their answers: those with the least hashes, in that order.
+        """Draw the solved examples, and some subjects of each relation with all their answers, by the least hashes.
 
         Drawn over the whole dataset by a hash, they are the same for every shard and any order of the rows.
         """
+        count = self.settings.shots
+        self.sets = draw_exemplars(DEFAULT, examples(), count) if count else [Shots(DEFAULT)]
         answers: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for example in examples():
             if example.subject and example.answers:
@@ -64,6 +68,7 @@ class ContrastEstimator(ModelEstimator):
         return {
             "estimator": "contrast",
             "foils": self.settings.foils,
+            "shots": self.drawn()[0].fingerprint(),
             "subjects": hashlib.sha256(repr(drawn).encode("utf-8", "surrogatepass")).hexdigest()[:16],
             "model": self.model.fingerprint(),
         }
@@ -72,13 +77,15 @@ class ContrastEstimator(ModelEstimator):
         """The question with its answer, then the question about each foil with the same answer."""
         answer = DEFAULT.render_completion(example.answers[0])
         others = [example.question.replace(str(example.subject), foil) for foil in self.foils(example)]
-        return [(DEFAULT.render_prompt(text), answer) for text in [example.question, *others]]
+        solved = self.drawn()[0].prefix(example)
+        return [(solved + DEFAULT.render_prompt(text), answer) for text in [example.question, *others]]
 
     def foils(self, example: curate.Example) -> list[str]:
-        """Other subjects of its relation, none of which has an answer of its."""
+        """Other subjects of its relation, none of which has an answer of its, nor stands in its solved examples."""
         own = {answer.casefold() for answer in example.answers}
+        taken = {example.subject, *(shot.subject for shot in self.drawn()[0].choose(example))}
         others = self.subjects.get(example.relation or "", ())
-        return [s for s, answers in others if s != example.subject and not own & answers][: self.settings.foils]
+        return [s for s, answers in others if s not in taken and not own & answers][: self.settings.foils]
 
     def score(self, examples: Sequence[curate.Example]) -> Iterator[curate.Score]:
         """One score an example, in the same order."""

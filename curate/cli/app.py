@@ -37,7 +37,7 @@ from curate.settings import (
     ValidateSettings,
 )
 from curate.shards import merge_files
-from curate.show import compare_files, describe, read_scores, score_summaries
+from curate.show import compare_files, describe, describe_agreement, read_scores, score_summaries
 from curate.simulation.settings import ExperimentOptions
 from curate.wikipedia.dumps import build_table, fetch_months, read_titles
 from curate.wikipedia.options import BuildSettings, FetchSettings
@@ -365,6 +365,10 @@ def show(
     compare: Annotated[
         bool, Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
     ] = False,
+    agreement: Annotated[
+        bool,
+        Option("--agreement", help="How the scores of a file agree, and which of them tells what the model knows."),
+    ] = False,
     reading: ReadSettings,
 ) -> None:
     """Show what is in a file: counts, quantiles, a histogram, examples as the model sees them.
@@ -372,6 +376,8 @@ def show(
     Example: curate show scored.parquet
 
     Example: curate show --compare top.parquet bottom.parquet
+
+    Example: curate show --agreement scored.parquet
     """
     if len(files) > 1 and not compare:
         raise DataError(
@@ -379,8 +385,15 @@ def show(
             expected="one file, or --compare",
             try_next=f"curate show --compare {' '.join(files)}",
         )
-    found = compare_files(files, **reading.given()) if compare else describe(files[0], **reading.given())
+    if compare and agreement:
+        raise DataError("--compare is about several files, --agreement about one.", expected="one of the two")
+    if agreement:
+        found = describe_agreement(files[0], **reading.given())
+    else:
+        found = compare_files(files, **reading.given()) if compare else describe(files[0], **reading.given())
     out.result(found, *shown_tables(found))
+    for warning in found.get("warnings", ()) if agreement else ():
+        out.note(f"Warning: {warning}")
 
 
 @command(app)

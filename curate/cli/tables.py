@@ -148,6 +148,8 @@ def shown_tables(found: Mapping[str, Any]) -> Tables:
     """What `curate show` found, whatever it is."""
     if found["kind"] == "comparison":
         return _comparison_tables(found)
+    if found["kind"] == "agreement":
+        return _agreement_tables(found)
     if found["kind"] in ("run", "simulation"):
         try:
             return summary_tables(found) if found["kind"] == "run" else simulation_tables(found)
@@ -229,3 +231,55 @@ def _comparison_tables(found: Mapping[str, Any]) -> Tables:
         rows = [([split, s["measured"]], s["quantiles"]) for split, s in splits.items()]
         tables.append(quantile_table(None, [name, "measured"], rows))
     return tables + [mix_table(r, found[r]["splits"], "all rows") for r in ("relation", "answers") if r in found]
+
+
+INSIDE = ("all", "inside_relations")
+AMONG = {
+    "all": "all rows",
+    "inside_relations": "inside relations",
+    "rare_answers": "rare answers",
+    "same_answer": "same relation and answer",
+}
+FACTORS = {"relation": "relation", "pattern": "question pattern", "length": "length of the answer", "all": "together"}
+
+
+def _agreement_tables(found: Mapping[str, Any]) -> Tables:
+    """How every two scores agree; what each tells of what is known; what explains it."""
+    known, only = found["known"], found["scores"][0]
+    field, count = found["relations"]["from"], found["relations"]["count"]
+    tables: Tables = [
+        f"{found['compared']:,} of {found['rows']:,} rows have all scores: {', '.join(found['scores'])}",
+        f"{count:,} relations ({field})"
+        if field
+        else f"No relation is known; {count} question patterns stand for them",
+    ]
+    agreeing = [
+        [f"{pair['a']}, {pair['b']}"]
+        + [_two_digits(pair["correlation"][way]) for way in INSIDE]
+        + [percent(pair["overlap"][way]) for way in INSIDE]
+        for pair in found["pairs"]
+    ]
+    headers = ["scores", "rank correlation", "inside relations", "better half in common %", "inside relations"]
+    if agreeing:
+        tables.append(make_table("Do they agree?", headers, agreeing))
+    else:
+        tables.append(f"{only} is the only score. Another beside it: curate score {found['file']} --by …")
+    if known:
+        told = [[name, *(_two_digits(values[way]) for way in AMONG)] for name, values in known["auc"].items()]
+        told.append(["(pairs)", *(f"{known['pairs'][way]:,}" for way in AMONG)])
+        tables += [
+            make_table("Do they tell known from unknown? AUC; 0.50 is chance", ["score", *AMONG.values()], told),
+            f"known: known_greedy is at least {known['least_right']}, {known['known']:,} rows; "
+            f"{known['unknown']:,} unknown",
+            *(["score_known holds known_greedy itself: its AUC is no evidence."] if "known" in known["auc"] else []),
+        ]
+    else:
+        tables.append("What is known is not told: there is no column known_greedy, as curate score --by known adds it.")
+    shares = [
+        [name, *(percent(values.get(factor)) for factor in FACTORS)] for name, values in found["explained"].items()
+    ]
+    return [*tables, make_table("What explains their order? Adjusted R², %", ["score", *FACTORS.values()], shares)]
+
+
+def _two_digits(value: float | None) -> str:
+    return "" if value is None else f"{round(value, 2) + 0.0:.2f}"  # never -0.00

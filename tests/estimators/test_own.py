@@ -115,6 +115,15 @@ def test_the_example_is_a_plug_in_with_a_model_settings_and_a_name(
     again = [score.value for score in estimator.score(shuffled)][::-1]
     assert again == pytest.approx([row["score_contrast"] for row in found], abs=1e-5)
 
+    asked = ContrastEstimator(ContrastSettings(model=tiny_model("llama"), foils=1, shots=1))
+    asked.draw(lambda: shuffled)
+    for example in shuffled:
+        (own, answer), *others = asked.pairs(example)
+        solved = own.removesuffix(f"Question: {example.question}\nAnswer:")
+        assert solved.count("Question:") == 1 and answer == f" {example.answers[0]}"
+        assert others and all(prompt.startswith(solved) for prompt, _ in others)
+        assert not any(foil in solved for foil in asked.foils(example))
+
 
 @pytest.mark.parametrize(
     ("by", "message"),
