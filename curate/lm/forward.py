@@ -147,9 +147,9 @@ def _packs_alike(loaded: LoadedModel) -> bool:
     items = [Encoded((*tokens[:3], *tokens[n : n + 4]), 3, 7) for n in (3, 7, 11)]
     rows = make_rows(items, range(len(items)))
     single, packed = make_packs(rows, shared=0, room=0, most=0), make_packs(rows, shared=1, room=64, most=64)
-    alone = batch_sums(loaded, single, items, [], negative_log_likelihood)
+    alone = read_batch(loaded, single, items, [], negative_log_likelihood).sums()
     try:
-        together = batch_sums(loaded, packed, items, cache_of(loaded, tokens[:1]), negative_log_likelihood)
+        together = read_batch(loaded, packed, items, cache_of(loaded, tokens[:1]), negative_log_likelihood).sums()
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
     tolerance = 1e-4 if str(loaded.model.dtype) == "torch.float32" else 3e-2
@@ -193,36 +193,58 @@ TINY = 1e-30
 """Stands for a chance of nothing, so that its logarithm is a number."""
 
 
-def recall(ends: Callable[[int], bool]) -> Measure:
+def recall(ends: torch.Tensor) -> Measure:
     """Whether the model would say every token of an answer, and then stop: greedily, and when it samples. (N, 2)
 
     The first number is 1 where the token is not the one that is most likely, the second −log of its chance when
     sampled at temperature 0.5 from the 40 most likely tokens. So an answer whose first sum is 0 is the greedy
     answer, and exp of minus its second sum is the chance that a sample is that answer. The token LINE_END stands for
-    any token that `ends` an answer.
+    any token that ends an answer, which `ends` (V,) tells.
     """
 
     def measure(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         values, likely = logits.float().topk(min(TOP_K, logits.shape[-1]))  # (P, k), the most likely first
         chances = torch.softmax(values / TEMPERATURE, dim=-1)[rows]  # (N, k)
         likely = likely[rows]
-        right = likely == tokens[:, None]
-        for n in (tokens == LINE_END).nonzero().flatten().tolist():  # only the likely ones are looked at
-            ending = [ends(token) for token in likely[n].tolist()]
-            right[n] = torch.tensor(ending, device=right.device)
+        right = torch.where((tokens == LINE_END)[:, None], ends.to(likely.device)[likely], likely == tokens[:, None])
         return torch.stack([(~right[:, 0]).float(), -(chances * right).sum(dim=1).clamp(min=TINY).log()], dim=1)
 
     return measure
 
 
-def batch_sums(
+@dataclass(frozen=True)
+class Reading:
+    """What a batch of packs gave: `numbers` (N, K) of each answer token, and the item `owners[n]` that it belongs to.
+
+    On a GPU the numbers may not be there yet: the next batch can be prepared and sent off before they are asked for.
+    """
+
+    owners: Sequence[int]
+    numbers: torch.Tensor
+    model: str
+
+    def sums(self) -> dict[int, list[float]]:
+        """The numbers of each item, summed over its tokens; ModelError where they are not finite."""
+        sums: dict[int, list[float]] = {}
+        for i, more in zip(self.owners, self.numbers.tolist(), strict=True):
+            sums[i] = [a + b for a, b in zip(sums[i], more, strict=True)] if i in sums else more
+        if not all(math.isfinite(number) for numbers in sums.values() for number in numbers):
+            raise ModelError(
+                f"The model {self.model} gives losses that are not finite numbers.",
+                expected="a finite loss for every answer",
+                try_next=f"{setting('dtype', 'float32')}, if it ran in less; else check the weights",
+            )
+        return sums
+
+
+def read_batch(
     loaded: LoadedModel,
     packs: Sequence[Pack],
     items: Sequence[Encoded],
     cache: Cache,
     measure: Measure,
-) -> dict[int, list[float]]:
-    """What `measure` says of the answer's tokens, summed, for all items that are read from these packs."""
+) -> Reading:
+    """What `measure` says of every answer token of all items that are read from these packs."""
     width = max(len(pack) for pack in packs)
     # One entry for each answer token: where it is predicted (in the flattened batch), what it is, whose it is.
     wanted = [
@@ -236,19 +258,14 @@ def batch_sums(
     rank = {place: n for n, place in enumerate(places)}
     with torch.inference_mode():
         logits = pack_logits(loaded, packs, torch.tensor(places), memory_of(cache, len(packs)) if cache else None)
-        rows = torch.tensor([rank[place] for place, _, _ in wanted], device=logits.device)
-        tokens = torch.tensor([token for _, token, _ in wanted], device=logits.device)
-        numbers = measure(logits, rows, tokens).tolist()
-    sums: dict[int, list[float]] = {}
-    for (_, _, i), more in zip(wanted, numbers, strict=True):
-        sums[i] = [a + b for a, b in zip(sums[i], more, strict=True)] if i in sums else more
-    if not all(math.isfinite(number) for numbers in sums.values() for number in numbers):
-        raise ModelError(
-            f"The model {loaded.name} gives losses that are not finite numbers.",
-            expected="a finite loss for every answer",
-            try_next=f"{setting('dtype', 'float32')}, if it ran in less; else check the weights",
-        )
-    return sums
+        rows = sent(torch.tensor([rank[place] for place, _, _ in wanted]), logits.device)
+        tokens = sent(torch.tensor([token for _, token, _ in wanted]), logits.device)
+        return Reading([i for _, _, i in wanted], measure(logits, rows, tokens), loaded.name)
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of main memory on its way to the device; nothing waits for the work that the device still has."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def memory_of(cache: Cache, rows: int) -> Any:
@@ -264,13 +281,16 @@ def pack_logits(loaded: LoadedModel, packs: Sequence[Pack], places: torch.Tensor
     `memory` is what the packs stand on, and keeps their keys and values; None if they stand on nothing and nothing is
     to be kept.
     """
-    inputs: dict[str, Any] = {"input_ids": _padded([pack.ids for pack in packs]).to(loaded.device), "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": sent(_padded([pack.ids for pack in packs]), loaded.device)}
+    inputs["use_cache"] = memory is not None
     if memory is not None:
-        inputs |= {"past_key_values": memory, "use_cache": True}
+        inputs["past_key_values"] = memory
     # Single texts need no mask: padding is on the right, where a causal model never looks.
     if not all(pack.is_one_text for pack in packs):
-        inputs["position_ids"] = _padded([pack.positions for pack in packs]).to(loaded.device)
-        inputs["attention_mask"] = _tree_mask(packs, loaded.model.dtype).to(loaded.device)
+        inputs["position_ids"] = sent(_padded([pack.positions for pack in packs]), loaded.device)
+        ends = sent(_padded([pack.ends for pack in packs]), loaded.device)
+        inputs["attention_mask"] = tree_mask(ends, packs[0].shared, loaded.model.dtype)
+    places = sent(places, loaded.device)
     with head_at(loaded, places) as selected:
         logits = loaded.model(**inputs).logits
     return logits[0] if selected else logits.flatten(0, 1)[places.to(logits.device)]
@@ -281,16 +301,18 @@ def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
     return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
 
 
-def _tree_mask(packs: Sequence[Pack], dtype: torch.dtype) -> torch.Tensor:
+def tree_mask(ends: torch.Tensor, shared: int, dtype: torch.dtype) -> torch.Tensor:
     """What is added to attention scores (B, 1, T, shared + T): 0 where a token sees another, else the lowest number.
 
-    Padding, whose `ends` are 0, sees itself: a row of nothing but the lowest number would give NaN in some kernels.
+    `ends` (B, T) is that of the packs; padding, whose end is 0, sees itself: a row of nothing but the lowest number
+    would give NaN in some kernels. Made where `ends` is: the mask is T times as large.
     """
-    ends = _padded([pack.ends for pack in packs])[:, None, :]  # (B, 1, T)
-    index = torch.arange(ends.shape[-1])
-    sees = (index[:, None] >= index) & ((index[:, None] < ends) | torch.eye(len(index), dtype=torch.bool))
-    mask = torch.zeros((len(packs), 1, len(index), packs[0].shared + len(index)), dtype=dtype)
-    mask[..., packs[0].shared :].masked_fill_(~sees[:, None], torch.finfo(dtype).min)
+    size, length = ends.shape
+    index = torch.arange(length, device=ends.device)
+    own = torch.eye(length, dtype=torch.bool, device=ends.device)
+    sees = (index[:, None] >= index) & ((index[:, None] < ends[:, None, :]) | own)  # (B, T, T)
+    mask = torch.zeros((size, 1, length, shared + length), dtype=dtype, device=ends.device)
+    mask[..., shared:].masked_fill_(~sees[:, None], torch.finfo(dtype).min)
     return mask
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,11 @@ from curate.lm.forward import (
 )
 from curate.lm.loss import DEFAULT_PACK, PACKS, line_ends, smaller_budget
 from curate.lm.model import LoadedModel
-from curate.lm.packing import CACHED_PER_BUDGET, Encoded, Group, Row, common, make_groups, rows_that_fit
+from curate.lm.packing import CACHED_PER_BUDGET, Encoded, Group, Row, budget_of, common, make_groups, rows_that_fit
 
 MAX_NEW_TOKENS = 10
-BUDGETS = {"cpu": 4096}
-"""Tokens a batch, by device, those still to come included."""
-DEFAULT_BUDGET = 8192
+CPU_BUDGET = 4096
+"""Tokens a batch on a CPU, those still to come included."""
 
 
 def greedy_answers(
@@ -92,10 +91,11 @@ def _uniform(prompt: str, seed: int, samples: int, tokens: int) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class Wanted:
-    """At most so many new tokens, until one `ends` an answer; greedy ones without `draws` (prompts, tokens)."""
+    """At most so many new tokens, until one ends an answer, which `ends` (V,) tells; greedy ones without `draws`
+    (prompts, tokens)."""
 
     tokens: int
-    ends: Callable[[int], bool]
+    ends: Sequence[bool]
     draws: torch.Tensor | None
 
 
@@ -106,9 +106,9 @@ def _texts(
     room = max(2, loaded.context - max_new_tokens)
     texts = loaded.tokenizer(list(prompts), return_attention_mask=False)["input_ids"] if prompts else []
     ids = [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
-    wanted = Wanted(max_new_tokens, line_ends(loaded), draws)
+    wanted = Wanted(max_new_tokens, line_ends(loaded).tolist(), draws)
     said = [""] * len(prompts)
-    for indices, new in _answers(loaded, ids, wanted, budget or BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)):
+    for indices, new in _answers(loaded, ids, wanted, budget or budget_of(loaded, CPU_BUDGET)):
         spoken = loaded.tokenizer.batch_decode(new, skip_special_tokens=True)
         for index, text in zip(indices, spoken, strict=True):
             said[index] = text.split("\n")[0]
@@ -190,7 +190,7 @@ def _continued(
         chosen = logits.argmax(dim=-1) if draws is None else sampled_tokens(logits, draws[kept, length])  # (B,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             new[row].append(token)
-        going = [n for n, row in enumerate(rows) if not wanted.ends(new[row][-1])]
+        going = [n for n, row in enumerate(rows) if not wanted.ends[new[row][-1]]]
         if not going or length + 1 == wanted.tokens:
             return new
         if len(going) < len(rows):  # leaving copies the cache

@@ -5,17 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from curate.errors import ModelError, setting
-from curate.lm.forward import Measure, batch_sums, cache_of, can_pack, can_share, negative_log_likelihood, reach, recall
+from curate.lm.forward import (
+    Measure,
+    Reading,
+    cache_of,
+    can_pack,
+    can_share,
+    negative_log_likelihood,
+    reach,
+    read_batch,
+    recall,
+)
 from curate.lm.model import LoadedModel
 from curate.lm.packing import (
     LINE_END,
     Encoded,
     Group,
     Pack,
+    budget_of,
     encode,
     fit,
     make_groups,
@@ -25,9 +38,8 @@ from curate.lm.packing import (
 )
 from curate.records import OK
 
-BUDGETS = {"cpu": 512}
-"""Tokens a batch, by device: on a CPU small batches stay in its caches and were fastest when measured."""
-DEFAULT_BUDGET = 8192
+CPU_BUDGET = 512
+"""Tokens a batch on a CPU: small batches stay in its caches and were fastest when measured."""
 PACKS = {"cpu": 128}
 """Tokens a pack, by device: the longer, the more rows share a beginning and the more work attention has."""
 DEFAULT_PACK = 512
@@ -118,7 +130,7 @@ def _read(
         known.append(_before_the_model(pair, item, cut))
         items.append(cut or item)
     runnable = [index for index, loss in enumerate(known) if loss.status == OK]
-    budget = token_budget or BUDGETS.get(loaded.device.type, DEFAULT_BUDGET)
+    budget = token_budget or budget_of(loaded, CPU_BUDGET)
     sums = dict(_sums(loaded, items, runnable, measure, budget, report))
     return [(known[distinct[pair]], sums.get(distinct[pair])) for pair in pairs]
 
@@ -143,6 +155,7 @@ def _sums(
 ) -> Iterator[tuple[int, list[float]]]:
     plan = _plan(loaded, items, runnable)
     read, total = 0, sum(len(pack) for _, packs in plan for pack in packs)
+    waiting: Reading | None = None  # its numbers are asked for once the next batch is on its way
     for beginning, packs in plan:
         cache = cache_of(loaded, beginning) if beginning else []
         start = 0
@@ -150,15 +163,19 @@ def _sums(
             fitting = rows_that_fit(len(beginning) + len(packs[start]), len(beginning), budget)
             batch = packs[start : start + fitting]
             try:
-                sums = batch_sums(loaded, batch, items, cache, measure)
+                reading = read_batch(loaded, batch, items, cache, measure)
             except RuntimeError as error:
                 budget = smaller_budget(error, budget, len(batch))
                 continue
-            yield from sums.items()
+            if waiting:
+                yield from waiting.sums().items()
+            waiting = reading
             start += len(batch)
             tokens = sum(map(len, batch))
             read += tokens
             report(read / total, tokens)
+    if waiting:
+        yield from waiting.sums().items()
 
 
 def _plan(
@@ -196,13 +213,17 @@ def smaller_budget(error: RuntimeError, budget: int, rows: int) -> int:
     return max(1, budget // 2)
 
 
-def line_ends(loaded: LoadedModel) -> Callable[[int], bool]:
-    """Whether a token ends an answer: the end of sequence, or any token with a line break in it."""
-    known: dict[int, bool] = {loaded.tokenizer.eos_token_id: True}
+def line_ends(loaded: LoadedModel) -> torch.Tensor:
+    """Of every token (V,) whether it ends an answer: the end of sequence, and all with a line break in them."""
+    if loaded.tokenizer not in _line_ends:
+        backend: Any = loaded.tokenizer
+        size = max(len(backend), loaded.model.config.get_text_config().vocab_size)
+        texts = backend.backend_tokenizer.decode_batch([[token] for token in range(size)], skip_special_tokens=False)
+        ends = torch.tensor(["\n" in text for text in texts])
+        if loaded.tokenizer.eos_token_id is not None:
+            ends[loaded.tokenizer.eos_token_id] = True
+        _line_ends[loaded.tokenizer] = ends
+    return _line_ends[loaded.tokenizer]
 
-    def ends(token: int) -> bool:
-        if token not in known:
-            known[token] = "\n" in str(loaded.tokenizer.decode([token]))
-        return known[token]
 
-    return ends
+_line_ends: WeakKeyDictionary[Any, torch.Tensor] = WeakKeyDictionary()

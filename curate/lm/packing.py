@@ -133,6 +133,39 @@ def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     return low
 
 
+MOST_BUDGET = 32_768
+"""Tokens a batch at most: what a GPU can compute at once is less, and a longer batch only waits longer."""
+
+
+def budget_of(loaded: LoadedModel, cpu: int) -> int:
+    """Tokens a batch: `cpu` on a CPU, on a GPU what fits into 60% of the memory that its weights leave.
+
+    Of all its memory, not of what is free at the time: the same card takes the same batches, and so gives the same
+    numbers; where it is shared with other work, memory runs out and batches get smaller (`smaller_budget`).
+    """
+    import torch
+
+    if loaded.device.type != "cuda":
+        return cpu if loaded.device.type == "cpu" else 8192
+    config = loaded.model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 0)  # none in Mamba and its kin, which keep no keys and values
+    width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
+    heads = getattr(config, "num_key_value_heads", None) or heads
+    kept = 2 * config.num_hidden_layers * heads * width  # keys and values of a token
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    computed = 8 * config.hidden_size + 3 * inner  # numbers alive at once while a layer is computed
+    size = loaded.model.dtype.itemsize
+    logits = 8 * config.vocab_size // 4  # float32 and its log-softmax, at a quarter of the places
+    weights = sum(weight.nbytes for weight in loaded.model.parameters())
+    total = torch.cuda.get_device_properties(loaded.device).total_memory
+    return fitting_budget(0.6 * (total - weights), (CACHED_PER_BUDGET * kept + computed) * size + logits)
+
+
+def fitting_budget(memory: float, per_token: int) -> int:
+    """Tokens a batch that fit into so many bytes, a multiple of 256, at least that and at most MOST_BUDGET."""
+    return max(256, min(MOST_BUDGET, int(memory / per_token) // 256 * 256))
+
+
 def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:
     """How many sequences a batch may have when its longest has `longest` tokens, the `shared` ones included."""
     by_compute = token_budget // (longest - shared)

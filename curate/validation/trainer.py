@@ -212,13 +212,22 @@ def training_items(loaded: LoadedModel, examples: Sequence[Example], template: T
 
 
 def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
-    """Right-padded (B, T) tensors of ids, mask and labels."""
+    """Right-padded (B, T) tensors of ids and labels; `places` (P,) of the flattened batch that predict answer tokens.
+
+    There is no mask: padding is on the right, where a causal model never looks. With one, transformers would look
+    whether anything is masked, and `places` would have to be found on a GPU: both wait for it in every step.
+    """
     ids, labels = ([torch.tensor(item[name]) for item in items] for name in ("input_ids", "labels"))
-    return {
+    batch = {
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
         "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
     }
+    return batch | {"places": (following(batch["labels"]) != IGNORED).nonzero()[:, 0]}
+
+
+def following(labels: torch.Tensor) -> torch.Tensor:
+    """The label that each place of the flattened batch (B × T,) predicts."""
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
 
 
 class LengthGrouped:
@@ -266,14 +275,13 @@ def answer_nats(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tu
     The output head sees the positions before answer tokens only; it is most of a small model's work, and its
     logits most of the memory that training takes.
     """
-    following = torch.nn.functional.pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED)  # (B, T)
-    places = (following.flatten() != IGNORED).nonzero()[:, 0]  # (P,)
+    places = inputs["places"]
     with head_at(head_of, places) as selected:
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
+        logits = model(input_ids=inputs["input_ids"], use_cache=False).logits
     logits = (logits[0] if selected else logits.flatten(0, 1)[places]).float()  # (P, V)
-    right = following.flatten()[places]
+    right = following(inputs["labels"])[places]
     nats = torch.nn.functional.cross_entropy(logits, right, reduction="none")
-    return nats, logits.argmax(dim=-1) == right, places // following.shape[1]
+    return nats, logits.argmax(dim=-1) == right, places // inputs["labels"].shape[1]
 
 
 def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped) -> Any:
@@ -459,6 +467,7 @@ def training_arguments(loaded: LoadedModel, how: Training, batches: MicroBatches
         load_best_model_at_end=held_out,
         metric_for_best_model="best_metric" if held_out else None,
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # it waits for the loss of every step
         report_to=[] if how.report_to == "none" else [how.report_to],
         run_name=None if how.logs is None else "/".join(how.logs.parts[-2:]),  # top/seed-0
         disable_tqdm=True,

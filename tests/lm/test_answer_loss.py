@@ -95,8 +95,8 @@ def test_letters_and_short_answers_of_one_prompt_are_read_from_one_row(
 ) -> None:
     loaded = load_model(tiny_model("llama"), device="cpu")
     sizes: list[int] = []
-    original = answer_loss.batch_sums
-    monkeypatch.setattr(answer_loss, "batch_sums", lambda *a: sizes.append(len(a[1])) or original(*a))
+    original = answer_loss.read_batch
+    monkeypatch.setattr(answer_loss, "read_batch", lambda *a: sizes.append(len(a[1])) or original(*a))
     answer_losses(loaded, [("Question: Where?\nAnswer:", f" {letter}") for letter in "ABCDEFGHIJ"])
     assert sizes == [1]
 

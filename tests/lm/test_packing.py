@@ -14,7 +14,7 @@ from curate.lm import loss as answer_loss
 from curate.lm.forward import can_pack, reach
 from curate.lm.loss import answer_losses
 from curate.lm.model import LoadedModel, load_model
-from curate.lm.packing import Encoded, encode, make_packs, make_rows
+from curate.lm.packing import MOST_BUDGET, Encoded, encode, fitting_budget, make_packs, make_rows
 
 Tiny = Callable[[str], Path]
 KINDS = ("llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma")
@@ -91,6 +91,21 @@ def test_a_model_that_counts_or_masks_by_itself_reads_text_by_text(
 def test_packed_losses_are_those_of_each_text_alone(loaded: LoadedModel) -> None:
     assert reach(loaded) <= 128
     assert [loss.nats for loss in answer_losses(loaded, PAIRS)] == pytest.approx(alone(loaded, PAIRS), rel=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_every_way_to_attend_gives_the_same_losses_packed_or_not(tiny_model: Tiny, implementation: str) -> None:
+    expected = alone(load_model(tiny_model("llama"), device="cpu"), PAIRS)
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    loaded.model.set_attn_implementation(implementation)
+    assert can_pack(loaded)
+    assert [loss.nats for loss in answer_losses(loaded, PAIRS)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_takes_what_memory_holds_in_steps_and_within_limits() -> None:
+    assert fitting_budget(3.5e9, 500_000) == 6912  # 27 × 256
+    assert fitting_budget(1e12, 500_000) == MOST_BUDGET
+    assert fitting_budget(-1e9, 500_000) == 256  # the weights alone are too much: memory runs out, and says so
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "mistral", "gemma"])

@@ -17,7 +17,15 @@ from curate.errors import ModelError, SettingError
 from curate.lm.model import load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
-from curate.validation.trainer import IGNORED, LengthGrouped, MicroBatches, collate, join, training_items
+from curate.validation.trainer import (
+    IGNORED,
+    LengthGrouped,
+    MicroBatches,
+    answer_nats,
+    collate,
+    join,
+    training_items,
+)
 from tests.validation.made import CHOICE, MMLU
 
 
@@ -37,11 +45,14 @@ def test_the_letter_is_what_trains(tiny_model: Callable[[str], Path]) -> None:
     assert "A. dog\nB. red\nC. Paris\nAnswer:" in loaded.tokenizer.decode(item["input_ids"])
 
 
-def test_padding_is_masked_and_not_learned() -> None:
-    batch = collate([{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [5], "labels": [5]}], pad=0)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 0, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [5, IGNORED, IGNORED]]
+def test_padding_changes_no_loss_and_is_not_learned(tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    examples = [Example("1", "Who wrote Emma, and when was that?", ("Jane",)), Example("2", "Why?", ("no one knows",))]
+    items = training_items(loaded, examples, DEFAULT)
+    nats, _, rows = answer_nats(loaded.model, loaded, collate(items, pad=0))
+    alone = [answer_nats(loaded.model, loaded, collate([item], pad=0))[0] for item in items]
+    assert rows.tolist() == [row for row, own in enumerate(alone) for _ in own]
+    assert nats.tolist() == pytest.approx([float(value) for own in alone for value in own], rel=1e-5)
 
 
 def test_every_epoch_has_its_own_order_and_hardly_any_padding() -> None:
