@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from curate.errors import ModelError, SettingError
 from curate.lm.model import load_model
@@ -49,10 +50,11 @@ def test_padding_changes_no_loss_and_is_not_learned(tiny_model: Callable[[str], 
     loaded = load_model(tiny_model("llama"), device="cpu")
     examples = [Example("1", "Who wrote Emma, and when was that?", ("Jane",)), Example("2", "Why?", ("no one knows",))]
     items = training_items(loaded, examples, DEFAULT)
-    nats, _, rows = answer_nats(loaded.model, loaded, collate(items, pad=0))
-    alone = [answer_nats(loaded.model, loaded, collate([item], pad=0))[0] for item in items]
+    with torch.inference_mode():
+        nats, _, rows = answer_nats(loaded.model, loaded, collate(items, pad=0))
+        alone = [answer_nats(loaded.model, loaded, collate([item], pad=0))[0] for item in items]
     assert rows.tolist() == [row for row, own in enumerate(alone) for _ in own]
-    assert nats.tolist() == pytest.approx([float(value) for own in alone for value in own], rel=1e-5)
+    assert nats.tolist() == pytest.approx([value for own in alone for value in own.tolist()], rel=1e-5)
 
 
 def test_every_epoch_has_its_own_order_and_hardly_any_padding() -> None:
