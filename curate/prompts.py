@@ -353,6 +353,8 @@ class Patterns:
     """
 
     LEAST_QUESTIONS, LEAST_SHARE = 5, 0.01
+    MOST_QUESTIONS = 20_000
+    """In a sample of so many different questions patterns are looked for."""
     MOST_FIRST, MOST_LAST = 10, 4
     """Words of a pattern at its beginning and at its end, at most."""
 

@@ -311,7 +311,21 @@ class SelectSettings(Settings):
     bottom: str | float | None = option(None, "The least known, likewise.")
     random: str | float | None = option(None, "A seeded random draw, likewise.")
     whole: bool = option(False, "All rows that have a score.")
-    band: str | None = option(None, "A stretch of the order, in percent from the best known: 30:70.")
+    band: str | list[str] | tuple[str, ...] | None = option(
+        None, "A stretch of the order, in percent from the best known: 30:70. Several are band-20-70, …"
+    )
+    known: str | list[str] | tuple[str, ...] | None = option(
+        None, "The rows of these classes, of a file scored by known: highly,maybe. Each that is given is a split."
+    )
+    mix: str | Mapping[str, float] | None = option(
+        None, "A seeded draw of so many of each class: maybe=0.7,highly=0.3, with --size."
+    )
+    size: int | None = option(None, "For --mix: how many rows to draw.", least=1)
+    sizes: tuple[int, ...] | None = option(
+        None,
+        "Also smaller splits, each within the next, of every split asked for, or else of top: 60,240,960.",
+        least=1,
+    )
     budget_tokens: int | None = option(None, "The best known that fit so many tokens of prompt and completion.")
     tokenizer: Any = option(None, "For --budget-tokens: folder or Hub id of the model to be finetuned.")
     by: str | list[str] | tuple[str, ...] | None = option(
@@ -324,7 +338,11 @@ class SelectSettings(Settings):
     )
     min_score: float | None = option(None, "Only rows with at least this score.")
     max_score: float | None = option(None, "Only rows with at most this score.")
-    stratify_by: str | None = option(None, "Take the share inside each group: relation, or any column.")
+    stratify_by: str | list[str] | tuple[str, ...] | None = option(
+        None,
+        "Take the share inside each group: relation, answer-frequency, answer-length, pattern, any column, or "
+        "several, with commas.",
+    )
     controlled_by: str | None = option(
         None,
         "PopQA-Controlled: inside each group (relation) only its most frequent answer, top and bottom halves, "

@@ -103,6 +103,11 @@ def selection_remark(summary: Mapping[str, Any]) -> str:
         for split in summary["splits"]
         if "without_answer" in split
     ]
+    others += [
+        f"{split['split']} lacks {n} {what}"
+        for split in summary["splits"]
+        for what, n in split.get("lacks", {}).items()
+    ]
     return "; ".join([f"{summary['rows']} rows by {summary['by']}, {without} without a score{action}", *others])
 
 

@@ -219,10 +219,6 @@ class ModelEstimator(Estimator):
         return {"sequences": sequences, "tokens": tokens}, line
 
 
-MOST_QUESTIONS = 20_000
-"""Questions that patterns are looked for in."""
-
-
 def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:
     """Question patterns, where no example has a relation; None where one has, or they are multiple choice."""
     sample: list[str] = []
@@ -233,7 +229,7 @@ def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:
         # A sample by the hash of the question does not depend on the order of the rows.
         if zlib.crc32(example.question.encode("utf-8", "surrogatepass")) < share:
             sample.append(example.question)
-        if len(sample) > MOST_QUESTIONS:
+        if len(sample) > Patterns.MOST_QUESTIONS:
             share //= 2
             sample = [text for text in sample if zlib.crc32(text.encode("utf-8", "surrogatepass")) < share]
     return Patterns(sample) or None

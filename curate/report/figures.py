@@ -305,7 +305,7 @@ def histogram_figure(name: str, scores: NDArray[np.float64], splits: Mapping[str
     _histogram(axes, counts, edges, bool(len(measured)) and is_skewed(measured), str)
     axes.set_xlabel(f"{name} (higher is better known)")
     axes.set_ylabel("rows")
-    axes.legend()
+    axes.legend(**({"fontsize": 7, "ncols": 2} if len(counts) > 6 else {}))
     return made
 
 

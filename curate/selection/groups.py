@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from curate.data.ambiguity import SHARES, Held, ambiguous
 from curate.data.answers import answer_text, parse_answers
 from curate.data.columns import column_list, columns_of, columns_read, nearest
+from curate.data.ids import hash_texts
 from curate.data.stores import as_arrow, as_numpy, encode, valid_rows
 from curate.data.table import QATable, read
 from curate.errors import ColumnError, SelectionError, setting
+from curate.prompts import Patterns
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,69 @@ def role_column(data: QATable, name: str, asked_by: str) -> str:
 
 
 def groups_by(data: QATable, name: str, asked_by: str) -> Groups:
-    """The rows by their text in the column that `name` is, or is the role of."""
+    """The rows by their text in the column that `name` is, or is the role of, or by what DERIVED makes of columns."""
+    if name in DERIVED and name not in data.schema.names:
+        return DERIVED[name](data)
     return groups_of(data.encoded(role_column(data, name, asked_by)), name)
+
+
+def groups_by_all(data: QATable, names: Sequence[str], asked_by: str) -> Groups:
+    """The rows by several of these at once: a group is `country, once`."""
+    found = [groups_by(data, name, asked_by) for name in names]
+    codes = np.zeros(len(data), dtype=np.int64)
+    for groups in found:
+        codes = codes * len(groups.labels) + groups.codes
+    used, of_rows = np.unique(codes, return_inverse=True)
+    parts: list[list[str]] = []
+    for groups in reversed(found):
+        used, own = np.divmod(used, max(1, len(groups.labels)))
+        parts.insert(0, [groups.labels[code] for code in own.tolist()])
+    return Groups(of_rows.astype(np.int32), [", ".join(texts) for texts in zip(*parts, strict=True)])
+
+
+OFTEN = {1: "once", 4: "2-4", 20: "5-20", sys.maxsize: "over 20"}
+"""How common an answer is in its relation: by the most that it may occur."""
+
+NONE = "(none)"
+
+
+def answer_frequency(answers: Groups, relations: Groups | None) -> Groups:
+    """The rows by how often their first answer occurs in their relation, or, without relations, in all: `2-4`."""
+    pairs = answers.codes.astype(np.int64)
+    if relations is not None:
+        pairs = pairs + (len(answers.labels) + 1) * relations.codes
+    _, of_rows, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    bands = np.searchsorted([*OFTEN], counts[of_rows]).astype(np.int32)
+    return Groups.of(np.where(answers.codes < 0, len(OFTEN), bands).astype(np.int32), [*OFTEN.values(), NONE])
+
+
+def _by_frequency(data: QATable) -> Groups:
+    answers = first_answers(data.column(data.roles.answers))
+    return answer_frequency(answers, groups_by(data, "relation", "stratify_by") if data.roles.relation else None)
+
+
+def answer_length(answers: Groups) -> Groups:
+    """The rows by how many words their first answer has: `1 word`, `2 words`, `3 words`, `4 or more`."""
+    words = [min(4, len(label.split())) for label in answers.labels]
+    texts = ["1 word" if n < 2 else "4 or more" if n == 4 else f"{n} words" for n in words]
+    return Groups.of(np.where(answers.codes < 0, len(texts), answers.codes).astype(np.int32), [*texts, NONE])
+
+
+def question_patterns(column: pa.ChunkedArray, name: str) -> Groups:
+    """The rows by the pattern of their question, `Who wrote …`, as the questions of the column have them."""
+    codes, values = _plain_values(column, name)
+    texts = [answer_text(value) for value in values]
+    few = np.argsort(hash_texts(texts), kind="stable")[: Patterns.MOST_QUESTIONS]  # the same in any order of rows
+    patterns = Patterns(texts[number] for number in few)
+    return Groups.of(codes, [patterns.of(text) or NONE for text in texts])
+
+
+DERIVED: Mapping[str, Callable[[QATable], Groups]] = {
+    "answer-frequency": _by_frequency,
+    "answer-length": lambda data: answer_length(first_answers(data.column(data.roles.answers))),
+    "pattern": lambda data: question_patterns(data.encoded(data.roles.question), data.roles.question),
+}
+"""What groups are made of besides columns and roles, by name."""
 
 
 def groups_of(column: pa.ChunkedArray, name: str) -> Groups:
@@ -74,7 +138,7 @@ def groups_of(column: pa.ChunkedArray, name: str) -> Groups:
     ColumnError, with the `name` of the column, where cells are lists or structs: those are not told apart by a text.
     """
     codes, values = _plain_values(column, name)
-    return Groups.of(codes, ["(none)" if v is None else answer_text(v) for v in values])
+    return Groups.of(codes, [NONE if v is None else answer_text(v) for v in values])
 
 
 def rows_with(data: QATable, name: str, values: Sequence[str], of: str = "") -> NDArray[np.bool_]:
@@ -199,6 +263,35 @@ def _rounded(sizes: Sequence[int], share: Fraction, taken: Sequence[int]) -> lis
     for i in by_need[:more]:
         base[i] += 1
     return base
+
+
+STEP = 0.6180339887498949
+"""The golden ratio's: its multiples, less their whole parts, are spread evenly whatever their number."""
+
+
+def portions(weights: Sequence[float] | NDArray[Any], k: int) -> NDArray[np.int64]:
+    """How many of the first k of an order that runs through all groups at once belong to each: (G,) weights -> (G,)
+
+    The j-th of a group comes at (j + its offset) / its weight, so that each group has weight × k / all of them, rounded
+    down or up, k in sum, and fewer never where k is more. The offsets, one a group, are spread evenly over 0 to 1: else
+    groups of one row would all come at once.
+
+    >>> portions([10, 10, 30], 5).tolist(), portions([0.7, 0.3], 20).tolist()
+    ([1, 1, 3], [14, 6])
+    """
+    sizes = np.asarray(weights, dtype=np.float64)
+    offsets = np.arange(1, len(sizes) + 1) * STEP % 1
+
+    def until(place: float) -> NDArray[np.int64]:
+        return np.floor(np.round(place * sizes, 9) + 1 - offsets).astype(np.int64)
+
+    low, high = 0.0, (k + len(sizes)) / sizes.sum()
+    for _ in range(64):
+        middle = (low + high) / 2
+        low, high = (middle, high) if until(middle).sum() <= k else (low, middle)
+    counts = until(low)
+    counts[np.flatnonzero(until(high) > counts)[: k - counts.sum()]] += 1
+    return counts
 
 
 BLOCK = 1 << 18

@@ -172,11 +172,6 @@ def bottom_rows(scores: NDArray[np.float64], k: int, ties: Ties) -> NDArray[np.b
     return pool & ~top_rows(scores, int(np.count_nonzero(pool)) - k, ties)
 
 
-def between(scores: NDArray[np.float64], start: int, stop: int, ties: Ties) -> NDArray[np.bool_]:
-    """Positions start to stop of the total order, 0 the best known. (N,) -> (N,)"""
-    return top_rows(scores, stop, ties) & ~top_rows(scores, start, ties)
-
-
 def draw_random(scores: NDArray[np.float64], k: int, hashes: Ties) -> NDArray[np.bool_]:
     """k of the rows whose score is not NaN, those with the smallest hashes. (N,) -> (N,)"""
     rows = np.flatnonzero(~np.isnan(scores))

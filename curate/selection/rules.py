@@ -1,77 +1,32 @@
-"""From settings to splits: the pool, evaluation sets, training splits, the token budget."""
+"""What the settings of a selection mean: which splits are asked for, and of what."""
 
 from __future__ import annotations
 
 import csv
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from fractions import Fraction
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from curate.data.ids import hash_texts, keyed
-from curate.data.stores import as_arrow
 from curate.data.table import QATable
 from curate.errors import SelectionError, setting
-from curate.prompts import solution
-from curate.records import Example
-from curate.selection.groups import (
-    Groups,
-    accepted_answers,
-    first_answers,
-    groups_by,
-    held_out,
-    most_frequent,
-    other_answers,
-    quotas,
-    quotas_of_tail,
-    role_column,
-    rows_by_group,
-    rows_with,
-    subjects_of,
-)
-from curate.selection.ranking import (
-    SCORE_PREFIX,
-    Band,
-    Cut,
-    Ranking,
-    Size,
-    Ties,
-    between,
-    bottom_rows,
-    cut_of,
-    draw_random,
-    ordered,
-    parse_band,
-    parse_size,
-    top_rows,
-)
-from curate.settings import Order, SelectSettings
-
-Mask = NDArray[np.bool_]
-
-Pick = Callable[[NDArray[np.float64], int, Ties], Mask]
-"""What takes so many of the rows with some scores, such as `top_rows`: (n,) -> (n,)"""
+from curate.selection.ranking import SCORE_PREFIX, Size, parse_band, parse_size
+from curate.settings import SelectSettings
 
 
 @dataclass(frozen=True)
 class Rules:
     """What the settings of a selection mean: their texts parsed, what is left open filled in, contradictions refused.
 
-    `asked` are the training splits to make: by the setting that asks for one (see SPLITS), what it asks for.
+    `asked` are the training splits to make, by their names; `stratify_by` names what the strata are made of.
     """
 
     settings: SelectSettings
-    asked: Mapping[str, Any]
+    asked: Mapping[str, Asked]
     by: tuple[str, ...]
     where: Mapping[str, tuple[str, ...]]
+    stratify_by: tuple[str, ...]
     min_score: float | None
     max_score: float | None
     holdout: Size | None
@@ -82,13 +37,10 @@ class Rules:
         """SelectionError for what cannot be meant."""
         rules = cls(
             settings,
-            asked={
-                name: rule.parse(value)
-                for name, rule in SPLITS.items()
-                if (value := getattr(settings, name)) is not None and value is not False
-            },
-            by=(settings.by,) if isinstance(settings.by, str) else tuple(settings.by or ()),
+            asked=parse_asked(settings),
+            by=as_tuple(settings.by),
             where=parse_where(settings.where),
+            stratify_by=tuple(name.strip() for names in as_tuple(settings.stratify_by) for name in names.split(",")),
             min_score=_number("min_score", settings.min_score),
             max_score=_number("max_score", settings.max_score),
             holdout=None if settings.holdout is None else parse_size(settings.holdout, "holdout"),
@@ -97,7 +49,7 @@ class Rules:
         rules._check()
         if rules.asked:
             return rules
-        return replace(rules, asked=HALVES if settings.controlled_by else {"whole": True})
+        return replace(rules, asked=HALVES if settings.controlled_by else {"whole": Asked("whole", True)})
 
     def _check(self) -> None:
         asked, settings = self.asked, self.settings
@@ -106,7 +58,7 @@ class Rules:
                 f"{setting('holdout_by')} without {setting('holdout')} does nothing.",
                 try_next=f"{setting('holdout', 0.2)} {setting('holdout_by', '…')}",
             )
-        if "budget_tokens" in asked and settings.tokenizer is None:
+        if settings.budget_tokens is not None and settings.tokenizer is None:
             raise SelectionError(
                 f"{setting('budget_tokens')} needs a tokenizer to count with.",
                 expected="the folder or Hub id of the model that will be finetuned",
@@ -122,13 +74,18 @@ class Rules:
             raise SelectionError(
                 "Nothing was asked for.", try_next=f"{sizes}, {setting('band', '30:70')} or {setting('whole')}"
             )
-        if settings.controlled_by and settings.stratify_by not in (None, settings.controlled_by):
+        if settings.controlled_by and self.stratify_by not in ((), (settings.controlled_by,)):
             raise SelectionError(
                 f"{setting('controlled_by')} takes its halves inside its own groups, "
                 f"not inside those of {setting('stratify_by')}.",
                 expected="one of the two",
             )
-        if "budget_tokens" in asked and (settings.stratify_by or settings.controlled_by):
+        if settings.size is not None and settings.mix is None:
+            raise SelectionError(
+                f"{setting('size', settings.size)} is that of a {setting('mix')}, and none is asked for.",
+                try_next=f"{setting('mix', 'maybe=0.7,highly=0.3')} {setting('size', settings.size)}",
+            )
+        if settings.budget_tokens is not None and (settings.stratify_by or settings.controlled_by):
             raise SelectionError(
                 "A token budget is spent on the best known rows first, so it cannot be shared out over groups.",
                 expected=f"{setting('budget_tokens')} without {setting('stratify_by')} and {setting('controlled_by')}",
@@ -142,7 +99,7 @@ class Rules:
     @property
     def training(self) -> list[str]:
         """The names of the splits to train on."""
-        return [SPLITS[name].name for name in self.asked]
+        return [*self.asked]
 
     def for_table(self, data: QATable) -> Rules:
         """`--holdout 0.2 --by subject`: a `by` that names no score but a role or a column tells what is held out."""
@@ -160,11 +117,17 @@ class Rules:
             "where": {column: list(values) for column, values in self.where.items()} or None,
             "min_score": self.min_score,
             "max_score": self.max_score,
-            "stratify_by": self.settings.stratify_by,
+            "stratify_by": ",".join(self.stratify_by) or None,
             "controlled_by": self.settings.controlled_by,
+            "sizes": self.settings.sizes and list(self.settings.sizes),
             "holdout": self.holdout and {"size": str(self.holdout), "by": self.holdout_by},
         }
         return {name: value for name, value in given.items() if value is not None}
+
+
+def as_tuple(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One text, or several, or none, as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _number(name: str, value: Any) -> float | None:
@@ -192,6 +155,118 @@ def parse_tokens(value: Any) -> int:
     return int(number)
 
 
+class Asked(NamedTuple):
+    """One split that is asked for: by which of SPLITS, and `what` of it."""
+
+    rule: str
+    what: Any
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """All rows of something (a band, classes, a mix of classes), or so many drawn from them."""
+
+    of: Any
+    size: int | None = None
+
+    def __str__(self) -> str:
+        what = self.of
+        if isinstance(what, Mapping):
+            what = ",".join(f"{word}={share:g}" for word, share in what.items())
+        elif isinstance(what, tuple):
+            what = ",".join(what)
+        return f"{what}{'' if self.size is None else f', {self.size} rows'}"
+
+
+def parse_asked(settings: SelectSettings) -> dict[str, Asked]:
+    """The splits that are asked for, by their names; before each the smaller ones of `sizes`, if they are asked for."""
+    asked: dict[str, Asked] = {}
+    given = {name: value for name in SPLITS if (value := getattr(settings, name)) is not None and value is not False}
+    sizes = settings.sizes or ()
+    if list(sizes) != sorted(set(sizes)):
+        raise SelectionError(
+            f"{setting('sizes', ','.join(map(str, sizes)))} do not lie each within the next.",
+            expected="different sizes, the smallest first",
+            try_next=setting("sizes", ",".join(map(str, sorted(set(sizes))))),
+        )
+    found = {rule: SPLITS[rule](value) for rule, value in given.items()}
+    if not any(isinstance(what, (Size, Drawn)) for whats in found.values() for what in whats.values()):
+        asked = {f"top-{k}": Asked("top", Size(count=k)) for k in sizes}
+    for rule, whats in found.items():
+        for name, what in whats.items():
+            if isinstance(what, (Size, Drawn)):
+                asked |= {f"{name}-{k}": Asked(rule, _of_size(what, k)) for k in sizes}
+            if rule != "mix":
+                asked[name] = Asked(rule, what)
+            elif settings.size is not None:
+                asked[name] = Asked(rule, _of_size(what, settings.size))
+    if settings.mix is not None and settings.size is None and not sizes:
+        raise SelectionError(
+            f"{setting('mix')} does not say how many rows to draw.",
+            try_next=f"{setting('mix', 'maybe=0.7,highly=0.3')} {setting('size', 2000)}",
+        )
+    return asked
+
+
+def _of_size(what: Size | Drawn, k: int) -> Size | Drawn:
+    return replace(what, size=k) if isinstance(what, Drawn) else Size(count=k)
+
+
+def parse_bands(value: Any) -> dict[str, Drawn]:
+    """One band is called `band`, several `band-20-70`, …"""
+    bands = [parse_band(text) for text in as_tuple(value)]
+    return {f"band-{b.low:f}-{b.high:f}" if len(bands) > 1 else "band": Drawn(b) for b in bands}
+
+
+WORDS = ("highly", "maybe", "weakly", "unknown")
+"""The classes that `known` tells, from the best known, as they are typed."""
+
+
+def class_word(text: Any) -> str:
+    """`HighlyKnown`, or `highly`, as `highly`; `Unknown` as `unknown`."""
+    word = str(text).strip().lower()
+    return word if word == WORDS[-1] else word.removesuffix("known")
+
+
+def _class(name: str, text: str) -> str:
+    word = class_word(text)
+    if word not in WORDS:
+        raise SelectionError(
+            f"There is no class {text.strip()!r} (asked for with {setting(name)}).",
+            expected="one of highly, maybe, weakly, unknown",
+            try_next=setting(name, {"known": "highly,maybe", "mix": "maybe=0.7,highly=0.3"}[name]),
+        )
+    return word
+
+
+def parse_known(value: Any) -> dict[str, Drawn]:
+    """Each text is a split of the rows of some classes: `known-highly-maybe`."""
+    found = {}
+    for text in as_tuple(value):
+        words = sorted({_class("known", part) for part in text.split(",")}, key=WORDS.index)
+        found["-".join(["known", *words])] = Drawn(tuple(words))
+    return found
+
+
+def parse_mix(value: str | Mapping[str, float]) -> Drawn:
+    """`maybe=0.7,highly=0.3`, or a mapping: shares above 0 that add up to 1."""
+    items = (
+        value.items() if isinstance(value, Mapping) else (part.partition("=")[::2] for part in str(value).split(","))
+    )
+    try:
+        pairs = [(_class("mix", str(word)), float(share)) for word, share in items]
+    except (TypeError, ValueError):
+        pairs = []
+    shares = dict(pairs)
+    if len(shares) < len(pairs) or not pairs or min(shares.values()) <= 0 or not math.isclose(sum(shares.values()), 1):
+        raise SelectionError(
+            f"{setting('mix', value)} is no mix of classes.",
+            expected="classes, each once, with shares above 0 that add up to 1",
+            try_next=setting("mix", "maybe=0.7,highly=0.3"),
+        )
+    return Drawn(shares)
+
+
 def parse_where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
     """`relation=country,sport` as {"relation": ("country", "sport")}; the values of a repeated column add up.
 
@@ -217,345 +292,21 @@ def parse_where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> d
     return parsed
 
 
-@dataclass(frozen=True)
-class Split:
-    """One split of a selection: its name, the mask of its rows (N,), and where it was cut.
-
-    `beyond` says why a row of the pool is not in it. `positions` (k,) gives the place in source order of the first,
-    second, … row in the order asked for; None for source order. A split whose `use` is evaluation is to be tested on,
-    never trained on.
-    """
-
-    name: str
-    mask: Mask
-    asked: str
-    beyond: str = ""
-    cut: Cut | None = None
-    use: Literal["training", "evaluation"] = "training"
-    order: Order = "source"
-    positions: NDArray[np.int64] | None = None
-    tokens: int | None = None
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Row numbers in source order. (k,)"""
-        return np.flatnonzero(self.mask)
-
-    def arranged(self, table: pa.Table) -> pa.Table:
-        """A table of the split's rows in source order, put into the order asked for."""
-        return table if self.positions is None else table.take(as_arrow(self.positions))
-
-    def summary(self) -> dict[str, Any]:
-        """What goes into the manifest and into `--json`."""
-        cut = None if self.cut is None else asdict(self.cut)
-        if cut is not None and math.isnan(cut["score"]):
-            cut["score"] = None
-        return {
-            "split": self.name,
-            "asked": self.asked,
-            "rows": int(np.count_nonzero(self.mask)),
-            "cut": cut,
-            "use": self.use,
-            "order": self.order,
-            **({} if self.tokens is None else {"tokens": self.tokens}),
-        }
+def _one(name: str, parse: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {name: parse(value)}
 
 
-LEAST = -sys.float_info.max
-"""What a score of minus infinity counts as where rows without a score are ranked below all others."""
-
-EVERY = slice(None)
-
-
-@dataclass
-class Pool:
-    """The rows that can be chosen from, in their total order.
-
-    `scores` (N,) are NaN for all other rows; `reasons` (N,) tell why those are out, as numbers into `labels`, 0 for
-    rows that are in. `before` (N,) are the rows that were in before evaluation sets, and what goes with them, were
-    taken out. `strata` are the row numbers of the groups inside which every split takes its share; None: all are one.
-    """
-
-    ranking: Ranking
-    settings: SelectSettings
-    labels: list[str] = field(default_factory=lambda: [""])
-    unmeasured: int = 0
-    strata: list[NDArray[np.int64]] | None = None
-
-    def __post_init__(self) -> None:
-        self.scores = self.ranking.scores
-        self.reasons = np.zeros(len(self.scores), dtype=np.uint8)
-        self.before = self.mask
-
-    def __len__(self) -> int:
-        return len(self.reasons) - int(np.count_nonzero(self.reasons))
-
-    @property
-    def mask(self) -> Mask:
-        """The rows in the pool. (N,)"""
-        return self.reasons == 0
-
-    def leave_out(self, rows: Mask, why: str) -> None:
-        """Take rows out of the pool, those that are still in. (N,)"""
-        rows = rows & self.mask
-        if why not in self.labels:
-            self.labels.append(why)
-        if rows.any():
-            self.reasons[rows] = self.labels.index(why)
-            self.scores = np.where(rows, np.nan, self.scores)  # a copy: the ranking keeps its scores
-
-    def left_out(self) -> dict[str, int]:
-        """How many rows are out, by reason."""
-        counts = [int(np.count_nonzero(self.reasons == number)) for number in range(len(self.labels))]
-        return {why: n for why, n in zip(self.labels[1:], counts[1:], strict=True) if n}
-
-    @property
-    def sizes(self) -> list[int]:
-        """How many rows each stratum has."""
-        return [len(self)] if self.strata is None else [len(rows) for rows in self.strata]
-
-    def share_out(self, size: Size, rounded: Callable[[Sequence[int], Fraction], list[int]] = quotas) -> list[int]:
-        """How many rows of each stratum make up a size."""
-        size.rows(len(self))  # raises for what is no size of this pool
-        return rounded(self.sizes, size.fraction(len(self)))
-
-    def take(self, pick: Pick, counts: Sequence[int], salt: str = "ties") -> Mask:
-        """So many rows of each stratum as `counts` says, those that `pick` takes. (N,)"""
-        if self.strata is None:
-            return pick(self.scores, counts[0], partial(self.hashes, salt))
-        mask = np.zeros(len(self.scores), dtype=bool)
-        for rows, count in zip(self.strata, counts, strict=True):
-            mask[rows] = pick(self.scores[rows], count, partial(self.hashes, salt, rows))
-        return mask
-
-    def hashes(
-        self, salt: str, rows: NDArray[np.int64], places: NDArray[np.int64] | slice = EVERY
-    ) -> NDArray[np.uint64]:
-        """What puts rows, or those at some places of `rows`, into a seeded order; another salt gives another. (k,)"""
-        return self.ranking.hashes(rows[places], self.settings.seed, salt)
-
-    def ordered(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places in `rows` (k,), the best known first. (k,)"""
-        return ordered(self.scores[rows], self.hashes("ties", rows))
-
-    def split(
-        self,
-        name: str,
-        mask: Mask,
-        asked: object,
-        beyond: str = "",
-        end: Callable[[NDArray[np.float64]], Any] | None = None,
-        tokens: int | None = None,
-    ) -> Split:
-        """A training split of these rows in the order asked for, cut (if it is ranked) at the `end` of their scores."""
-        cut = None
-        if end is not None and self.strata is None:
-            cut = cut_of(self.scores, mask, end(self.scores[np.flatnonzero(mask)]), self.ranking.shown)
-        order = self.settings.order
-        return Split(name, mask, str(asked), beyond, cut, "training", order, self._positions(mask, order), tokens)
-
-    def _positions(self, mask: Mask, order: Order) -> NDArray[np.int64] | None:
-        if order == "source":
-            return None
-        rows = np.flatnonzero(mask)
-        if order == "shuffled":
-            return np.argsort(self.hashes("shuffle", rows), kind="stable")
-        return self.ordered(rows) if order == "popular-first" else self.ordered(rows)[::-1]
-
-
-def make_splits(data: QATable, rules: Rules, ranking: Ranking) -> tuple[Pool, dict[str, Split]]:
-    """Fill the pool, take the evaluation sets out of it, and make the training splits from what is left."""
-    pool = make_pool(data, rules, ranking)
-    evaluation = list(_evaluation_sets(data, rules, pool))
-    groups = strata_of(data, rules.settings)
-    if groups is not None:
-        pool.strata = rows_by_group(groups.codes, pool.mask, len(groups.labels))
-    training = [SPLITS[name].make(pool, asked) for name, asked in rules.asked.items()]
-    return pool, {split.name: split for split in [*training, *evaluation]}
-
-
-def make_pool(data: QATable, rules: Rules, ranking: Ranking) -> Pool:
-    """The rows that meet `where`, have a score and lie within the thresholds; SelectionError when there are none.
-
-    A missing score is NaN: `exclude` leaves such rows out, `lowest` ranks them below all others, `error` refuses
-    them.
-    """
-    pool = Pool(ranking, rules.settings)
-    for name, values in rules.where.items():
-        pool.leave_out(~rows_with(data, name, values), f"not {name}={','.join(values)}")
-    if not len(pool):
-        raise SelectionError("No row is left to choose from.", expected="conditions that some row meets")
-    _meet_missing(pool)
-    if rules.min_score is not None or rules.max_score is not None:
-        pool.leave_out(np.isnan(ranking.shown), "no score")
-    if rules.min_score is not None:
-        pool.leave_out(ranking.shown < rules.min_score, f"below --min-score {rules.min_score:g}")
-    if rules.max_score is not None:
-        pool.leave_out(ranking.shown > rules.max_score, f"above --max-score {rules.max_score:g}")
-    if not len(pool):
-        raise SelectionError(
-            "No score lies in the range that was asked for.",
-            expected=f"a wider {setting('min_score')} and {setting('max_score')}",
-            try_next="curate show FILE, for the quantiles of the scores",
-        )
-    pool.before = pool.mask
-    return pool
-
-
-def _meet_missing(pool: Pool) -> None:
-    """Do with the rows that have no score what `missing` says."""
-    rows, missing = len(pool), pool.settings.missing
-    unmeasured = np.isnan(pool.ranking.scores) & pool.mask
-    pool.unmeasured = int(np.count_nonzero(unmeasured))
-    if pool.unmeasured == rows:
-        raise SelectionError(
-            "All scores are null: there is nothing to rank.",
-            expected="at least one row with a score",
-            try_next="curate show FILE, to see why no row could be scored",
-        )
-    if pool.unmeasured and missing == "error":
-        raise SelectionError(
-            f"{pool.unmeasured} of {rows} rows have no score.",
-            expected=f"a score in every row, as {setting('missing', 'error')} asks",
-            try_next=f"{setting('missing', 'exclude')}, to leave them out, or {setting('missing', 'lowest')}",
-        )
-    if missing == "lowest":
-        pool.scores = np.where(unmeasured, -np.inf, np.maximum(pool.scores, LEAST))
-    elif pool.unmeasured:
-        pool.leave_out(unmeasured, "no score")
-
-
-def _evaluation_sets(data: QATable, rules: Rules, pool: Pool) -> Iterator[Split]:
-    """The held-out subjects and the test set of other answers; what is in them leaves the pool."""
-    if rules.holdout is not None:
-        name = role_column(data, rules.holdout_by, "holdout_by")
-        subjects = subjects_of(data, name)
-        hashes = keyed(hash_texts(subjects.labels), rules.settings.seed, "holdout")
-        mask = held_out(subjects.codes, hashes, pool.mask, rules.holdout.rows(len(pool))) & pool.mask
-        pool.leave_out(mask, "held out")
-        yield Split("holdout", mask, f"{rules.holdout} by {rules.holdout_by}", use="evaluation")
-    if rules.settings.controlled_by is not None:
-        mask = _keep_most_frequent(data, rules.settings.controlled_by, pool)
-        yield Split("test", mask, "other answers", use="evaluation")
-
-
-def _keep_most_frequent(data: QATable, name: str, pool: Pool) -> Mask:
-    """Leave in the pool only the most frequent answer of every group; the pool rows with other answers. (N,)"""
-    groups, column = groups_by(data, name, "controlled_by"), data.column(data.roles.answers)
-    answers = first_answers(column)
-    frequent = most_frequent(groups, answers, pool.mask)
-    kept = [answers.labels[answer] for answer in frequent if answer >= 0]
-    if not kept:
-        raise SelectionError("No row that can be ranked has an answer.", expected="rows with answers")
-    others = other_answers(*accepted_answers(column), kept) & pool.mask
-    pool.leave_out(others, "in the test set of other answers")
-    pool.leave_out(answers.codes != frequent[groups.codes], f"not the most frequent answer of its {name}")
-    return others
-
-
-def strata_of(data: QATable, settings: SelectSettings) -> Groups | None:
-    """The group of every row inside which splits take their share; None where the whole pool is one."""
-    for name in ("stratify_by", "controlled_by"):
-        column = getattr(settings, name)
-        if column is not None:
-            return groups_by(data, column, name)
-    return None
-
-
-def _top(pool: Pool, size: Size) -> Split:
-    mask = pool.take(top_rows, pool.share_out(size))
-    return pool.split("top", mask, size, "below the cut of top", np.min)
-
-
-def _bottom(pool: Pool, size: Size) -> Split:
-    mask = pool.take(bottom_rows, pool.share_out(size, quotas_of_tail))
-    return pool.split("bottom", mask, size, "above the cut of bottom", np.max)
-
-
-def _random(pool: Pool, size: Size) -> Split:
-    mask = pool.take(draw_random, pool.share_out(size), salt="random")
-    return pool.split("random", mask, size, "not drawn for random")
-
-
-def _band(pool: Pool, band: Band) -> Split:
-    mask = pool.take(lambda scores, rows, ties: between(scores, *band.positions(rows), ties), pool.sizes)
-    if not mask.any():
-        raise SelectionError(f"The band {band} of {len(pool)} rows is no row at all.", expected="a wider band")
-    return pool.split("band", mask, band, "outside the band")
-
-
-def _budget(pool: Pool, tokens: int) -> Split:
-    rows = np.flatnonzero(pool.mask)
-    order = rows[pool.ordered(rows)]
-    k, spent = rows_within(tokens, order, token_counter(pool.ranking.data, pool.ranking.name, pool.settings.tokenizer))
-    mask = np.zeros(len(pool.reasons), dtype=bool)
-    mask[order[:k]] = True
-    return pool.split("budget", mask, f"{tokens} tokens", "beyond the budget", np.min, spent)
-
-
-def _whole(pool: Pool, _: bool) -> Split:
-    return pool.split("whole", pool.mask, "whole")
-
-
-class SplitRule(NamedTuple):
-    """A kind of training split: its name, what its setting asks for, and how it is made of a pool."""
-
-    name: str
-    parse: Callable[[Any], Any]
-    make: Callable[[Pool, Any], Split]
-
-
-SPLITS = {
-    "top": SplitRule("top", partial(parse_size, name="top"), _top),
-    "bottom": SplitRule("bottom", partial(parse_size, name="bottom"), _bottom),
-    "random": SplitRule("random", partial(parse_size, name="random"), _random),
-    "band": SplitRule("band", parse_band, _band),
-    "budget_tokens": SplitRule("budget", parse_tokens, _budget),
-    "whole": SplitRule("whole", bool, _whole),
+SPLITS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
+    "top": _one("top", partial(parse_size, name="top")),
+    "bottom": _one("bottom", partial(parse_size, name="bottom")),
+    "random": _one("random", partial(parse_size, name="random")),
+    "band": parse_bands,
+    "known": parse_known,
+    "mix": _one("mix", parse_mix),
+    "budget_tokens": _one("budget", parse_tokens),
+    "whole": _one("whole", bool),
 }
-"""By the setting that asks for one, in the order in which they are written."""
+"""What the settings that ask for splits ask for, by the names of the splits, in the order in which they are written."""
 
-HALVES = {"top": parse_size("0.5"), "bottom": parse_size("0.5")}
+HALVES = {name: Asked(name, parse_size("0.5")) for name in ("top", "bottom")}
 """What is made of a controlled pool when no split was asked for."""
-
-CHUNK = 10_000
-
-
-def rows_within(
-    budget: int, order: NDArray[np.int64], tokens_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
-) -> tuple[int, int]:
-    """How many rows from the head of `order` fit a budget, and the tokens they take.
-
-    `tokens_of` is asked for the tokens of CHUNK rows at a time, and no further than the budget reaches.
-    SelectionError when not even the first row fits.
-    """
-    rows = spent = 0
-    for start in range(0, len(order), CHUNK):
-        total = spent + np.cumsum(tokens_of(order[start : start + CHUNK]))
-        fits = int(np.searchsorted(total, budget, side="right"))
-        if fits:
-            rows, spent = start + fits, int(total[fits - 1])
-        if fits < len(total):
-            break
-    if not rows:
-        raise SelectionError(f"{budget} tokens do not hold the best known example.", expected="a larger budget")
-    return rows, spent
-
-
-def token_counter(data: QATable, by: str, tokenizer: Any) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    """Counts the tokens of rows as prompt and completion of the template that fits the data, without end-of-text."""
-    from curate.lm.model import load_tokenizer
-
-    tokenize = load_tokenizer(tokenizer) if isinstance(tokenizer, (str, Path)) else tokenizer
-    template = data.template(by)
-    table = data.table_of(data.roles.fields())
-
-    def text(example: Example) -> str:
-        answer = solution(template, example)
-        return template.zero_shot(example) + (template.render_completion(answer) if answer else "")
-
-    def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        texts = [text(example) for example in data.examples_of(table.take(as_arrow(rows)))]
-        return np.array([len(ids) for ids in tokenize(texts)["input_ids"]], dtype=np.int64)
-
-    return count

@@ -39,7 +39,8 @@ from curate.data.table import QATable, make_manifest, read_with
 from curate.errors import OutputError, SelectionError, setting
 from curate.selection.explain import MixSample, explain_scores
 from curate.selection.ranking import Ranking, make_ranking, ranked_by
-from curate.selection.rules import SPLITS, Pool, Rules, Split, make_splits
+from curate.selection.rules import SPLITS, Rules
+from curate.selection.splits import Pool, Split, make_splits
 from curate.settings import ReadSettings, SelectSettings, takes
 
 Progress = Callable[[str, int, int], None]
@@ -144,7 +145,8 @@ class Selection:
                 expected=f"one of {', '.join(sorted(SelectSettings.names()))}",
                 try_next="selection.reselect(…).write(OUTPUT), to write it" if unknown in WRITING else None,
             )
-        forgotten = dict.fromkeys(SPLITS) if changes.keys() & SPLITS.keys() else {}
+        splits = (*SPLITS, "size", "sizes")
+        forgotten = dict.fromkeys(splits) if changes.keys() & {*splits} else {}
         settings = SelectSettings.of({**vars(self.rules.settings), **forgotten, **changes})
         return choose(self.data, Rules.of(settings), self.ranking)
 
@@ -300,7 +302,11 @@ class Selection:
     def _histogram(self) -> bytes:
         from curate.report.figures import histogram_figure
 
-        return histogram_figure(self.ranking.name, self.ranking.shown, self._masks).png()
+        smaller = {f"{name}-{size}" for name in self.splits for size in self.rules.settings.sizes or ()} & {
+            *self.splits
+        }
+        whole = {name: mask for name, mask in self._masks.items() if name not in smaller} or self._masks
+        return histogram_figure(self.ranking.name, self.ranking.shown, whole).png()
 
 
 @takes(SelectSettings, ReadSettings)

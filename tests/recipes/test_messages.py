@@ -45,7 +45,7 @@ def test_values_are_read_as_the_type_of_their_key_not_by_the_rules_of_yaml(tmp_p
     recipe = resolve(tmp_path / "mine.yaml", settings={"estimators.by": "column:views"})
     assert recipe["validation.tune"] == "off"
     assert recipe["finetuning.learning_rate"] == 1e-4
-    assert recipe["selection.band"] == "30:70"
+    assert recipe["selection.band"] == ("30:70",)
     assert (recipe["selection.by"], recipe["validation.by"]) == (("views",), "views")
     assert recipe["estimators.by"] == ("column:views",)
 

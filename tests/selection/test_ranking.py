@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from curate.selection import ranking
 from curate.selection.ranking import (
     Size,
     as_ranked,
-    between,
     bottom_rows,
     cut_of,
     draw_random,
@@ -33,7 +31,7 @@ from curate.selection.ranking import (
     top_rows,
     total_order,
 )
-from curate.selection.rules import rows_within
+from curate.selection.splits import rows_within
 
 # Few distinct values, so that most examples have ties; missing, infinite and signed-zero scores among them.
 SCORES = st.lists(
@@ -121,17 +119,6 @@ def test_permuting_rows_leaves_the_chosen_ids_unchanged(scores: list[float], see
         return [{names[i] for i in np.flatnonzero(mask)} for mask in masks]
 
     assert chosen(array, ids) == chosen(moved, moved_ids)
-
-
-@given(scores=SCORES, cuts=st.tuples(st.integers(0, 100), st.integers(0, 100)))
-def test_bands_that_meet_part_the_pool(scores: list[float], cuts: tuple[int, int]) -> None:
-    array, ties = np.array(scores), ties_of(ids_of(len(scores)))
-    pool = ~np.isnan(array)
-    edges = sorted({0, *cuts, 100})
-    masks = []
-    for low, high in pairwise(edges):
-        masks.append(between(array, *parse_band(f"{low}:{high}").positions(int(pool.sum())), ties))
-    assert (np.sum(masks, axis=0) == pool).all()
 
 
 def test_when_all_scores_tie_random_is_independent_of_top() -> None:
