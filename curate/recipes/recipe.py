@@ -361,10 +361,17 @@ def _value(item: Setting, node: Any, path: str) -> Any:
     where = place(node.start_mark)
     if _is_null(node) and item.default in (None, (), {}):
         return item.default
-    if Mapping in item.kinds:
-        return {str(key.value): _texts(inner, f"{path}.{key.value}") for key, inner in _pairs(node, path)}
+    if Mapping in item.kinds and (node.id == "mapping" or str not in item.kinds):
+        found = {str(key.value): _texts(inner, f"{path}.{key.value}") for key, inner in _pairs(node, path)}
+        return ",".join(f"{name}={','.join(texts)}" for name, texts in found.items()) if str in item.kinds else found
     if item.item_kind is str:
         return _texts(node, path)
+    if item.item_kind in (int, float):
+        numbers = ",".join(_texts(node, path)).split(",")
+        try:
+            return tuple(map(item.item_kind, numbers))
+        except ValueError:
+            raise RecipeError(f"{where}: {path} is {','.join(numbers)!r}.", "numbers: [60, 240]") from None
     kinds = [kind for kind in KINDS if kind in item.kinds] or [str]
     expected = " or ".join(KINDS[kind] for kind in kinds)
     if node.id != "scalar":

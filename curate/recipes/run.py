@@ -178,7 +178,10 @@ class Step:
             return None
         words = ["curate", self.function.__name__, str(self.data)]
         for name, value in {**self.options, "output": self.output}.items():
-            for item in value if isinstance(value, (list, tuple)) else (value,):
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            if items and all(type(item) in (int, float) for item in items):
+                items = (",".join(map(str, items)),)
+            for item in items:
                 if item is not None and item is not False:
                     words += [as_option(name, "")] if item is True else [as_option(name, ""), str(item)]
         return shlex.join(words)
