@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TYPE_CHECKING, TypeVar, get_origin
 
 from curate.errors import CurateError, RecipeError, as_option, setting, settings_in
 from curate.estimators import ESTIMATORS, find_estimator
@@ -361,7 +361,8 @@ def _value(item: Setting, node: Any, path: str) -> Any:
     where = place(node.start_mark)
     if _is_null(node) and item.default in (None, (), {}):
         return item.default
-    if Mapping in item.kinds and (node.id == "mapping" or str not in item.kinds):
+    mapping = Mapping in (get_origin(kind) or kind for kind in item.kinds)
+    if mapping and (node.id == "mapping" or str not in item.kinds):
         found = {str(key.value): _texts(inner, f"{path}.{key.value}") for key, inner in _pairs(node, path)}
         return ",".join(f"{name}={','.join(texts)}" for name, texts in found.items()) if str in item.kinds else found
     if item.item_kind is str:

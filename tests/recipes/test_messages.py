@@ -46,6 +46,10 @@ def test_values_are_read_as_the_type_of_their_key_not_by_the_rules_of_yaml(tmp_p
     assert recipe["validation.tune"] == "off"
     assert recipe["finetuning.learning_rate"] == 1e-4
     assert recipe["selection.band"] == ("30:70",)
+    drawn = ["selection.mix={maybe: 0.7, highly: 0.3}", "selection.size=50", "selection.sizes=[10, 20]"]
+    recipe = resolve(tmp_path / "mine.yaml", settings=["estimators.by=column:views", *drawn])
+    assert recipe["selection.mix"] == "maybe=0.7,highly=0.3"
+    assert recipe["selection.sizes"] == (10, 20)
     assert (recipe["selection.by"], recipe["validation.by"]) == (("views",), "views")
     assert recipe["estimators.by"] == ("column:views",)
 
