@@ -213,6 +213,21 @@ def relations_figure(relations: Rows) -> Figure:
 
 
 @figure
+def answers_figure(answers: Rows) -> Figure:
+    """Accuracy by how often the right answer occurs in what trains, a mark an arm with its 95% interval."""
+    names = list(dict.fromkeys(row["answer"] for row in answers))
+    n = {row["answer"]: row["n"] for row in answers}
+    made, axes = new_figure()
+    _marks(axes, answers, "answer", names, vertical=True)
+    axes.set_xticks(range(len(names)), [f"{name}\n({n[name]})" for name in names])
+    _percent(axes.yaxis)
+    axes.set_xlabel("how often the right answer occurs in training")
+    axes.grid(axis="y", alpha=0.2)
+    axes.legend()
+    return made
+
+
+@figure
 def quintiles_figure(quintiles: Rows) -> Figure:
     """Accuracy on each fifth of the test questions by popularity, a mark an arm with its 95% interval."""
     fifths = sorted({row["quintile"] for row in quintiles})
@@ -368,6 +383,7 @@ def _along_training(summary: Mapping[str, Any], attention: Rows, name: str) -> R
 
 FIGURES: dict[str, tuple[Callable[..., Drawing], Callable[[Mapping[str, Any], Rows], Any]]] = {
     "accuracy": (accuracy_figure, lambda summary, _: summary["arms"]),
+    "by-answer": (answers_figure, lambda summary, _: summary.get("by_answer")),
     "curves": (curves_figure, lambda summary, _: summary.get("curves")),
     "quintiles": (quintiles_figure, lambda summary, _: summary.get("quintiles")),
     "popularity": (popularity_figure, lambda summary, _: summary.get("popularity")),

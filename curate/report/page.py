@@ -100,6 +100,7 @@ def draw_figures(run: RunTables) -> dict[str, Drawing]:
 SECTIONS = {
     "accuracy": "Accuracy",
     "differences": "Differences",
+    "mix": "By how common the answer is",
     "popularity": "By popularity",
     "relations": "By relation",
     "attention": "Attention to the subject",

@@ -82,6 +82,18 @@ class Inputs:
     """Of every arm and of `test`, how many rows of the file have an ambiguous question or subject."""
 
     @cached_property
+    def answer_counts(self) -> NDArray[np.int64]:
+        """How often the answer of each test example occurs in its relation among all that trains, in any arm. (N,)"""
+        pool = {(e.question, e.answers): self.answer(e) for arm in self.arms for e in arm.examples}
+        counts = Counter(pool.values())
+        return np.array([counts[self.answer(e)] for e in self.test.examples])
+
+    def answer(self, example: Example) -> tuple[str | None, str]:
+        """Relation and answer, the one that trains, as questions are told apart by; in multiple choice the letter."""
+        relation = None if self.template.multiple_choice else example.relation
+        return relation, (solution(self.template, example) or "").casefold()
+
+    @cached_property
     def leakage(self) -> dict[str, dict[str, int]]:
         """For each arm, how many test examples share with it their question, their subject, an answer that it trains.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from curate.validation.runner import Run
 from curate.validation.statistics import (
     Difference,
     accuracy_rows,
+    answer_groups,
     cluster_codes,
     compare_arms,
     curve_groups,
+    difference_rows,
+    equal_mix,
     gap_change,
     quintile_groups,
     relation_groups,
@@ -68,7 +72,7 @@ class Validation:
         sizes = {arm.name: len(arm.examples) for arm in self.inputs.arms}
         rows = []
         for name in self.names:
-            correct = self.correct(name)
+            correct = self.marks[name]
             answers = [p for run in self.of(name) for p in run.predictions]
             about = {
                 "arm": name,
@@ -96,21 +100,35 @@ class Validation:
     @cached_property
     def differences(self) -> list[Difference]:
         """Every pair of arms, the earlier one minus the later one; the untouched model is last."""
-        names = sorted(self.names, key=is_untouched)
-        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-        return compare_arms({name: self.correct(name) for name in names}, pairs, self.clusters)
+        answers = [self.inputs.answer(example) for example in self.inputs.test.examples]
+        return compare_arms(self.marks, self.pairs, self.clusters, equal_mix(answers))
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every pair of arms, the earlier one first; the untouched model is last."""
+        return list(combinations(sorted(self.names, key=is_untouched), 2))
+
+    @cached_property
+    def marks(self) -> dict[str, NDArray[np.float64]]:
+        """What `correct` gives of every arm."""
+        return {name: self.correct(name) for name in self.names}
 
     @cached_property
     def parts(self) -> dict[str, list[dict[str, Any]]]:
-        """Accuracy of every arm per relation, per popularity quintile and on the top-x%, with intervals."""
+        """Accuracy of every arm per relation, popularity quintile, on the top-x% and by how common the right answer is.
+
+        `by_answer_differences` are those of every pair of arms by how common it is. All with intervals.
+        """
+        answers = answer_groups(self.inputs.answer_counts)
         groups = {
             "relations": relation_groups([example.relation for example in self.inputs.test.examples]),
             "quintiles": quintile_groups(self.inputs.test.percentiles),
             "curves": curve_groups(self.inputs.test.percentiles),
+            "by_answer": answers,
         }
-        correct = {name: self.correct(name) for name in self.names}
-        rows = iter(accuracy_rows(correct, [g for found in groups.values() for g in found], self.clusters))
-        return {name: [next(rows) for _ in range(len(found) * len(correct))] for name, found in groups.items()}
+        rows = iter(accuracy_rows(self.marks, [g for found in groups.values() for g in found], self.clusters))
+        parts = {name: [next(rows) for _ in range(len(found) * len(self.names))] for name, found in groups.items()}
+        return parts | {"by_answer_differences": difference_rows(self.marks, self.pairs, answers, self.clusters)}
 
     @cached_property
     def gap(self) -> dict[str, Any] | None:
@@ -118,9 +136,7 @@ class Validation:
         pair = contrast(self.names)
         if pair is None:
             return None
-        return gap_change(
-            {name: self.correct(name) for name in pair}, pair, self.inputs.test.percentiles, self.clusters
-        )
+        return gap_change(self.marks, pair, self.inputs.test.percentiles, self.clusters)
 
     def along_rows(self) -> list[dict[str, Any]]:
         """Each arm's accuracy on the test questions asked along training, mean of the seeds: after the first epoch, at
@@ -169,7 +185,7 @@ class Validation:
         for run in self.runs:
             if any(not math.isfinite(row["held_out_loss"] or 0.0) for row in run.training):
                 warnings.append(f"Training on {run.arm} with seed {run.seed} diverged; try a lower --learning-rate.")
-        if not any(self.correct(name).any() for name in self.names):
+        if not any(marks.any() for marks in self.marks.values()):
             warnings.append("No arm answered any question: this model seems to store none of these facts.")
         return warnings
 
@@ -182,7 +198,7 @@ SCHEMAS = {
         | {"id": TEXT, "question": TEXT, "answers": pa.list_(TEXT), "prediction": TEXT}
         | {"correct": YES_NO, "exact_match": YES_NO, "f1": NUMBER}
         | {"mark": NUMBER, "contains": YES_NO, "paper": YES_NO}
-        | {"popularity_percentile": NUMBER, "subject": TEXT, "relation": TEXT}
+        | {"popularity_percentile": NUMBER, "subject": TEXT, "relation": TEXT, "answer_count": INTEGER}
     ),
     "curves": pa.schema(ARM_AND_SEED | {"top_percent": INTEGER, "accuracy": NUMBER, "n": INTEGER}),
     "trials": pa.schema(
@@ -232,6 +248,7 @@ def write_run(result: Validation, folder: Path, request: Mapping[str, Any]) -> N
 def prediction_rows(result: Validation) -> list[dict[str, Any]]:
     """One row per arm, seed and test example."""
     percentiles = [None if math.isnan(p) else float(p) for p in result.inputs.test.percentiles]
+    counts = result.inputs.answer_counts.tolist()
     return [
         {
             "arm": run.arm,
@@ -242,10 +259,11 @@ def prediction_rows(result: Validation) -> list[dict[str, Any]]:
             "popularity_percentile": percentile,
             "subject": example.subject,
             "relation": example.relation,
+            "answer_count": count,
         }
         for run in result.runs
-        for example, predicted, percentile in zip(
-            result.inputs.test.examples, run.predictions, percentiles, strict=True
+        for example, predicted, percentile, count in zip(
+            result.inputs.test.examples, run.predictions, percentiles, counts, strict=True
         )
     ]
 

@@ -8,14 +8,16 @@ is their standard error times Student's t.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.records import is_untouched
 from curate.selection.ranking import total_order
 
 RESAMPLES = 10_000
@@ -99,6 +101,39 @@ def relation_groups(relations: Sequence[str | None]) -> Groups:
     counts = Counter(name for name in relations if name is not None)
     order = sorted(counts, key=lambda name: (-counts[name], name))
     return [({"relation": name}, np.array([r == name for r in relations])) for name in order]
+
+
+OFTEN = {0: "never", 1: "once", 4: "2-4", 20: "5-20", sys.maxsize: "over 20"}
+"""How common a right answer is in its relation among all that trains: by the most that it may occur."""
+
+
+def answer_groups(counts: NDArray[np.int64]) -> Groups:
+    """The examples by how often their answer occurs in what trains; none where all are alike."""
+    codes = np.searchsorted([*OFTEN], counts)
+    groups = [({"answer": name}, codes == code) for code, name in enumerate(OFTEN.values())]
+    return [group for group in groups if group[1].any()] if len(set(codes.tolist())) > 1 else []
+
+
+def equal_mix(answers: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Weights, 1 in the mean, with which every answer of a relation counts as much as every other. (N,)
+
+    Who guesses without knowing the subject is right equally often whatever is guessed: the share of a common answer
+    that is won is what the rare ones lose. So what is left of a difference is no better guessing.
+    """
+    counts = Counter(answers)
+    return np.array([len(answers) / len(counts) / counts[answer] for answer in answers])
+
+
+def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values whose mean is the ratio of two means, and which scatter as it does (linearised). (S, N), (S, N) -> (S, N)
+
+    With them a ratio has its interval, and differences of ratios theirs, as means have. NaN where nothing counts.
+    """
+    mean = denominator.mean()
+    if mean == 0:
+        return np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    share = numerator.mean() / mean
+    return np.asarray(share + (numerator - share * denominator) / mean)
 
 
 def quintile_groups(percentiles: NDArray[np.float64]) -> Groups:
@@ -188,6 +223,8 @@ class Difference:
 
     `p_adjusted` is p after Holm's correction for all differences of the run. `needed` is how many test examples
     would show a difference of this size with 80% power, None where no number would with these few seeds.
+    `equal_mix` is the difference when every answer counts as much as every other (`equal_mix`), with its interval and
+    p after Holm's correction.
     """
 
     a: str
@@ -198,6 +235,27 @@ class Difference:
     p: float
     p_adjusted: float | None = None
     needed: int | None = None
+    equal_mix: float | None = None
+    equal_mix_low: float | None = None
+    equal_mix_high: float | None = None
+    equal_mix_p: float | None = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is larger than chance explains: by Holm's p, or else by its interval."""
+        return not self.low <= 0 <= self.high if self.p_adjusted is None else self.p_adjusted < 0.05
+
+    def at_equal_mix(self) -> str:
+        """What is left of a clear difference at equal answer mix, in words; empty where it is as clear there."""
+        if self.equal_mix is None or self.equal_mix_p is None:
+            return ""
+        left = self.equal_mix if self.difference > 0 else -self.equal_mix
+        ahead, behind = (self.a, self.b) if self.difference > 0 else (self.b, self.a)
+        if left > 0 and self.equal_mix_p < 0.05:
+            return ""
+        if left < abs(self.difference) / 2:
+            return f": {ahead} guesses better than {behind}, which is not to know more"
+        return ": too little to be clear"
 
 
 def standard_error(correct: NDArray[np.float64]) -> float | None:
@@ -212,8 +270,11 @@ def compare_arms(
     correct: Mapping[str, NDArray[np.float64]],
     pairs: Sequence[tuple[str, str]],
     clusters: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
 ) -> list[Difference]:
     """The difference of each pair of arms, `p_adjusted` over all of them. {arm: (S, N)}, clusters (N,)
+
+    With the `weights` (N,) of an equal answer mix also the difference that it leaves.
 
     The seeds' part is Student's t on the differences seed by seed. An arm with one seed (the base model) is set beside
     every seed of the other.
@@ -235,7 +296,30 @@ def compare_arms(
         needed = examples_needed(observed, n, float(by_examples.var()), from_seeds)
         found.append(Difference(a, b, observed, *interval(resampled), float(p), needed=needed))
     adjusted = holm([d.p for d in found])
-    return [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
+    found = [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
+    if weights is None:
+        return found
+    mixed = compare_arms({name: ratio(c * weights, weights[None]) for name, c in correct.items()}, pairs, clusters)
+    return [
+        replace(d, equal_mix=m.difference, equal_mix_low=m.low, equal_mix_high=m.high, equal_mix_p=m.p_adjusted)
+        for d, m in zip(found, mixed, strict=True)
+    ]
+
+
+def difference_rows(
+    correct: Mapping[str, NDArray[np.float64]],
+    pairs: Sequence[tuple[str, str]],
+    groups: Groups,
+    clusters: NDArray[np.int64],
+) -> list[dict[str, Any]]:
+    """One row per group and pair of arms: `a`, `b`, `n` examples, `difference`, `low`, `high`. {arm: (S, N)}, (N,)"""
+    rows = []
+    for name, members in groups:
+        inside = {arm: ratio(by_seed * members, members[None].astype(float)) for arm, by_seed in correct.items()}
+        for d in compare_arms(inside, pairs, clusters):
+            about = {**name, "a": d.a, "b": d.b, "n": int(members.sum())}
+            rows.append({**about, "difference": d.difference, "low": d.low, "high": d.high})
+    return rows
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -268,20 +352,42 @@ def popularity_percentiles(scores: NDArray[np.float64], ids: Sequence[str]) -> N
     return percentiles
 
 
+def turned(d: Difference, subject: str) -> Difference:
+    """The same difference seen from one of its arms: that arm minus the other."""
+    if d.a == subject:
+        return d
+    mix = [None if value is None else -value for value in (d.equal_mix, d.equal_mix_high, d.equal_mix_low)]
+    turned = replace(d, a=d.b, b=d.a, difference=-d.difference, low=-d.high, high=-d.low)
+    return replace(turned, equal_mix=mix[0], equal_mix_low=mix[1], equal_mix_high=mix[2])
+
+
 def verdict(differences: Sequence[Difference], subject: str) -> str:
-    """One sentence on how the arm `subject` fares against every other arm, read off the intervals."""
+    """How the arm `subject` fares against every other arm, and what is left of that at equal answer mix.
+
+    Holm's p decides what is a difference; the untouched model stands apart.
+    """
     found: dict[str, list[str]] = {"beats": [], "shows no difference from": [], "is worse than": []}
-    for d in differences:
-        if subject not in (d.a, d.b):
+    mixed: list[str] = []
+    untouched = []
+    for d in (turned(d, subject) for d in differences if subject in (d.a, d.b)):
+        points = f"({100 * d.difference:+.1f}, {100 * d.low:+.1f} to {100 * d.high:+.1f})"
+        finding = "shows no difference from" if not d.clear else "beats" if d.difference > 0 else "is worse than"
+        if is_untouched(d.b):
+            untouched.append(f"{finding} {d.b} {points}")
             continue
-        sign, other = (100, d.b) if d.a == subject else (-100, d.a)
-        low, high = sorted((sign * d.low, sign * d.high))
-        finding = "beats" if low > 0 else "is worse than" if high < 0 else "shows no difference from"
-        found[finding].append(f"{other} ({sign * d.difference:+.1f}, {low:+.1f} to {high:+.1f})")
+        found[finding].append(f"{d.b} {points}")
+        if d.clear and d.equal_mix is not None and d.equal_mix_low is not None and d.equal_mix_high is not None:
+            left = f"{100 * d.equal_mix:+.1f}, {100 * d.equal_mix_low:+.1f} to {100 * d.equal_mix_high:+.1f}"
+            mixed.append(f"{left} against {d.b}{d.at_equal_mix()}")
     findings = ", and ".join(f"{finding} {_and(others)}" for finding, others in found.items() if others)
-    if not findings:
+    if not findings and not untouched:
         return "There is only one arm: nothing to compare."
-    return f"Finetuning on {subject} {findings}; points of accuracy with 95% intervals."
+    sentences = [f"Finetuning on {subject} {findings or _and(untouched)}; points of accuracy with 95% intervals."]
+    if mixed:
+        sentences.append(f"At equal answer mix it is {'; '.join(mixed)}.")
+    if untouched and findings:
+        sentences.append(f"Beside the untouched model, {subject} {_and(untouched)}.")
+    return " ".join(sentences)
 
 
 def _and(items: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from curate.report.page import RunTables
 BAD = '</script><script>window.broken = true</script><b>bold</b> & "quoted" $x_1$ \u2028'
 ARMS = {"base": 0.2, "top": 0.5, "random": 0.45, "bottom": 0.38, "whole": 0.47}
 RELATIONS = ["capital", "occupation", "sport", "a relation with quite a long name, as some have", BAD]
+OFTEN = ["never", "once", "2-4", "5-20", "over 20"]
 TOP = range(5, 101, 5)
 TOKENS = ["<s>", "Question", ":", " What", " is", " Ann", " Lee", "'s", " sport", "?", "\n", "Answer", ":"]
 
@@ -24,6 +25,12 @@ def made_up_run(questions: int = 200, seeds: int = 2) -> RunTables:
         "relations": [_part("relation", r, arm, share) for r in RELATIONS for arm, share in ARMS.items()],
         "quintiles": [_part("quintile", q, arm, share - q / 20) for q in range(1, 6) for arm, share in ARMS.items()],
         "curves": [_part("top_percent", x, arm, share + (100 - x) / 400) for arm, share in ARMS.items() for x in TOP],
+        "by_answer": [
+            _part("answer", name, arm, share / n) for n, name in enumerate(OFTEN, 1) for arm, share in ARMS.items()
+        ],
+        "by_answer_differences": [
+            {"answer": name, **_difference(a, b), "n": 40} for name in OFTEN for a in ARMS for b in ARMS if a < b
+        ],
         "popularity": {
             "column": "score_views",
             "log": True,
@@ -80,6 +87,10 @@ def _difference(a: str, b: str) -> dict[str, Any]:
         "p": 0.0123,
         "p_adjusted": 0.08,
         "needed": 400,
+        "equal_mix": gap / 2,
+        "equal_mix_low": gap / 2 - 0.05,
+        "equal_mix_high": gap / 2 + 0.05,
+        "equal_mix_p": 0.3,
     }
 
 

@@ -12,6 +12,7 @@ def test_every_part_of_a_run_has_its_section(page: str) -> None:
     assert re.findall(r'<section id="(\w+)">', page) == [
         "accuracy",
         "differences",
+        "mix",
         "popularity",
         "relations",
         "attention",

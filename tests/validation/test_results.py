@@ -49,7 +49,7 @@ def test_pictures_of_an_earlier_run_go_when_the_next_one_has_none_of_their_kind(
         {"top": nameless}, eval=nameless, model=tiny_model("llama"), output=tmp_path / "run", seeds=1, config=SHORT
     )
     left = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
-    assert left == {"accuracy", "training-loss", "held-out-accuracy", "mine"}
+    assert left == {"accuracy", "by-answer", "training-loss", "held-out-accuracy", "mine"}
 
 
 def test_base_comes_first_and_every_arm_has_every_seed(run: tuple[Path, Validation]) -> None:
@@ -103,6 +103,19 @@ def test_every_metric_is_told_and_the_answers_on_which_they_differ_are_counted(r
             said, accepted = row.prediction.lower(), [a.lower() for a in row.answers]
             assert row.paper == any(a in said for a in accepted)
             assert row.correct == row.contains == any(a in re.findall(r"\w+", said) for a in accepted)
+
+
+def test_what_is_left_at_equal_answer_mix_follows_from_the_predictions(run: tuple[Path, Validation]) -> None:
+    """Recomputed without the package: every answer of a relation counts as much as every other."""
+    folder, result = run
+    frame = pd.read_parquet(folder / "predictions.parquet")
+    frame["answer"] = frame.answers.str[0].str.lower()
+    means = frame.groupby(["arm", "answer"]).mark.mean().groupby("arm").mean()
+    for d in json.loads((folder / "summary.json").read_text())["differences"]:
+        assert d["equal_mix"] == pytest.approx(means[d["a"]] - means[d["b"]])
+        assert d["equal_mix_low"] <= d["equal_mix"] <= d["equal_mix_high"]
+    assert set(frame.answer_count) == {6}, "whole trains six times red and six times blue; halves of it add nothing"
+    assert result.parts["by_answer"] == result.parts["by_answer_differences"] == []
 
 
 def test_intervals_follow_from_the_predictions(run: tuple[Path, Validation]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +9,12 @@ from hypothesis import strategies as st
 
 from curate.validation.statistics import (
     Difference,
+    answer_groups,
     cluster_codes,
     compare_arms,
     curve_groups,
+    difference_rows,
+    equal_mix,
     gap_change,
     holm,
     popularity_percentiles,
@@ -53,7 +58,8 @@ def simulated(effect: float, seeds: int, seed_sd: float, runs: int, n: int = 400
         for arm, gain in ((f"a{run}", effect), (f"b{run}", 0.0)):
             chance = np.clip(known + gain + rng.normal(0, seed_sd, (seeds, 1)), 0, 1)
             correct[arm] = (rng.random((seeds, n)) < chance).astype(float)
-    return compare_arms(correct, [(f"a{run}", f"b{run}") for run in range(runs)], np.arange(n))
+    found = compare_arms(correct, [(f"a{run}", f"b{run}") for run in range(runs)], np.arange(n))
+    return [replace(d, p_adjusted=d.p) for d in found]  # each pair is a run of its own
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.01), (5, 0.02)])
@@ -138,14 +144,33 @@ def test_the_verdict_is_read_off_the_intervals() -> None:
             Difference("top", "random", 0.01, -0.01, 0.03, 0.3),
             Difference("top", "bottom", 0.05, 0.02, 0.08, 0.001),
             Difference("top", "whole", -0.04, -0.06, -0.02, 0.001),
+            Difference("top", "base", 0.4, 0.3, 0.5, 0.001),
             Difference("random", "bottom", 0.04, 0.01, 0.07, 0.01),
         ],
         "top",
     )
     assert said == (
         "Finetuning on top beats bottom (+5.0, +2.0 to +8.0), and shows no difference from random "
-        "(+1.0, -1.0 to +3.0), and is worse than whole (-4.0, -6.0 to -2.0); points of accuracy with 95% intervals."
+        "(+1.0, -1.0 to +3.0), and is worse than whole (-4.0, -6.0 to -2.0); points of accuracy with 95% intervals. "
+        "Beside the untouched model, top beats base (+40.0, +30.0 to +50.0)."
     )
+
+
+def test_the_corrected_p_decides_and_not_the_interval() -> None:
+    found = Difference("top", "bottom", 0.05, 0.01, 0.09, 0.02, p_adjusted=0.06)
+    assert "shows no difference from bottom" in verdict([found], "top")
+    assert "beats bottom" in verdict([replace(found, p_adjusted=0.04)], "top")
+
+
+def test_the_verdict_says_what_is_left_at_equal_answer_mix() -> None:
+    found = Difference("bottom", "top", -0.06, -0.09, -0.03, 0.001, 0.002, None, -0.001, -0.02, 0.02, 0.9)
+    assert "At equal answer mix it is +0.1, -2.0 to +2.0 against bottom: top guesses better than bottom" in verdict(
+        [found], "top"
+    )
+    known = replace(found, equal_mix=-0.05, equal_mix_low=-0.08, equal_mix_high=-0.02, equal_mix_p=0.001)
+    assert "At equal answer mix it is +5.0, +2.0 to +8.0 against bottom." in verdict([known], "top")
+    few = replace(known, equal_mix_low=-0.11, equal_mix_high=0.01, equal_mix_p=0.1)
+    assert "against bottom: too little to be clear." in verdict([few], "top")
 
 
 def test_a_planted_null_is_called_no_difference_wherever_the_arm_stands_in_the_pair() -> None:
@@ -153,6 +178,59 @@ def test_a_planted_null_is_called_no_difference_wherever_the_arm_stands_in_the_p
     assert "is worse than whole (-3.0, -4.0 to -2.0)" in verdict(
         [Difference("whole", "top", 0.03, 0.02, 0.04, 0)], "top"
     )
+
+
+def answer_world(
+    rng: np.random.Generator, runs: int, knows: float, mixes: tuple[float, float]
+) -> dict[str, np.ndarray]:
+    """Made-up answers of pairs of arms, `a0` and `b0` and so on, to 600 questions with 60 answers, some of them common.
+
+    Both know 10% of the facts, a `knows` more; what they do not know they guess, from answers as common as in training
+    to the power of their `mixes`: 1 is as in the data, 0 every answer alike.
+    """
+    chance = 1 / np.arange(1, 61)
+    answers = rng.choice(60, size=600, p=chance / chance.sum())
+    correct: dict[str, np.ndarray] = {"answers": answers}
+    for run in range(runs):
+        shared = rng.random(600)
+        for arm, known, mix in ((f"a{run}", 0.1 + knows, mixes[0]), (f"b{run}", 0.1, mixes[1])):
+            guessed = rng.choice(60, size=(3, 600), p=chance**mix / (chance**mix).sum())
+            correct[arm] = ((shared < known) | (guessed == answers)).astype(float)
+    return correct
+
+
+def test_commoner_answers_are_told_from_better_known_facts_in_90_of_100_worlds() -> None:
+    """By the difference at equal answer mix, where the raw one is as clear in both worlds."""
+    guesses = answer_world(np.random.default_rng(0), 100, knows=0, mixes=(1.5, 0.5))
+    knows = answer_world(np.random.default_rng(1), 100, knows=0.09, mixes=(1, 1))
+    for world, word in ((guesses, "guesses better"), (knows, "more")):
+        answers = world.pop("answers")
+        pairs = [(f"a{run}", f"b{run}") for run in range(100)]
+        found = compare_arms(world, pairs, np.arange(600), equal_mix(answers.tolist()))
+        assert sum(d.low > 0 for d in found) >= 95, "the raw difference is plain"
+        left = [d.equal_mix_low > 0 for d in found]
+        assert sum(left) >= 90 if word == "more" else sum(left) <= 10
+        said = verdict([replace(found[0], p_adjusted=found[0].p, equal_mix_p=float(not left[0]))], "a0")
+        assert ("guesses better" in said) == (word == "guesses better"), said
+
+
+def test_at_equal_answer_mix_every_guess_is_worth_the_same() -> None:
+    answers = ["common"] * 80 + ["rare"] * 20
+    weights = equal_mix(answers)
+    marks = {name: np.array([[float(answer == name) for answer in answers]]) for name in ("common", "rare")}
+    (found,) = compare_arms(marks, [("common", "rare")], np.arange(100), weights)
+    assert found.difference == pytest.approx(0.6)
+    assert found.equal_mix == pytest.approx(0)
+
+
+def test_differences_by_how_common_the_answer_is_add_up_to_the_whole() -> None:
+    marks = {"a": coins(0.5, 2, 300, 1), "b": coins(0.4, 1, 300, 2)}
+    groups = answer_groups(np.random.default_rng(0).integers(0, 30, 300))
+    assert [name["answer"] for name, _ in groups] == ["never", "once", "2-4", "5-20", "over 20"]
+    rows = difference_rows(marks, [("a", "b")], groups, np.arange(300))
+    whole = sum(row["n"] * row["difference"] for row in rows) / 300
+    assert whole == pytest.approx((marks["a"].mean(axis=0) - marks["b"][0]).mean())
+    assert answer_groups(np.ones(5, dtype=int)) == [], "nothing to tell apart"
 
 
 N = 1000
