@@ -112,13 +112,14 @@ def score(
     device: str = "auto",
     processes: int | None = None,
     allow_pickle: bool = False,
+    template: str | None = None,
+    system: str | None = None,
     known_sets: int = 10,
     known_shots: int = 4,
     known_mode: str = "exact",
     known_samples: int = 16,
     reduction: str = "token-mean",
     answers: str = "first",
-    template: str | None = None,
     shots: int | None = None,
     shots_from: Any = None,
     views_from: str = "api",
@@ -165,6 +166,8 @@ def select(
     output: str | Path | None = None,
     format: str = "original",
     to: str | None = None,
+    template: str | None = None,
+    system: str | None = None,
     force: bool = False,
     progress: curate.selection.select.Progress | None = None,
     top: str | float | None = None,
@@ -207,7 +210,8 @@ def select(
     does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
-    `messages`, `alpaca`). These splits stay as they are if they are there already; others there are an OutputError
+    `messages`, `alpaca`), asked with `template` if it is given: `chat` makes `prompt-completion` a chat, and `system`
+    is what its system says. These splits stay as they are if they are there already; others there are an OutputError
     unless `force`.
 
     Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
@@ -262,6 +266,7 @@ def validate(
     method: str = "lora",
     tune: str = "off",
     template: str | None = None,
+    system: str | None = None,
     limit: int | None = None,
     dtype: str = "auto",
     device: str = "auto",

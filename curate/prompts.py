@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import heapq
+import json
 import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from curate.errors import EstimatorError, setting
+from curate.errors import EstimatorError, ModelError, setting
 from curate.records import Example
 
 LETTERS = string.ascii_uppercase
@@ -27,6 +28,10 @@ class Template:
     The texts may use `question`, `answer` (in the completion only), `subject`, `relation`, `choices` and
     `letters` (A, B, …, as many as there are choices). The header stands once before everything, solved examples
     included, and may name the `topic`; the separator stands after each solved example.
+
+    The chat template of a model is one of these too, once it is `fitted` to the model's tokenizer: its `system` is what
+    the system says, empty for nothing. There the header and the prompt may use `system`, and whether the example is
+    `solved`, as an earlier turn is. `system` is None in every other template.
     """
 
     name: str
@@ -34,11 +39,22 @@ class Template:
     completion: str = " {{ answer }}"
     header: str = ""
     separator: str = "\n\n"
+    system: str | None = None
 
     @property
-    def texts(self) -> tuple[str, str, str, str]:
+    def texts(self) -> tuple[str, ...]:
         """All that makes it: two templates of the same texts are one, whatever they are called."""
-        return self.prompt, self.completion, self.header, self.separator
+        texts = self.prompt, self.completion, self.header, self.separator
+        return texts if self.system is None else (*texts, self.system)
+
+    def as_dict(self) -> dict[str, str]:
+        """For manifests."""
+        return {name: text for name, text in asdict(self).items() if text is not None}
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it is a model's own chat template, which writes special tokens itself."""
+        return self.system is not None
 
     @property
     def multiple_choice(self) -> bool:
@@ -53,9 +69,15 @@ class Template:
         """The text the model should go on with, its leading space included."""
         return _render(self.completion, answer=answer)
 
-    def ask(self, example: Example) -> str:
-        """The prompt of one example, without header and solved examples."""
-        return _render(self.prompt, question=example.question, **_facts(example))
+    def ask(self, example: Example, solved: bool = False) -> str:
+        """The prompt of one example, without header and solved examples; in a chat after its own earlier turns."""
+        turns = earlier_answers(example) or () if self.is_chat else ()
+        said = "".join(self.solve(Example("", question, (answer,)), answer) for question, answer in turns)
+        return said + _render(self.prompt, question=example.question, solved=solved, **self._facts(example))
+
+    def solve(self, example: Example, answer: str) -> str:
+        """An example with its answer, ready for another to follow."""
+        return self.ask(example, solved=True) + self.render_completion(answer) + self.separator
 
     def zero_shot(self, example: Example) -> str:
         """The prompt of one example with the header and no solved example before it."""
@@ -69,7 +91,40 @@ class Template:
 
     def head(self, example: Example) -> str:
         """The header as it reads for one example; empty where the template has none."""
-        return _render(self.header, topic=topic(example), **_facts(example)) if self.header else ""
+        return _render(self.header, topic=topic(example), **self._facts(example)) if self.header else ""
+
+    def _facts(self, example: Example) -> dict[str, Any]:
+        """What the texts may name besides the question; an example's own system prompt comes before the template's."""
+        return {
+            "subject": example.subject,
+            "relation": example.relation,
+            "choices": example.choices,
+            "letters": LETTERS[: len(example.choices)],
+            "system": system_prompt(example) or self.system,
+        }
+
+    @property
+    def as_asked(self) -> Template:
+        """The same, before it was fitted to a model's tokenizer."""
+        chat = CHOICE_CHAT if self.multiple_choice else TEMPLATES["chat"]
+        return replace(chat, system=self.system) if self.is_chat else self
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether it has a place for what the system says."""
+        return self.is_chat and (self == self.as_asked or "{{ system }}" in self.header + self.prompt)
+
+    def with_choices(self) -> Template:
+        """The chat template for questions with choices; any other template as it is."""
+        return replace(CHOICE_CHAT, system=self.system) if self.is_chat and not self.multiple_choice else self
+
+    def fitted(self, tokenizer: Any, model: str) -> Template:
+        """The texts that a tokenizer's chat template makes; any other template as it is.
+
+        ModelError where the tokenizer has no chat template, or one whose texts cannot be told apart: it fails, changes
+        what user, assistant or system say, or leaves it out.
+        """
+        return _ChatTexts(tokenizer, model).template(self.as_asked) if self.is_chat else self
 
 
 TEMPLATES = {
@@ -82,8 +137,11 @@ TEMPLATES = {
         header="The following are multiple choice questions (with answers)"
         "{% if topic %} about {{ topic | replace('_', ' ') }}{% endif %}.\n\n",
     ),
+    "chat": Template("chat", "{{ question }}", "{{ answer }}", system=""),
 }
-DEFAULT = TEMPLATES["qa"]
+DEFAULT, CHAT = TEMPLATES["qa"], "chat"
+CHOICE_CHAT = replace(TEMPLATES["chat"], prompt=TEMPLATES["mmlu"].prompt)
+"""What the user of a chat asks where there are choices."""
 
 _OPEN = "\ue000"
 """Stands for a question: in nobody's template."""
@@ -96,12 +154,53 @@ def topic(example: Example) -> str | None:
     return (example.subject or example.relation) if example.choices else example.relation
 
 
-def find_template(name: str | Template) -> Template:
+def system_prompt(example: Example) -> str:
+    """What the system says before a chat; empty for nothing."""
+    return "\n\n".join(text for role, text in example.turns if role == "system")
+
+
+def earlier_answers(example: Example) -> list[tuple[str, str]] | None:
+    """The questions and answers of a chat before its last question; None where user and assistant do not take turns."""
+    said = [turn for turn in example.turns if turn[0] != "system"]
+    asked, answered = said[::2], said[1::2]
+    if {role for role, _ in asked} - {"user"} or {role for role, _ in answered} - {"assistant"} or len(said) % 2:
+        return None
+    return [(question, answer) for (_, question), (_, answer) in zip(asked, answered, strict=True)]
+
+
+def count_chats(turns: Iterable[Sequence[tuple[str, str]]]) -> dict[str, int]:
+    """Of what was said before each question: how often a `system` spoke, how often there were `earlier` turns."""
+    roles = [{role for role, _ in said} for said in turns]
+    return {"system": sum("system" in r for r in roles), "earlier": sum(bool(r - {"system"}) for r in roles)}
+
+
+def chats_left_out(chats: Mapping[str, int], template: Template, where: str) -> list[str]:
+    """What a template leaves out of chats that were counted: a line, or none."""
+    what = {"a system prompt": 0 if template.takes_system else chats["system"]}
+    what["earlier turns"] = 0 if template.is_chat else chats["earlier"]
+    counted = " and ".join(f"{many} chats have {name}" for name, many in what.items() if many)
+    use = "" if template.is_chat else "; --template chat reads them"
+    return [f"{counted}, which {template.name} leaves out ({where}){use}."] if counted else []
+
+
+def find_template(name: str | Template, system: str | None = None) -> Template:
     """The template of that name, or the user's own Jinja file; EstimatorError when it is neither or cannot be used.
 
     A file holds the whole text of one example with `{{ answer }}` at its end; without it, a space and the
-    answer follow the text.
+    answer follow the text. `system` is for the chat template alone, which has still to be `fitted` to a tokenizer.
     """
+    template = _find_template(name)
+    if system is None:
+        return template
+    if not template.is_chat:
+        raise EstimatorError(
+            f"{setting('system')} is for the chat template, and questions are asked with {template.name}.",
+            try_next=f"{setting('template', 'chat')} {setting('system', repr(system))}",
+        )
+    return replace(template.as_asked, system=system.strip())
+
+
+def _find_template(name: str | Template) -> Template:
     if isinstance(name, Template):  # as a file's manifest tells
         return name
     if name in TEMPLATES:
@@ -134,12 +233,6 @@ def parse_template(name: str, text: str) -> Template:
     return Template(name, prompt, completion)
 
 
-def _facts(example: Example) -> dict[str, Any]:
-    """What a template may name besides the question."""
-    letters = LETTERS[: len(example.choices)]
-    return {"subject": example.subject, "relation": example.relation, "choices": example.choices, "letters": letters}
-
-
 def _render(text: str, **values: Any) -> str:
     from jinja2 import TemplateError
 
@@ -162,6 +255,102 @@ def _compiled(text: str) -> Any:
         return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text)
     except TemplateSyntaxError as error:
         raise EstimatorError(f"The template is not Jinja: {error}.", try_next="Question: {{ question }}") from error
+
+
+class _ChatTexts:
+    """A tokenizer's chat template, taken apart into the texts of a Template.
+
+    Chats whose contents are known are rendered, and what stands around these is cut out. Put together again, the pieces
+    must give what the chat template gives.
+    """
+
+    SYSTEM = "§ Be  brief,\nand KIND."
+    TURNS = tuple((f"Which Bird  no. {n}\n(Émile's) cannot Fly?", f"The Kiwi of Isle {n}.") for n in range(3))
+
+    def __init__(self, tokenizer: Any, model: str) -> None:
+        self._tokenizer, self._model = tokenizer, model
+
+    def template(self, asked: Template) -> Template:
+        """The template that asks `asked` in the tokenizer's chat template."""
+        if not getattr(self._tokenizer, "chat_template", None):
+            raise ModelError(
+                f"The model {self._model!r} has no chat template.",
+                expected=f"a model that was trained to chat, for {setting('template', 'chat')}",
+                try_next=setting("template", "qa"),
+            )
+        bare = self._pieces(None)
+        try:
+            spoken = self._pieces(self.SYSTEM)
+        except ModelError:
+            if asked.system:
+                raise
+            spoken = bare  # a chat template that knows no system
+        *texts, space, separator = bare
+        if spoken[-2:] != (space, separator):
+            raise self._refused("it ends turns in another way where there is a system prompt")
+        pairs = zip(map(self._jinja, spoken), map(self._jinja, texts), strict=False)
+        header, before, before_solved, between, between_solved = (_either("system", *pair) for pair in pairs)
+        prompt = _either("solved", before_solved, before) + asked.prompt + _either("solved", between_solved, between)
+        return replace(asked, prompt=prompt, completion=space + asked.completion, header=header, separator=separator)
+
+    def _pieces(self, system: str | None) -> tuple[str, ...]:
+        """Before all questions; before the last and an earlier one; after them; before an answer; after an earlier one.
+
+        The space between a chat template's own prompt for an answer and the answer belongs to the answer, as elsewhere.
+        """
+        single, double, triple = (self._around(system, turns) for turns in (1, 2, 3))
+        alike = next((n for n, (a, b) in enumerate(zip(single[0], double[0], strict=False)) if a != b), len(single[0]))
+        header, before, before_solved = single[0][:alike], single[0][alike:], double[0][alike:]
+        between, between_solved, separator = single[1], double[1], double[2].removesuffix(before)
+        turn, last = [separator + before_solved, between_solved], [separator + before, between, single[2]]
+        first = [header + before_solved, between_solved]
+        if double != [*first, *last] or triple != [*first, *turn, *last]:
+            raise self._refused("it puts earlier turns in other ways than one after the other")
+        unanswered = self._around(system, 1, answered=False)[1]
+        space = between.removeprefix(unanswered)
+        if not between.startswith(unanswered) or space.strip() or not between_solved.endswith(space):
+            space = ""
+        cut = len(space)
+        pieces = (text[: len(text) - cut] for text in (between, between_solved))
+        return header, before, before_solved, *pieces, space, separator
+
+    def _around(self, system: str | None, turns: int, answered: bool = True) -> list[str]:
+        """What stands before, between and after the contents of a chat."""
+        said = [("system", system)] if system else []
+        said += [pair for turn in self.TURNS[-turns:] for pair in zip(("user", "assistant"), turn, strict=True)]
+        said = said if answered else said[:-1]
+        messages = [{"role": role, "content": content} for role, content in said]
+        try:
+            rest = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
+        except Exception as error:  # whatever a template that is somebody's file may raise
+            raise self._refused(f"it fails: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        around = []
+        for role, content in said:
+            if rest.count(content) != 1:
+                raise self._refused(f"it changes, moves, repeats or leaves out what the {role} says")
+            if role != "system":  # that is filled in where it stands, whichever turn that is
+                before, _, rest = rest.partition(content)
+                around.append(before)
+        return [*around, rest]
+
+    def _refused(self, why: str) -> ModelError:
+        return ModelError(
+            f"The chat template of {self._model!r} cannot be used: {why.rstrip('.')}.",
+            expected="a chat template that keeps what is said, word for word, and turns in their order",
+            try_next=f"{setting('template', 'qa')}, or a tokenizer with another chat template",
+        )
+
+    def _jinja(self, text: str) -> str:
+        """Jinja that renders to the text, what the system says filled in."""
+        quote = re.search(r"\{[{%#]", text)
+        parts = (
+            f"{{{{ {json.dumps(part, ensure_ascii=False)} }}}}" if quote else part for part in text.split(self.SYSTEM)
+        )
+        return "{{ system }}".join(parts)
+
+
+def _either(condition: str, text: str, otherwise: str) -> str:
+    return text if text == otherwise else f"{{% if {condition} %}}{text}{{% else %}}{otherwise}{{% endif %}}"
 
 
 class Shots:
@@ -188,7 +377,7 @@ class Shots:
 
     def prefix(self, example: Example) -> str:
         """The header and the solved examples, ready for the example's own prompt to follow."""
-        return self.template.head(example) + "".join(self._solved(shot) for shot in self.choose(example))
+        return self.template.head(example) + "".join(self.solved(shot) for shot in self.choose(example))
 
     def choose(self, example: Example) -> list[Example]:
         """The shots of one example."""
@@ -204,13 +393,14 @@ class Shots:
         digest = hashlib.sha256()
         if self.count:
             for shot in self._all:
-                digest.update(repr((topic(shot), self._solved(shot))).encode("utf-8", "surrogatepass"))
+                digest.update(repr((topic(shot), self.solved(shot))).encode("utf-8", "surrogatepass"))
         return {"count": self.count, "sha256": digest.hexdigest()[:16]}
 
-    def _solved(self, shot: Example) -> str:
+    def solved(self, shot: Example) -> str:
+        """The text of a solved example."""
         answer = solution(self.template, shot)
         assert answer is not None, "kept out when the pool was read"
-        return self.template.ask(shot) + self.template.render_completion(answer) + self.template.separator
+        return self.template.solve(shot, answer)
 
 
 SPARE = 16
@@ -243,7 +433,7 @@ class Exemplars(Shots):
 
     def fingerprint(self) -> dict[str, object]:
         """How many, which, by their ids, and a hash of their texts."""
-        solved = {group: [self._solved(shot) for shot in shots] for group, shots in sorted(self.drawn.items())}
+        solved = {group: [self.solved(shot) for shot in shots] for group, shots in sorted(self.drawn.items())}
         digest = hashlib.sha256(repr(solved).encode("utf-8", "surrogatepass"))
         return {
             "count": self.count,
@@ -328,8 +518,11 @@ def _alike(one: Example, other: Example) -> bool:
 
 
 def solution(template: Template, example: Example) -> str | None:
-    """What follows the prompt when the answer is right: the letter of the choice, or the first answer."""
-    if not example.answers:
+    """What follows the prompt when the answer is right: the letter of the choice, or the first answer.
+
+    None where there is none, or where a chat template has no place for the example's earlier turns.
+    """
+    if not example.answers or (template.is_chat and earlier_answers(example) is None):
         return None
     if not template.multiple_choice:
         return example.answers[0]

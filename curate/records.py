@@ -18,7 +18,8 @@ class Example:
     """One QA pair.
 
     `answers[0]` is the answer that trains; every one of `answers` counts as correct. `extra` holds the
-    values of the input columns that an estimator asked for by name.
+    values of the input columns that an estimator asked for by name, `turns` role and text of what was said before the
+    question, in a chat.
 
     Examples:
         >>> Example(id="1", question="Who wrote Emma?", answers=("Jane Austen", "Austen"), subject="Emma").answers[0]
@@ -32,6 +33,7 @@ class Example:
     relation: str | None = None
     choices: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

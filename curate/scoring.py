@@ -43,6 +43,7 @@ from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ra
 from curate.errors import ColumnError, CurateError, EstimatorError, SettingError, setting
 from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
 from curate.estimators.base import ANOTHER_CHANCE, FAILED, Estimator, ModelEstimator, measured_nothing
+from curate.prompts import CHAT, chats_left_out
 from curate.records import OK, Example, Score
 from curate.settings import EngineSettings, ReadSettings, takes
 
@@ -82,6 +83,14 @@ class Scored:
     earlier: bool = False
     """Whether the file was there already, made by the same command."""
     data: QATable | None = None
+
+    def notes(self) -> list[str]:
+        """What a person should know of how it was scored, a sentence each; nothing where it had been scored before."""
+        found = [] if self.earlier else [note for estimator in self.estimators for note in estimator.notes()]
+        chats = self.data.chats() if self.data and not self.earlier else {}
+        for estimator in (e for e in self.estimators if isinstance(e, ModelEstimator) and any(chats.values())):
+            found += chats_left_out(chats, estimator.template, estimator.name)
+        return found
 
     @property
     def ambiguous(self) -> Mapping[str, int] | None:
@@ -265,7 +274,9 @@ def opened(
         check_not_input(data, output)
         check_writable(output, frozenset({".parquet"}))
     table = read(data, **ReadSettings.of(options).as_dict())
-    options = {**options, "template": options.get("template") or table.template()}
+    asked = options.get("template")
+    if asked in (None, CHAT):  # of others, those who need one see that it is there
+        options = {**options, "template": table.template(None, asked, options.get("system"))}
     estimators = [make_estimator(one, options, table.schema.names) for one in listed(by)]
     check_scorable(table, estimators)
     return table, estimators, engine

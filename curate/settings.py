@@ -417,7 +417,10 @@ class ValidateSettings(Settings):
         "off, quick (3 learning rates) or paper (Table 4), per arm on its own held-out part.",
         choices=("off", "quick", "paper"),
     )
-    template: str | None = option(None, "qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa.")
+    template: str | None = option(
+        None, "qa, plain, mmlu, chat (the model's own), or a Jinja file. mmlu if there are choices, else qa."
+    )
+    system: str | None = option(None, "For --template chat: what the system says.")
     limit: int | None = option(None, "Try out: a sample of so many examples of each arm and of the test set.", least=2)
     dtype: str = option(
         "auto",

@@ -104,6 +104,7 @@ def describe_table(data: QATable) -> dict[str, Any]:
         "relations": len({example.relation for example in examples if example.relation}),
         "without_answer": sum(not example.answers for example in examples),
         "blank_answers": data.blank_answers(),
+        **({"chats": chats} if (chats := data.chats()) else {}),
         "scores": score_summaries(data.table),
         "pageviews": describe_views(data.table, examples),
         "selection": data.manifest.get("selection"),

@@ -16,12 +16,12 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import curate
 from curate.estimators.base import ModelEstimator, ModelSettings
-from curate.prompts import DEFAULT, Shots, draw_exemplars
+from curate.prompts import Shots, draw_exemplars
 from curate.settings import option
 
 MOST_SUBJECTS = 64
@@ -51,7 +51,7 @@ class ContrastEstimator(ModelEstimator):
         Drawn over the whole dataset by a hash, they are the same for every shard and any order of the rows.
         """
         count = self.settings.shots
-        self.sets = draw_exemplars(DEFAULT, examples(), count) if count else [Shots(DEFAULT)]
+        self.sets = draw_exemplars(self.template, examples(), count) if count else [Shots(self.template)]
         answers: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for example in examples():
             if example.subject and example.answers:
@@ -68,6 +68,7 @@ class ContrastEstimator(ModelEstimator):
         return {
             "estimator": "contrast",
             "foils": self.settings.foils,
+            "template": self.template.as_dict(),
             "shots": self.drawn()[0].fingerprint(),
             "subjects": hashlib.sha256(repr(drawn).encode("utf-8", "surrogatepass")).hexdigest()[:16],
             "model": self.model.fingerprint(),
@@ -75,10 +76,11 @@ class ContrastEstimator(ModelEstimator):
 
     def pairs(self, example: curate.Example) -> Sequence[tuple[str, str]]:
         """The question with its answer, then the question about each foil with the same answer."""
-        answer = DEFAULT.render_completion(example.answers[0])
-        others = [example.question.replace(str(example.subject), foil) for foil in self.foils(example)]
-        solved = self.drawn()[0].prefix(example)
-        return [(solved + DEFAULT.render_prompt(text), answer) for text in [example.question, *others]]
+        answer = self.template.render_completion(example.answers[0])
+        texts = [example.question.replace(str(example.subject), foil) for foil in self.foils(example)]
+        asked = [example, *(replace(example, question=text) for text in texts)]
+        prefix = self.drawn()[0].prefix(example)
+        return [(prefix + self.template.ask(one), answer) for one in asked]
 
     def foils(self, example: curate.Example) -> list[str]:
         """Other subjects of its relation, none of which has an answer of its, nor stands in its solved examples."""

@@ -173,7 +173,7 @@ def score(
 
 
 def _report_scored(out: Output, scored: Any, output: Path) -> None:
-    for note in (note for estimator in scored.estimators if not scored.earlier for note in estimator.notes()):
+    for note in scored.notes():
         out.note(note)
     rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
     summaries = score_summaries(read_scores(output))
@@ -258,6 +258,10 @@ def select(
     to: Annotated[
         str | None, Option(help=f"The kind of file: {one_of(STREAMS)}; else as the output is called.")
     ] = None,
+    template: Annotated[
+        str | None, Option(help="For --format: the template, as for score; chat makes prompt-completion a chat.")
+    ] = None,
+    system: Annotated[str | None, Option(help="For --template chat: what the system says.")] = None,
     push_to_hub: Annotated[
         str | None, Option(help="Upload the folder as the dataset OWNER/NAME; a new one is private.")
     ] = None,
@@ -283,11 +287,13 @@ def select(
         check_push(push_to_hub, output)
     places: dict[str, str] = {"output": str(output)}
     if dry_run:
-        selecting.check_output(scored, output, format, to)
+        selecting.check_output(scored, output, format, to, template, system)
         chosen = selecting.select(scored, **settings.given(), **reading.given())
+        chosen.asked = template, system
         chosen.earlier = chosen.is_written(output, format, to, force)
     else:
         options = {**settings.given(), **reading.given(), "output": output, "format": format, "to": to, "force": force}
+        options |= {"template": template, "system": system}
         with out.progress() as progress:
             chosen = selecting.select(scored, **options, progress=progress)
         places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}

@@ -104,6 +104,11 @@ def selection_remark(summary: Mapping[str, Any]) -> str:
         if "without_answer" in split
     ]
     others += [
+        f"{split['without_turns']} of {split['split']} written without their earlier turns or system prompt"
+        for split in summary["splits"]
+        if "without_turns" in split
+    ]
+    others += [
         f"{split['split']} lacks {n} {what}"
         for split in summary["splits"]
         for what, n in split.get("lacks", {}).items()
@@ -178,6 +183,8 @@ def _dataset_tables(found: Mapping[str, Any]) -> Tables:
         f"{found['without_answer']} without an answer, {found['blank_answers']} blank answers dropped",
         f"read as {layout}: {columns}",
     ]
+    if chats := found.get("chats"):
+        lines.append(f"{chats['system']} chats with a system prompt, {chats['earlier']} with earlier turns")
     if asked := found["asked"]:
         shots = f" after {asked['shots']} solved examples" if asked["shots"] else ""
         lines.append(f"asked with the template {asked['template']}{shots}")

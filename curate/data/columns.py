@@ -35,14 +35,17 @@ class Columns:
     choices: tuple[str, ...] = ()
     """One field of lists, or one field a choice, in order."""
     preset: str | None = None
+    turns: str | None = None
+    """In chats, what was said before the question."""
 
     def as_dict(self) -> dict[str, Any]:
         """Role to field, for manifests."""
-        return asdict(self)
+        told = asdict(self)
+        return told if self.turns else {role: name for role, name in told.items() if role != "turns"}
 
     def fields(self) -> tuple[str, ...]:
         """All fields, each once."""
-        named = (self.question, self.answers, self.subject, self.relation, self.id, *self.choices)
+        named = (self.question, self.answers, self.subject, self.relation, self.id, *self.choices, self.turns)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -265,7 +268,10 @@ def match_template(question: str, parts: Sequence[tuple[str, str]]) -> tuple[str
     return None, None
 
 
-USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
+ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
+"""What the parts in a chat are called elsewhere."""
+Turns = tuple[tuple[str, str], ...]
+"""Role and text of what is said in a chat."""
 _BLANK = re.compile(r"\s*(?:\[MASK\]|\[Y\]|<mask>|_{2,})\s*", re.IGNORECASE)
 
 
@@ -285,7 +291,9 @@ def listed(cell: Any) -> list[Any] | None:
 @derived
 def last_user(messages: Any) -> str | None:
     """What the user says before the last answer of a chat."""
-    return _last_pair(messages)[0]
+    turns = _turns(messages)
+    asked, _ = _last_pair(turns)
+    return None if asked is None else turns[asked][1]
 
 
 @derived
@@ -298,7 +306,22 @@ def last_turn(messages: Any) -> str | None:
 @derived
 def last_assistant(messages: Any) -> list[str]:
     """The last answer of a chat, as the one answer."""
-    return as_text(_last_pair(messages)[1])
+    turns = _turns(messages)
+    _, answered = _last_pair(turns)
+    return as_text(None if answered is None else turns[answered][1])
+
+
+@derived
+def turns_before(messages: Any) -> Turns:
+    """What is said in a chat before `last_user`."""
+    turns = _turns(messages)
+    return turns[: _last_pair(turns)[0] or 0]
+
+
+@derived
+def all_but_last(messages: Any) -> Turns:
+    """What is said in a chat before `last_turn`."""
+    return _turns(messages)[:-1]
 
 
 @derived
@@ -373,15 +396,15 @@ def popqa_relation(question: Any) -> str | None:
     return POPQA.get(match_template(answer_text(question), _POPQA)[0] or "")
 
 
-def _last_pair(messages: Any) -> tuple[str | None, str | None]:
-    turns = _turns(messages)
-    last = max((i for i, (role, _) in enumerate(turns) if role in ASSISTANTS), default=len(turns))
-    asked = [text for role, text in turns[:last] if role in USERS]
-    return asked[-1] if asked else None, turns[last][1] if last < len(turns) else None
+def _last_pair(turns: Turns) -> tuple[int | None, int | None]:
+    """Where the last answer of a chat stands, and what the user says before it; None for what there is not."""
+    answered = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=None)
+    asked = max((i for i, (role, _) in enumerate(turns[:answered]) if role == "user"), default=None)
+    return asked, answered
 
 
-def _turns(messages: Any) -> list[tuple[str, str]]:
-    return [_turn(message) for message in spelled(messages) or () if isinstance(message, Mapping)]
+def _turns(messages: Any) -> Turns:
+    return tuple(_turn(message) for message in spelled(messages) or () if isinstance(message, Mapping))
 
 
 def _turn(message: Mapping[str, Any]) -> tuple[str, str]:
@@ -390,4 +413,5 @@ def _turn(message: Mapping[str, Any]) -> tuple[str, str]:
     content = message.get("content") or message.get("value")
     if isinstance(content, list):
         content = "\n".join(answer_text(part.get("text")) for part in content if isinstance(part, Mapping))
-    return answer_text(role), "" if isinstance(content, Mapping) else answer_text(content)
+    role = answer_text(role)
+    return ROLES.get(role, role), "" if isinstance(content, Mapping) else answer_text(content)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from curate.data.files import HISTOGRAM, ParquetStream, plain
 from curate.data.layouts import PRESETS
 from curate.data.table import QATable
 from curate.errors import SettingError, setting
-from curate.prompts import Template, solution
+from curate.prompts import TEMPLATES, Template, solution, system_prompt
 from curate.records import Example
 
 
@@ -91,14 +91,17 @@ def _prompt_completion(template: Template, example: Example, answer: str) -> dic
     return {"prompt": prompt, "completion": template.render_completion(answer)}
 
 
+def _chat_completion(template: Template, example: Example, answer: str) -> dict[str, Any]:
+    """The same in a chat: TRL puts both into the chat template of the model that it trains."""
+    *prompt, completion = _messages(template, example, answer)["messages"]
+    return {"prompt": prompt, "completion": [completion]}
+
+
 def _messages(template: Template, example: Example, answer: str) -> dict[str, Any]:
-    """A chat of one turn; what stands between question and answer is the business of the chat template."""
-    return {
-        "messages": [
-            {"role": "user", "content": _instruction(template, example)},
-            {"role": "assistant", "content": answer},
-        ]
-    }
+    """A chat, its earlier turns included; what stands between its turns is the business of the chat template."""
+    system = [("system", template.system)] if template.system and not system_prompt(example) else []
+    turns = [*system, *example.turns, ("user", _instruction(template, example)), ("assistant", answer)]
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
 def _alpaca(template: Template, example: Example, answer: str) -> dict[str, Any]:
@@ -107,26 +110,30 @@ def _alpaca(template: Template, example: Example, answer: str) -> dict[str, Any]
 
 def _instruction(template: Template, example: Example) -> str:
     """The question as one asks a person; with choices, the whole prompt, which names the letters."""
-    return template.zero_shot(example) if template.multiple_choice else example.question
+    if not template.multiple_choice:
+        return example.question
+    return TEMPLATES["mmlu"].ask(example) if template.is_chat else template.zero_shot(example)
 
 
-MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SHAPES: dict[str, tuple[Callable[[Template, Example, str], dict[str, Any]], pa.Schema]] = {
     "prompt-completion": (_prompt_completion, pa.schema(dict.fromkeys(("prompt", "completion"), pa.string()))),
-    "messages": (_messages, pa.schema({"messages": pa.list_(MESSAGE)})),
+    "messages": (_messages, pa.schema({"messages": MESSAGES})),
     "alpaca": (_alpaca, pa.schema(dict.fromkeys(("instruction", "input", "output"), pa.string()))),
 }
 """What a trainer's format makes of an example and its answer, and the columns that gives: a layout of the same name."""
+CHAT_COMPLETION = _chat_completion, pa.schema(dict.fromkeys(("prompt", "completion"), MESSAGES))
+"""What `prompt-completion` is with a chat template: a layout that `messages` has as its second version."""
 
 FORMATS = (ORIGINAL, *SHAPES)
 
 
-def check_format(format: str, to: str | None) -> None:
+def check_format(format: str, to: str | None, in_chat: bool = False) -> None:
     """SettingError for a format or a kind of file that there is not, or that do not go together."""
     for name, value, known in (("format", format, FORMATS), ("to", to, tuple(STREAMS))):
         if value is not None and value not in known:
             raise SettingError(f"There is no {setting(name, repr(value))}.", expected=f"one of {', '.join(known)}")
-    if format == "messages" and to == "csv":
+    if to == "csv" and (format == "messages" or (format == "prompt-completion" and in_chat)):
         raise SettingError(
             "A CSV cell does not hold a list of messages.",
             expected=f"{setting('to', 'parquet')} or jsonl",
@@ -138,15 +145,18 @@ class SplitFile:
     """One split written a batch at a time, its examples in the shape of `format`.
 
     Any format but `original` keeps the shape's columns alone, and leaves out what cannot train: examples without a
-    question or an answer. `without_answer` counts them.
+    question or an answer. `without_answer` counts them, `without_turns` the rows whose earlier turns it leaves out.
     """
 
     def __init__(self, path: Path, data: QATable, format: str, to: str, template: Template) -> None:
         self._data = data
         self._format = format
-        self._template = template
-        self._stream = STREAMS[to](path, data.schema if format == ORIGINAL else SHAPES[format][1])
-        self.without_answer = 0
+        self._template = template.as_asked
+        self._in_chat = format == "prompt-completion" and template.is_chat
+        check_format(format, to, self._in_chat)
+        schema = data.schema if format == ORIGINAL else self._shape[1]
+        self._stream = STREAMS[to](path, schema)
+        self.without_answer = self.without_turns = 0
 
     def write(self, table: pa.Table) -> None:
         """Take some more rows of the scored table."""
@@ -155,18 +165,26 @@ class SplitFile:
     def close(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Write what is left, and the manifest, which is given back with what became of the rows."""
         if self._format != ORIGINAL:
-            roles = replace(PRESETS[self._format].versions[0], preset=self._format)
-            told = {"format": self._format, "without_answer": self.without_answer, "template": asdict(self._template)}
-            manifest = manifest | {"columns": roles.as_dict(), "export": told}
+            preset = "messages" if self._in_chat else self._format
+            roles = replace(PRESETS[preset].versions[self._in_chat], preset=preset)
+            left_out = {"without_turns": self.without_turns} if self.without_turns else {}
+            told = {"format": self._format, "without_answer": self.without_answer, "template": self._template.as_dict()}
+            manifest = manifest | {"columns": roles.as_dict(), "export": told | left_out}
         self._stream.close(manifest)
         return manifest
 
+    @property
+    def _shape(self) -> tuple[Callable[[Template, Example, str], dict[str, Any]], pa.Schema]:
+        return CHAT_COMPLETION if self._in_chat else SHAPES[self._format]
+
     def _shaped(self, table: pa.Table) -> pa.Table:
-        shape, schema = SHAPES[self._format]
+        shape, schema = self._shape
         solved = ((example, solution(self._template, example)) for example in self._data.examples_of(table))
-        rows = [shape(self._template, example, answer) for example, answer in solved if answer and example.question]
-        self.without_answer += table.num_rows - len(rows)
-        return pa.Table.from_pylist(rows, schema)
+        kept = [(example, answer) for example, answer in solved if answer and example.question]
+        self.without_answer += table.num_rows - len(kept)
+        if schema.field(0).type != MESSAGES:
+            self.without_turns += sum(bool(example.turns) for example, _ in kept)
+        return pa.Table.from_pylist([shape(self._template, *pair) for pair in kept], schema)
 
 
 IN_PARQUET = ", and inside the Parquet metadata under `curate`"

@@ -132,11 +132,14 @@ _ALL = (
     Preset(
         "messages",
         (
-            Columns("last_user(messages)", "last_assistant(messages)"),
-            Columns("last_turn(prompt)", "last_assistant(completion)"),
+            Columns("last_user(messages)", "last_assistant(messages)", turns="turns_before(messages)"),
+            Columns("last_turn(prompt)", "last_assistant(completion)", turns="all_but_last(prompt)"),
         ),
     ),
-    Preset("sharegpt", (Columns("last_user(conversations)", "last_assistant(conversations)"),)),
+    Preset(
+        "sharegpt",
+        (Columns("last_user(conversations)", "last_assistant(conversations)", turns="turns_before(conversations)"),),
+    ),
     Preset(
         "alpaca",
         (Columns("with_input(instruction, input)", "as_text(output)"), Columns("instruction", "as_text(output)")),
@@ -215,6 +218,8 @@ def recognise(head: pa.Table, settings: ReadSettings, where: str, remembered: Co
         found = _forced(head, find_preset(settings.preset), where)
     else:
         found = remembered or _fitting(head) or _by_name(head.column_names, wanted, where)
+    if "question" in wanted:  # which is then no turn of a chat
+        found = replace(found, turns=None)
     if wanted.get("subject") == found.relation:
         found = replace(found, relation=None)
     found = replace(found, **wanted | ({"choices": (wanted["choices"],)} if "choices" in wanted else {}))

@@ -52,7 +52,7 @@ from curate.data.layouts import FIRST_ROWS, PRESETS, default_template, recognise
 from curate.data.sources import open_data
 from curate.data.stores import MemoryRows, Rows, as_arrow, encode, in_order
 from curate.errors import ColumnError, DataError, setting
-from curate.prompts import TEMPLATES, Template
+from curate.prompts import TEMPLATES, Template, count_chats, find_template
 from curate.records import Example
 from curate.settings import ReadSettings, takes
 
@@ -95,11 +95,25 @@ class QATable:
         """How the table was made; empty when curate did not make it."""
         return manifest_in(self.schema)
 
-    def template(self, by: str | None = None) -> Template:
-        """What its questions are asked with: as its manifest tells, or as suits its layout. `by` is a score."""
+    def template(self, by: str | None = None, asked: str | None = None, system: str | None = None) -> Template:
+        """What its questions are asked with: as its manifest tells, or as suits its layout. `by` is a score.
+
+        If it is `asked` for, another one, and in chats another `system`; where there are choices, chats show them.
+        """
         if whole_prompts(self.manifest):
-            return TEMPLATES["plain"]
-        return template_in(self.manifest, by) or TEMPLATES[default_template(self.roles)]
+            found = TEMPLATES["plain"]
+        else:
+            found = template_in(self.manifest, by) or TEMPLATES[default_template(self.roles)]
+        if asked or system is not None:
+            found = find_template(asked or found, system)
+        return found.with_choices() if self.roles.choices else found
+
+    def chats(self) -> dict[str, int]:
+        """How many rows have a `system` prompt, how many have `earlier` turns; empty where the data is no chats."""
+        if self.roles.turns is None:
+            return {}
+        field = self.roles.turns
+        return count_chats(cell for batch in self._slices([field]) for cell in cells_of(batch, field))
 
     @property
     def fingerprint(self) -> str:
@@ -214,6 +228,7 @@ class QATable:
         ids = [""] * batch.num_rows if ids is None else ids
         with _naming(self.name):
             cells = [[None] * batch.num_rows if field is None else cells_of(batch, field) for field in fields]
+            turns = [()] * batch.num_rows if roles.turns is None else cells_of(batch, roles.turns)
             extras = {name: cells_of(batch, name) for name in extra}
             for row, (id_, choices, question, answers, subject, relation) in enumerate(
                 zip(ids, choices_of(batch, roles.choices), *cells, strict=True)
@@ -226,6 +241,7 @@ class QATable:
                     relation=answer_text(relation) or None,
                     choices=choices[0],
                     extra={name: values[row] for name, values in extras.items()},
+                    turns=turns[row],
                 )
 
     def check_answers(self) -> None:
@@ -374,8 +390,9 @@ def with_manifest_beside(rows: Rows, path: str | None) -> Rows:
 
 
 def whole_prompts(manifest: Mapping[str, Any]) -> bool:
-    """Whether the questions of a file are prompts already, written so by `curate select`."""
-    return bool(manifest.get("export", {}).get("format") == "prompt-completion")
+    """Whether the questions of a file are prompts already, written so by `curate select`: not where they are chats."""
+    export = manifest.get("export", {})
+    return bool(export.get("format") == "prompt-completion" and "system" not in export["template"])
 
 
 def template_in(manifest: Mapping[str, Any], by: str | None = None) -> Template | None:
@@ -387,12 +404,13 @@ def template_in(manifest: Mapping[str, Any], by: str | None = None) -> Template 
 def asked_in(manifest: Mapping[str, Any], by: str | None = None) -> Mapping[str, Any] | None:
     """What a manifest tells of how questions were asked: of the score `by`, the one selected by, or the last one.
 
-    Not of `known`, which asks in a way of its own, whatever is said.
+    Not of `known`, which asks in a way of its own, whatever is said, unless in a chat.
     """
     if "template" in manifest.get("export", {}):
         return manifest["export"]
     by = by or manifest.get("selection", {}).get("by")
-    told = {e["name"]: e for e in manifest.get("estimators", []) if "template" in e and e.get("estimator") != "known"}
+    asking = (e for e in manifest.get("estimators", []) if "template" in e)
+    told = {e["name"]: e for e in asking if e.get("estimator") != "known" or "system" in e["template"]}
     if told:
         return told.get(by or "") or list(told.values())[-1]
     earlier = manifest.get("scored") or manifest.get("made_from")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import curate.settings
 from curate.engines import absolute
 from curate.errors import EstimatorError, setting
-from curate.prompts import LETTERS, Exemplars, Patterns, Shots, Template, topic
+from curate.prompts import DEFAULT, LETTERS, Exemplars, Patterns, Shots, Template, earlier_answers, find_template, topic
 from curate.records import Example, Score
 from curate.settings import option
 
@@ -121,13 +121,19 @@ class ModelSettings(curate.settings.Settings):
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
     processes: int | None = option(None, "How many, each with the model on a device of its own. One a GPU.")
     allow_pickle: bool = option(False, "Read pickle weights, if you trust them.")
+    template: str | None = option(
+        None,
+        "For loss: qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa. Also for known: chat, the "
+        "model's own chat template.",
+    )
+    system: str | None = option(None, "For --template chat: what the system says.")
 
 
 class ModelEstimator(Estimator):
     """An estimator with a model, which is loaded when it is first needed; it can be pickled before that."""
 
     settings: ModelSettings
-    template: Template
+    template: Template = DEFAULT
     sets: Sequence[Shots] = ()
     """Solved examples that a question is asked after, one set after the other; `draw` them before `score`."""
     token_budget: int | None = None
@@ -135,8 +141,15 @@ class ModelEstimator(Estimator):
     _loaded: LoadedModel | None = None
 
     def __init__(self, settings: ModelSettings, loaded: LoadedModel | None = None) -> None:
+        """Its template is the model's chat template where that is asked for, else the one of its own."""
         self.settings = settings
-        self._loaded = loaded
+        asked = find_template(settings.template or self.template, settings.system)
+        if asked.is_chat:
+            from curate.lm.model import load_tokenizer
+
+            tokenizer = loaded.tokenizer if loaded else load_tokenizer(settings.model, settings.revision)
+            self.template = asked.fitted(tokenizer, loaded.name if loaded else str(settings.model))
+        self._loaded = loaded and loaded.asked_in(self.template)
 
     @classmethod
     def make(cls, argument: str, settings: Any, columns: Sequence[str]) -> Estimator:
@@ -159,11 +172,10 @@ class ModelEstimator(Estimator):
             if loaded and hashed
             else version_of(str(self.settings.model), self.settings.revision)
         )
-        return {
-            "estimator": self.usage,
-            **self.settings.changed(model=None, processes=None).as_dict(),
-            "model": version,
-        }
+        settings = self.settings.changed(model=None, processes=None).as_dict()
+        del settings["template"], settings["system"]
+        asked = {"template": self.template.texts} if self.template.is_chat else {}
+        return {"estimator": self.usage, **settings, **asked, "model": version}
 
     def on(self, device: str) -> ModelEstimator:
         """The same on another device, and in any folder, its model not loaded."""
@@ -179,8 +191,31 @@ class ModelEstimator(Estimator):
             from curate.lm.model import load_model
 
             said = self.settings
-            self._loaded = load_model(said.model, said.dtype, said.device, said.revision, said.allow_pickle)
+            loaded = load_model(said.model, said.dtype, said.device, said.revision, said.allow_pickle)
+            self._loaded = loaded.asked_in(self.template)
+            cut, relations = self._exemplars_cut()
+            if cut and cut == relations:
+                raise EstimatorError(
+                    f"The solved examples of every relation are longer than the {loaded.context} tokens that "
+                    f"{loaded.name} reads.",
+                    expected="room for them and the question",
+                    try_next=f"fewer of them with {setting('shots' if self.name == 'loss' else 'known_shots', 1)}",
+                )
         return self._loaded
+
+    def _exemplars_cut(self) -> tuple[int, int]:
+        """Of how many relations the solved examples alone are longer than the model's context, and of how many in all.
+
+        Each set of them counts by itself.
+        """
+        drawn = [
+            "".join(shots.solved(shot) for shot in some[: shots.count])
+            for shots in self.sets
+            if isinstance(shots, Exemplars)
+            for some in shots.drawn.values()
+        ]
+        lengths = map(len, self.model.tokenize(drawn)["input_ids"]) if drawn else ()
+        return sum(length > self.model.context for length in lengths), len(drawn)
 
     def drawn(self) -> Sequence[Shots]:
         """The sets of solved examples; EstimatorError where they have not been drawn."""
@@ -193,13 +228,22 @@ class ModelEstimator(Estimator):
         return self.sets
 
     def notes(self) -> Sequence[str]:
-        """That question patterns stand for relations, if they do."""
+        """That question patterns stand for relations, or that the model's chat template was not used, if that is so."""
+        notes = []
         shots = next(iter(self.sets), None)
-        if not isinstance(shots, Exemplars) or not shots.patterns:
-            return ()
-        found = sorted(filter(None, shots.drawn))
-        such_as = f", such as {found[0]!r}" if found else ""
-        return (f"No relation is known; {len(found)} question patterns stand for relations{such_as}.",)
+        if isinstance(shots, Exemplars) and shots.patterns:
+            found = sorted(filter(None, shots.drawn))
+            such_as = f", such as {found[0]!r}" if found else ""
+            notes.append(f"No relation is known; {len(found)} question patterns stand for relations{such_as}.")
+        if self._loaded:
+            notes += self._loaded.remarks(self.template)
+            cut, relations = self._exemplars_cut()
+            if cut:
+                notes.append(
+                    f"The solved examples of {cut} of {relations} relations and sets are longer than the "
+                    f"{self._loaded.context} tokens that {self._loaded.name} reads: the first of them are cut off."
+                )
+        return notes
 
     @abstractmethod
     def pairs(self, example: Example) -> Sequence[tuple[str, str]]:
@@ -214,7 +258,8 @@ class ModelEstimator(Estimator):
         for chunk in chunks:
             texts = {prompt + completion for example in chunk for prompt, completion in self.pairs(example)}
             sequences += len(texts)
-            tokens += sum(map(len, tokenizer(list(texts))["input_ids"])) if texts else 0
+            found = tokenizer(list(texts), add_special_tokens=not self.template.is_chat)["input_ids"] if texts else ()
+            tokens += sum(map(len, found))
         line = f"{self.name}: {sequences} sequences, {tokens} tokens through {self.settings.model}"
         return {"sequences": sequences, "tokens": tokens}, line
 
@@ -241,6 +286,8 @@ def unaskable(example: Example, template: Template) -> str | None:
         return "no_question"
     if not example.answers:
         return "no_answer"
+    if template.is_chat and earlier_answers(example) is None:
+        return "odd_turns"
     if template.multiple_choice and len(example.choices) < 2:
         return "no_choices"
     if template.multiple_choice and len(example.choices) > len(LETTERS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of, unaskable
@@ -61,7 +61,7 @@ class KnownEstimator(ModelEstimator):
             "estimator": "known",
             "mode": self.settings.known_mode,
             "samples": self.settings.known_samples,
-            "template": asdict(self.template),
+            "template": self.template.as_dict(),
             "sets": [shots.fingerprint() for shots in self.drawn()],
             "model": self.model.fingerprint(),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.data.table import read
@@ -34,9 +34,6 @@ class LossSettings(ModelSettings):
 
     reduction: str = option("token-mean", "For loss: token-mean, sum or byte-mean.")
     answers: str = option("first", "For loss, of several accepted answers: first, best (lowest loss) or all-mean.")
-    template: str | None = option(
-        None, "For loss: qa, plain, mmlu, or a Jinja file. mmlu if there are choices, else qa."
-    )
     shots: int | None = option(
         None,
         "For loss: solved examples of the same relation before each question; 0 for none.",
@@ -151,8 +148,8 @@ class LossEstimator(ModelEstimator):
     settings: LossSettings
 
     def __init__(self, settings: LossSettings, loaded: LoadedModel | None = None) -> None:
+        self.template = find_template(settings.template or DEFAULT)
         super().__init__(settings, loaded)
-        self.template = find_template(settings.template or DEFAULT.name)
         own = 0 if self.template.multiple_choice and settings.shots_from is None else SHOTS
         self.count = own if settings.shots is None else settings.shots
         if self.count < 0 or (self.count == 0 and settings.shots_from is not None):
@@ -180,7 +177,7 @@ class LossEstimator(ModelEstimator):
             "estimator": "loss",
             "reduction": self.settings.reduction,
             "answers": self.settings.answers,
-            "template": asdict(self.template),
+            "template": self.template.as_dict(),
             "shots": self.drawn()[0].fingerprint(),
             "model": self.model.fingerprint(),
         }

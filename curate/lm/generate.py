@@ -104,7 +104,7 @@ def _texts(
 ) -> list[str]:
     """What the model says after each prompt, the first line of it: greedily, or by `draws` (prompts, tokens)."""
     room = max(2, loaded.context - max_new_tokens)
-    texts = loaded.tokenizer(list(prompts), return_attention_mask=False)["input_ids"] if prompts else []
+    texts = loaded.tokenize(list(prompts), return_attention_mask=False)["input_ids"] if prompts else []
     ids = [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
     wanted = Wanted(max_new_tokens, line_ends(loaded).tolist(), draws)
     said = [""] * len(prompts)

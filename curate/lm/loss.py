@@ -214,7 +214,7 @@ def smaller_budget(error: RuntimeError, budget: int, rows: int) -> int:
 
 
 def line_ends(loaded: LoadedModel) -> torch.Tensor:
-    """Of every token (V,) whether it ends an answer: the end of sequence, and all with a line break in them."""
+    """Of every token (V,) whether it ends an answer: the end of sequence or of a chat's turn, and all line breaks."""
     if loaded.tokenizer not in _line_ends:
         backend: Any = loaded.tokenizer
         size = max(len(backend), loaded.model.config.get_text_config().vocab_size)
@@ -223,7 +223,11 @@ def line_ends(loaded: LoadedModel) -> torch.Tensor:
         if loaded.tokenizer.eos_token_id is not None:
             ends[loaded.tokenizer.eos_token_id] = True
         _line_ends[loaded.tokenizer] = ends
-    return _line_ends[loaded.tokenizer]
+    if loaded.turn_end is None:
+        return _line_ends[loaded.tokenizer]
+    ends = _line_ends[loaded.tokenizer].clone()
+    ends[loaded.turn_end] = True
+    return ends
 
 
 _line_ends: WeakKeyDictionary[Any, torch.Tensor] = WeakKeyDictionary()

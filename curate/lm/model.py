@@ -6,9 +6,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from curate.data.files import versions
 from curate.data.hub import downloaded, hub_problem
 from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, setting
+from curate.prompts import Template
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +44,41 @@ OLD_BUFFER = re.compile(r"(^|\.)((attn|attention)\.(masked_)?bias|inv_freq)$")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode with its tokenizer, and what it was loaded from."""
+    """A model in evaluation mode with its tokenizer, and what it was loaded from.
+
+    `in_chat` is whether its texts come from its chat template, which writes special tokens itself; `turn_end` the token
+    that ends a turn there, None where it has none.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     revision: str
+    in_chat: bool = False
+    turn_end: int | None = None
+
+    def asked_in(self, template: Template) -> LoadedModel:
+        """The same model, to be asked in a template."""
+        if not template.is_chat:
+            return replace(self, in_chat=False, turn_end=None)
+        after = self.tokenizer(template.separator.lstrip(), add_special_tokens=False)["input_ids"][:1]
+        turn_end = next((token for token in after if token in self.tokenizer.added_tokens_decoder), None)
+        return replace(self, in_chat=True, turn_end=turn_end)
+
+    def tokenize(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """What the tokenizer makes of texts, special tokens around them unless the texts have them already."""
+        return self.tokenizer(texts, add_special_tokens=not self.in_chat, **options)
+
+    def remarks(self, template: Template) -> list[str]:
+        """That the model has a chat template of its own, where it is asked in another."""
+        if template.is_chat or not getattr(self.tokenizer, "chat_template", None):
+            return []
+        return [f"{self.name} has a chat template, and is asked with {template.name}; --template chat asks in its own."]
+
+    @property
+    def answer_end(self) -> int | None:
+        """The token that follows a whole answer in training: that which ends a turn, or a text."""
+        return self.tokenizer.eos_token_id if self.turn_end is None else self.turn_end
 
     @property
     def device(self) -> torch.device:

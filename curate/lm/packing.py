@@ -36,12 +36,13 @@ def encode(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encode
     """Tokenise each prompt + completion jointly and find the completion's tokens by character offsets.
 
     A token that reaches past the end of the prompt belongs to the completion, also when it begins before the
-    join. Special tokens are left to the tokenizer; none of them counts as part of the completion.
+    join. Special tokens are left to the tokenizer, or to a chat template; none that the tokenizer adds counts as part
+    of the completion.
     """
     encoded = []
     known: dict[int, int] = {}  # one Python number for each token: few-shot prompts repeat theirs a thousand times
     for some in (pairs[first : first + SLICE] for first in range(0, len(pairs), SLICE)):
-        batch = loaded.tokenizer(
+        batch = loaded.tokenize(
             [prompt + completion for prompt, completion in some],
             return_offsets_mapping=True,
             return_special_tokens_mask=True,

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TYPE_CHECKING, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from curate.errors import CurateError, RecipeError, as_option, setting, settings_in
 from curate.estimators import ESTIMATORS, find_estimator
@@ -112,9 +112,12 @@ KEYS: dict[str, Setting] = {
         "Only rows with these values, of a column or a role: {relation: [country, sport]}.", Mapping, {}
     ),
     **_of("dataset", ReadSettings, "preset", *_COLUMNS),
-    "dataset.template": _own("The prompt of loss, finetuning and test. mmlu if there are choices, else qa."),
+    "dataset.template": _own(
+        "The prompt of loss, finetuning and test; chat is the model's own. mmlu if there are choices, else qa."
+    ),
+    "dataset.system": _own("For the template chat: what the system says."),
     "estimators.by": _own(f"The estimators: {USAGE}.", tuple[str, ...], ()),
-    **_of("estimators", LossSettings, without=(*ModelSettings.names(), "template")),
+    **_of("estimators", LossSettings, without=ModelSettings.names()),
     "estimators.shots_split": _own("Which part of shots_from, or of train without it, the solved examples are."),
     **_of("estimators", ModelSettings, "dtype", "processes"),
     **{key: item for section, group in OTHERS.items() for key, item in _of(section, group, without=_SHARED).items()},

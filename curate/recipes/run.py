@@ -300,7 +300,8 @@ class Work:
             yield self._scoring("score test", (self.test_estimator,), self.data("test"), self.test_set)
         yield Step("select", select, self.scored, recipe.given("selection"), self.splits)
         asked = {**recipe.section("validation"), **recipe.section("model"), **recipe.section("finetuning")}
-        settings = ValidateSettings.of(asked, template=recipe["dataset.template"], limit=limit)
+        form = {"template": recipe["dataset.template"], "system": recipe["dataset.system"]}
+        settings = ValidateSettings.of(asked, **form, limit=limit)
         options = {"eval": self.test_set, "model": self.model, **settings.given(), "seeds": settings.seeds}
         yield Step("validate", validate, self.splits, options, self.run)
 
@@ -309,7 +310,8 @@ class Work:
         recipe = self.recipe
         shots = str(self.data("shots")) if recipe.has_shots else None
         shared = {**recipe.section("model"), **recipe.section("estimators")}
-        shared |= {"model": self.model, "template": recipe["dataset.template"], "shots_from": shots}
+        shared |= {"model": self.model, "shots_from": shots}
+        shared |= {"template": recipe["dataset.template"], "system": recipe["dataset.system"]}
         options: dict[str, Any] = {"by": by}
         for spec in by:
             own = recipe.section(f"estimators.{spec.partition(':')[0]}")

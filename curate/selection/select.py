@@ -37,6 +37,7 @@ from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
 from curate.errors import OutputError, SelectionError, setting
+from curate.prompts import CHAT, Template
 from curate.selection.explain import MixSample, explain_scores
 from curate.selection.ranking import Ranking, make_ranking, ranked_by
 from curate.selection.rules import SPLITS, Rules
@@ -66,6 +67,10 @@ class Selection:
     """Of splits that were written in a trainer's format, how many rows are not in it."""
     earlier: bool = False
     """Whether they were written already, by the same command."""
+    without_turns: dict[str, int] = field(default_factory=dict)
+    """Likewise, how many rows are in it without their earlier turns."""
+    asked: tuple[str | None, str | None] = (None, None)
+    """The template that a trainer's format is to have, and what its system says; else as the scores were made."""
 
     def __getitem__(self, name: str) -> Any:
         """The rows of one split, as the kind of thing that was given to `select`."""
@@ -163,7 +168,9 @@ class Selection:
             **self.rules.described(),
             **self.clashes,
             "splits": [
-                split.summary() | ({"without_answer": n} if (n := self.without_answer.get(name)) else {})
+                split.summary()
+                | ({"without_answer": n} if (n := self.without_answer.get(name)) else {})
+                | ({"without_turns": n} if (n := self.without_turns.get(name)) else {})
                 for name, split in self.splits.items()
             ],
         }
@@ -204,11 +211,14 @@ class Selection:
         *,
         format: str = ORIGINAL,
         to: str | None = None,
+        template: str | None = None,
+        system: str | None = None,
         force: bool = False,
         progress: Progress | None = None,
     ) -> None:
         """Write one file (one split) or a folder of them, with the options of `select`."""
-        check_output(self.data.path, Path(output), format, to)
+        check_output(self.data.path, Path(output), format, to, template, system)
+        self.asked = template, system
         with self.data.hashing():
             self._write(Path(output), format, to, force, progress)
 
@@ -228,6 +238,7 @@ class Selection:
     def is_written(self, output: Path, format: str = ORIGINAL, to: str | None = None, force: bool = False) -> bool:
         """Whether these splits are there already; OutputError, unless `force`, where others would go for them."""
         self.without_answer.clear()
+        self.without_turns.clear()
         if data_suffix(output) in SUFFIXES:
             check_fits(self, output)
             return is_made(output, partial(self._is_split, next(iter(self.splits)), format), force)
@@ -247,13 +258,15 @@ class Selection:
         same = all(manifest.get(key) == asked[key] for key in ("command", "input", "selection", "scored"))
         if not same or export.get("format", ORIGINAL) != format:
             return False
+        if format != ORIGINAL and export["template"] != self.template.as_asked.as_dict():
+            return False
         if "without_answer" in export:
-            self.without_answer[name] = export["without_answer"]
+            self._left_out(name, export["without_answer"], export.get("without_turns", 0))
         return format != ORIGINAL or manifest["columns"] == asked["columns"]
 
     def _write_splits(self, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None) -> None:
         """Stream the table once into all files; what the explanation counts is gathered on the way."""
-        sample, template = MixSample(self.data), self.data.template(self.ranking.name)
+        sample, template = MixSample(self.data), self.template
         with ExitStack() as stack:
             files = {
                 name: SplitFile(stack.enter_context(whole_file(path)), self.data, format, kind, template)
@@ -276,7 +289,8 @@ class Selection:
             manifests = {name: self.manifest(name) for name in paths}
             for name, file in files.items():
                 if format != ORIGINAL:
-                    self._check_some_left(name, file.without_answer, format)
+                    self._left_out(name, file.without_answer, file.without_turns)
+                    self._check_some_left(name, format)
                 manifests[name] = file.close(manifests[name])
             self.explanation = scores.result() | mixes.result()
         for name, path in paths.items():
@@ -289,10 +303,18 @@ class Selection:
         parts = {name: in_types_of(self.data.schema, batch.take(as_arrow(kept))) for name, kept in rows.items()}
         return stop, sample.of(start, batch), parts
 
-    def _check_some_left(self, name: str, without_answer: int, format: str) -> None:
-        """Keep how many rows of a split a format has no place for; SelectionError if that is all of them."""
-        self.without_answer[name] = without_answer
-        if without_answer == len(self.splits[name].rows):
+    @property
+    def template(self) -> Template:
+        """What a trainer's format asks the questions with."""
+        return self.data.template(self.ranking.name, *self.asked)
+
+    def _left_out(self, name: str, without_answer: int, without_turns: int) -> None:
+        """Keep how many rows of a split a format has no place for, and how many whose turns it has no place for."""
+        self.without_answer[name], self.without_turns[name] = without_answer, without_turns
+
+    def _check_some_left(self, name: str, format: str) -> None:
+        """SelectionError if a format has no place for any row of a split."""
+        if self.without_answer[name] == len(self.splits[name].rows):
             raise SelectionError(
                 f"No row of {name} has both a question and an answer, as {setting('format', format)} needs.",
                 expected="examples that can be trained on",
@@ -316,6 +338,8 @@ def select(
     output: str | Path | None = None,
     format: str = ORIGINAL,
     to: str | None = None,
+    template: str | None = None,
+    system: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -329,7 +353,8 @@ def select(
     does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
-    `messages`, `alpaca`). These splits stay as they are if they are there already; others there are an OutputError
+    `messages`, `alpaca`), asked with `template` if it is given: `chat` makes `prompt-completion` a chat, and `system`
+    is what its system says. These splits stay as they are if they are there already; others there are an OutputError
     unless `force`.
 
     Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
@@ -350,10 +375,11 @@ def select(
     reading = ReadSettings.of(options)
     if output is None:
         return choose(read_with(scored, reading), rules)
-    check_output(scored, Path(output), format, to)
+    check_output(scored, Path(output), format, to, template, system)
     data = read_with(scored, reading)
     with data.hashing():
         chosen = choose(data, rules)
+        chosen.asked = template, system
         chosen._write(Path(output), format, to, force, progress)
     return chosen
 
@@ -367,17 +393,29 @@ def choose(data: QATable, rules: Rules, ranking: Ranking | None = None) -> Selec
     return Selection(data, rules, ranking, *make_splits(data, rules, ranking))
 
 
-WRITING = ("output", "format", "to", "force")
+WRITING = ("output", "format", "to", "template", "system", "force")
 """What `select` takes beside the settings that decide which rows its splits have."""
 
 ENDING = re.compile(r"\.(?!v\d)[a-z]\w{1,8}", re.IGNORECASE)
 """What the name of a file ends in, as `.xlsx`, and that of a folder does not: `run.v2`, `v1.2`."""
 
 
-def check_output(scored: Any, output: Path, format: str = ORIGINAL, to: str | None = None) -> None:
+def check_output(
+    scored: Any,
+    output: Path,
+    format: str = ORIGINAL,
+    to: str | None = None,
+    template: str | None = None,
+    system: str | None = None,
+) -> None:
     """OutputError now if the file or folder could not be written later, or would replace what is read."""
     check_not_input(scored, output)
-    check_format(format, file_kind(output, to))
+    check_format(format, file_kind(output, to), template == CHAT)
+    if format == ORIGINAL and (template, system) != (None, None):
+        raise SelectionError(
+            f"{setting('template')} and {setting('system')} change nothing in {setting('format', ORIGINAL)}.",
+            try_next=f"{setting('format', 'messages')}, or leave them out",
+        )
     kinds = frozenset(f".{kind}" for kind in ([to] if to else STREAMS))
     if data_suffix(output) in SUFFIXES:
         check_writable(output, kinds)

@@ -478,6 +478,8 @@ def token_counter(data: QATable, by: str, tokenizer: Any) -> Callable[[NDArray[n
 
     tokenize = load_tokenizer(tokenizer) if isinstance(tokenizer, (str, Path)) else tokenizer
     template = data.template(by)
+    if template.is_chat:
+        template = template.fitted(tokenize, str(tokenizer))
     table = data.table_of(data.roles.fields())
 
     def text(example: Example) -> str:
@@ -486,6 +488,7 @@ def token_counter(data: QATable, by: str, tokenizer: Any) -> Callable[[NDArray[n
 
     def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
         texts = [text(example) for example in data.examples_of(table.take(as_arrow(rows)))]
-        return np.array([len(ids) for ids in tokenize(texts)["input_ids"]], dtype=np.int64)
+        found = tokenize(texts, add_special_tokens=False) if template.is_chat else tokenize(texts)
+        return np.array([len(ids) for ids in found["input_ids"]], dtype=np.int64)
 
     return count

@@ -23,7 +23,7 @@ from curate.data.layouts import default_template
 from curate.data.sources import find_files
 from curate.data.table import QATable, read_with, template_in, whole_prompts
 from curate.errors import ColumnError, DataError, setting
-from curate.prompts import TEMPLATES, Template, find_template, solution
+from curate.prompts import TEMPLATES, Template, chats_left_out, count_chats, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number, random_rows, score_column
 from curate.selection.select import Selection
@@ -48,7 +48,7 @@ class Arm:
         """A hash of all examples, in order: subject and relation too, since a template may name them."""
         digest = hashlib.sha256()
         for e in self.examples:
-            content = (e.id, e.question, e.answers, e.choices, e.subject, e.relation)
+            content = (e.id, e.question, e.answers, e.choices, e.subject, e.relation, *([e.turns] if e.turns else ()))
             digest.update(repr(content).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
 
@@ -120,6 +120,8 @@ class Inputs:
                 warnings.append(f"{arm.unusable} examples of {arm.name} have no question or no answer.")
         if self.test.unusable:
             warnings.append(f"{self.test.unusable} test examples have no question or no answer.")
+        chats = count_chats(example.turns for arm in (*self.arms, self.test) for example in arm.examples)
+        warnings += chats_left_out(chats, self.template, "arms and test set")
         if self.test.popularity is None:
             warnings.append("The test set has no score, so there are no curves by popularity; see --by.")
         return warnings
@@ -143,7 +145,7 @@ def read_inputs(
     """
     data, limit = read_with(eval, reading), settings.limit
     tables = read_splits(splits, reading.changed(split=None))
-    form = one_template(settings.template, {**tables, "the test set": data})
+    form = one_template(settings, {**tables, "the test set": data})
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
     tables = dict(sorted(tables.items(), key=lambda split: (rank.get(split[0], len(rank)), split[0])))
     arms = [make_arm(name, table, form, limit) for name, table in tables.items()]
@@ -160,19 +162,24 @@ def read_inputs(
     return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity), ambiguous)
 
 
-def one_template(asked: str | None, tables: Mapping[str, QATable]) -> Template:
+def one_template(settings: ValidateSettings, tables: Mapping[str, QATable]) -> Template:
     """What all questions of a run are asked with: the template asked for, the one that the files' manifests tell, else
-    the one that suits their layouts (`mmlu` for choices, else `qa`). DataError where two of them differ.
+    the one that suits their layouts (`mmlu` for choices, else `qa`). DataError where two of them differ. A chat
+    template is that of the model at hand, whichever model the scores are of.
     """
+    asked, system = settings.template, settings.system
     told = {f"the manifest of {name}": template_in(data.manifest) for name, data in tables.items()}
     found = {what: template for what, template in told.items() if template is not None}
     if asked is not None:
-        found = {setting("template", asked): find_template(asked), **found}
+        form = find_template(asked, system)
+        form = form.with_choices() if any(data.roles.choices for data in tables.values()) else form
+        found = {setting("template", asked): form, **found}
     elif not found:
         found = {f"the layout of {name}": TEMPLATES[default_template(data.roles)] for name, data in tables.items()}
     (first, template), *others = found.items()
+    template = find_template(template.as_asked, system)
     for what, other in others:
-        if other.texts != template.texts:
+        if other.as_asked.texts != template.texts:
             raise DataError(
                 f"There are two templates: {template.name!r} ({first}) and {other.name!r} ({what}).",
                 expected="one for the scores, the finetuning and the test",

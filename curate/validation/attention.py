@@ -64,7 +64,7 @@ def subject_prompt(loaded: LoadedModel, example: Example, prompt: str) -> Subjec
     mentions = [(start + a, start + b) for a, b in subject_spans(example.question, example.subject)]
     if not mentions:
         return None
-    encoded = loaded.tokenizer(prompt, return_offsets_mapping=True)
+    encoded = loaded.tokenize(prompt, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     # A token is the subject's as soon as one of its characters is.
     subject = [t for t, (a, b) in enumerate(offsets) if any(max(a, c) < min(b, d) for c, d in mentions)]

@@ -107,7 +107,7 @@ def _halved(batches: MicroBatches, error: RuntimeError, remembered: Path, say: C
 
 
 def _first_logits(loaded: LoadedModel, example: Example, template: Template) -> Any:
-    ids = torch.tensor([loaded.tokenizer(template.zero_shot(example))["input_ids"][-loaded.context :]])
+    ids = torch.tensor([loaded.tokenize(template.zero_shot(example))["input_ids"][-loaded.context :]])
     with torch.inference_mode():
         return loaded.model(input_ids=ids.to(loaded.device)).logits[:, -1].cpu()
 

@@ -105,7 +105,7 @@ class Experiment:
         """All that could change what the run finds, known before the model is loaded."""
         settings, inputs = self.settings, self.inputs
         own = settings.changed(seeds=1, lm_eval=(), template=None, by=None, report_to="none", revision=None)
-        told = {name: value for name, value in own.as_dict().items() if name != "config"}
+        told = {name: value for name, value in own.as_dict().items() if name not in ("config", "system")}
         request = {
             "model": version_of(self.model, settings.revision),
             "arms": {arm.name: arm.fingerprint for arm in inputs.arms},
@@ -212,9 +212,10 @@ class Runner:
         join(settings.device)
         method = settings.config.method
         dtype = best_dtype(settings.dtype, settings.device, method)
-        self.loaded = load_model(
-            experiment.model, dtype, settings.device, settings.revision, quantized=method == "qlora"
-        )
+        loaded = load_model(experiment.model, dtype, settings.device, settings.revision, quantized=method == "qlora")
+        self.loaded = loaded.asked_in(self.template)
+        for remark in loaded.remarks(self.template):
+            say(remark)
         for config in experiment.grid:
             if config.method != "full":  # what has no place for adapters is told before hours of answers
                 with trainable(self.loaded, config):
@@ -362,7 +363,7 @@ class Runner:
 
     def _key(self, *content: Any) -> str:
         """A hash of curate's version, the model, the template and `content`."""
-        return key_of(__version__, dict(self.loaded.fingerprint()), asdict(self.template), *content)
+        return key_of(__version__, dict(self.loaded.fingerprint()), self.template.as_dict(), *content)
 
     def _get(self, key: str) -> Any:
         return by_first(lambda: self.kept.get(key))

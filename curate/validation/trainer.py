@@ -192,13 +192,13 @@ Item = dict[str, list[int]]
 
 
 def training_items(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item]:
-    """Token ids and labels of each example: the prompt's labels are ignored, the end-of-sequence token is learned."""
+    """Token ids and labels of each example: the prompt's labels are ignored, the end of the answer is learned too."""
     solved = [(template.zero_shot(e), solution(template, e)) for e in examples]
     pairs = [(prompt, template.render_completion(answer)) for prompt, answer in solved if answer is not None]
-    eos = loaded.tokenizer.eos_token_id
+    end = loaded.answer_end
     items = []
     for item in encode(loaded, pairs):
-        ids = (*item.ids[: item.end], *([] if eos is None else [eos]))
+        ids = (*item.ids[: item.end], *([] if end is None else [end]))
         fitted = fit(Encoded(ids, item.start, len(ids)), loaded.context)
         if fitted is not None:
             labels = [IGNORED] * fitted.start + list(fitted.ids[fitted.start :])

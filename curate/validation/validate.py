@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from curate.engines import RAY, Work, WorkerDiedError, absolute, on_ray
 from curate.errors import CurateError, EngineError, setting
+from curate.lm.model import load_tokenizer
 from curate.records import as_seeds
 from curate.settings import (
     EngineSettings,
@@ -74,14 +75,24 @@ def validate(
     grid(settings.tune, settings.config)  # refuses what cannot be tuned
     as_seeds(settings.seeds)
     find_metric(settings.metric)
-    inputs = read_inputs(splits, eval, settings, ReadSettings.of(options))
-    experiment = Experiment(inputs, str(model), Path(output), settings)
+    experiment = experiment_of(splits, eval, str(model), Path(output), settings, ReadSettings.of(options))
     say = progress or (lambda line: None)
     if experiment.is_made(force):
         return finish(Runner(experiment, say), write=False)
     if engine.engine == "ray":
         return run_on_ray(experiment, engine, say)
     return finish(Runner(experiment, say))
+
+
+def experiment_of(
+    splits: Any, eval: Any, model: str, output: Path, settings: ValidateSettings, reading: ReadSettings
+) -> Experiment:
+    """All that a run is made from; where questions are asked in a chat, in the chat template of the model."""
+    inputs = read_inputs(splits, eval, settings, reading)
+    if inputs.template.is_chat:
+        template = inputs.template.fitted(load_tokenizer(model, settings.revision), model)
+        inputs = replace(inputs, template=template)
+    return Experiment(inputs, model, output, settings)
 
 
 def made_before(
@@ -96,7 +107,7 @@ def made_before(
     """The summary of this very run, if its folder holds it whole; no model is loaded. OutputError as `validate`."""
     if not (output / "manifest.json").exists() or force:
         return None
-    experiment = Experiment(read_inputs(splits, eval, settings, reading), model, output, settings)
+    experiment = experiment_of(splits, eval, model, output, settings, reading)
     if not experiment.is_made():
         return None
     summary: dict[str, Any] = json.loads((output / "summary.json").read_text(encoding="utf-8"))
@@ -172,7 +183,7 @@ def made_from(runner: Runner) -> dict[str, Any]:
         "model": dict(runner.loaded.fingerprint()),
         "finetune": settings.config.as_dict(),
         "tune": settings.tune,
-        "template": asdict(experiment.inputs.template),
+        "template": experiment.inputs.template.as_dict(),
         "seeds": as_seeds(settings.seeds),
         "limit": settings.limit,
         "metric": settings.metric,
