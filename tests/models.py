@@ -47,6 +47,20 @@ def _byte_level(add_bos: bool) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _chatty() -> Any:
+    """Puts <s> before every text by itself, which its chat template does not; the end of a turn is no end of text."""
+    tokenizer = _byte_level(add_bos=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
 def _byte_fallback() -> Any:
     """As in Llama 2: a space is ▁, and a character outside the vocabulary becomes one token a byte."""
     from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
@@ -112,7 +126,7 @@ def _gemma_like() -> Any:
     )
 
 
-def _llama(vocabulary: int) -> Any:
+def _llama(vocabulary: int, context: int = 128) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
@@ -122,7 +136,7 @@ def _llama(vocabulary: int) -> Any:
             intermediate_size=64,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=128,
+            max_position_embeddings=context,
             initializer_range=0.3,  # spread wide, so that wrong positions or masks show in the losses
         )
     )
@@ -228,5 +242,6 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[int], Any]]] = {
     "mistral": (_byte_fallback, _mistral),
     "qwen": (_qwen_like, _qwen),
     "gemma": (_gemma_like, _gemma),
+    "chat": (_chatty, lambda vocabulary: _llama(vocabulary, context=512)),
     "mamba": (lambda: _byte_level(add_bos=False), _mamba),
 }

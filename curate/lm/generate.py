@@ -109,6 +109,7 @@ def _texts(
     wanted = Wanted(max_new_tokens, line_ends(loaded).tolist(), draws)
     said = [""] * len(prompts)
     for indices, new in _answers(loaded, ids, wanted, budget or budget_of(loaded, CPU_BUDGET)):
+        new = [tokens[:-1] if tokens[-1] == loaded.turn_end else tokens for tokens in new]
         spoken = loaded.tokenizer.batch_decode(new, skip_special_tokens=True)
         for index, text in zip(indices, spoken, strict=True):
             said[index] = text.split("\n")[0]
@@ -218,7 +219,8 @@ def _generated(loaded: LoadedModel, rows: Sequence[Row], max_new_tokens: int) ->
     model: Any = loaded.model
     ids, mask = left_padded(loaded, [row.ids for row in rows])
     # A config of our own, since a model's generation_config.json may ask for sampling.
-    special = {name: getattr(loaded.tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    special = {name: getattr(loaded.tokenizer, name) for name in ("pad_token_id", "bos_token_id")}
+    special["eos_token_id"] = [e for e in (loaded.tokenizer.eos_token_id, loaded.turn_end) if e is not None] or None
     config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, **special)
     with torch.inference_mode():
         output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
