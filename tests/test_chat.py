@@ -179,8 +179,8 @@ def test_an_answer_ends_with_its_line_its_text_or_its_turn(chat_model: Path) -> 
     (line,) = loaded.tokenizer("\n", add_special_tokens=False)["input_ids"]
     (word,) = loaded.tokenizer("e", add_special_tokens=False)["input_ids"]
     ends = line_ends(loaded.asked_in(template))
-    assert [ends(token) for token in (turn, text, line, word)] == [True, True, True, False]
-    assert not line_ends(loaded)(turn)
+    assert [bool(ends[token]) for token in (turn, text, line, word)] == [True, True, True, False]
+    assert not line_ends(loaded)[turn]
 
 
 def test_known_reads_from_the_answer_what_the_model_would_say(chat_model: Path) -> None:
