@@ -44,7 +44,7 @@ class Article:
 
 @dataclass
 class World:
-    """What the wiki knows, and how it behaves.
+    """What the wiki knows, and how it behaves: `items` have a title here, and one in so many other `wikis`.
 
     Every answer takes `delay` seconds. `failing` is the share of requests that stumble, in one of the ways
     `stumbles`; `slow` the seconds a slow answer takes, `retry_after` what a 429 or 503 asks for.
@@ -53,6 +53,7 @@ class World:
     articles: dict[str, Article] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     items: dict[str, str] = field(default_factory=dict)
+    wikis: dict[str, int] = field(default_factory=dict)
     delay: float = 0.0
     failing: float = 0.0
     stumbles: Sequence[str] = STUMBLES
@@ -255,7 +256,7 @@ def views_answer(world: World, path: str) -> tuple[int, Any]:
 def api_answer(world: World, params: dict[str, str]) -> Any:
     """As `/w/api.php` answers: titles and their pages, or the sitelinks of items."""
     if params["action"] == "wbgetentities":
-        return _entities(world, params["ids"].split("|"), params["sitefilter"])
+        return _entities(world, params)
     titles = params["titles"].split("|")
     if len(titles) > 50:
         return {"error": {"code": "toomanyvalues", "info": "Too many values supplied for parameter titles"}}
@@ -295,15 +296,27 @@ def _page(world: World, title: str, params: dict[str, str]) -> dict[str, Any]:
     return page
 
 
-def _entities(world: World, items: Sequence[str], site: str) -> Any:
-    if any(len(item) > 11 for item in items):
+def _entities(world: World, params: dict[str, str]) -> Any:
+    site = params.get("sitefilter") or params.get("sites") or "enwiki"
+    by_title = {title: item for item, title in world.items.items()}
+    names = params.get("ids", params.get("titles", "")).split("|")
+    if len(names) > 50:
+        return {"error": {"code": "toomanyvalues", "info": "Too many values supplied"}}
+    if "ids" in params and any(len(item) > 11 for item in names):
         return {"error": {"code": "no-such-entity", "info": "Could not find an entity with the ID"}}
     entities: dict[str, Any] = {}
-    for item in items:
+    for number, name in enumerate(names, 1):
+        item = name if "ids" in params else by_title.get(name, "")
         if item not in world.items:
-            entities[item] = {"id": item, "missing": ""}
-        else:
-            title = world.items[item]
-            links = {site: {"site": site, "title": title, "badges": []}} if title else {}
-            entities[item] = {"type": "item", "id": item, "sitelinks": links}
+            named = {"id": name} if "ids" in params else {"site": site, "title": name}
+            entities[name if "ids" in params else str(-number)] = {**named, "missing": ""}
+            continue
+        links = {site: world.items[item]} if world.items[item] else {}
+        if "sitefilter" not in params:
+            links |= {f"x{n}wiki": f"Title {n}" for n in range(world.wikis.get(item, 0))}
+        entities[item] = {
+            "type": "item",
+            "id": item,
+            "sitelinks": {name: {"site": name, "title": title, "badges": []} for name, title in links.items()} or [],
+        }
     return {"entities": entities, "success": 1}

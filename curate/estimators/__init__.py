@@ -21,6 +21,7 @@ from curate.estimators.column import ColumnEstimator
 from curate.estimators.known import KnownEstimator
 from curate.estimators.loss import LossEstimator
 from curate.estimators.pageviews import PageViewsEstimator
+from curate.estimators.sitelinks import SitelinksEstimator
 from curate.records import Example, Score
 
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -28,6 +29,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "known": KnownEstimator,
     "loss": LossEstimator,
     "pageviews": PageViewsEstimator,
+    "sitelinks": SitelinksEstimator,
 }
 
 ENTRY_POINTS = "curate.estimators"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,39 +17,22 @@ from curate.records import OK, Example, Score
 from curate.wikipedia.client import BATCH
 from curate.wikipedia.options import PageviewSettings
 from curate.wikipedia.titles import Reference, SubjectFinder
-from curate.wikipedia.views import ZERO_VIEWS, Views, ViewSource, make_finder, open_source
+from curate.wikipedia.views import ZERO_VIEWS, Source, Views, make_finder, open_source
 
 NO_SUBJECT = "no_subject"
 SHOWN_MISSING = 5
 EVIDENCE = {"views": "float64", "title": "string", "subject": "string"}
 
 
-class PageViewsEstimator(Estimator):
-    """Scores an example by the views of its subject's article.
+class SubjectEstimator(Estimator):
+    """Scores an example by what a source knows about its subject, which is looked up once."""
 
-    The value is log10(1 + views), views being the monthly mean over the window, so higher means better known.
-    Evidence: `views`, the `title` of the article, and the `subject` (a name or a Wikidata item) it was found by.
-    A status other than `ok` and `zero_views` comes without a value.
-    """
-
-    usage = "pageviews"
-    Settings = PageviewSettings
-    name = "pageviews"
-    evidence = EVIDENCE
     resumable = False  # the cache is
 
-    def __init__(self, source: ViewSource, finder: SubjectFinder) -> None:
+    def __init__(self, source: Source[Any], finder: SubjectFinder) -> None:
         self.source = source
         self.finder = finder
         self.columns = finder.columns
-
-    @classmethod
-    def make(cls, argument: str, settings: PageviewSettings, columns: Sequence[str]) -> Estimator:
-        kind, _, column = settings.views_from.partition(":")
-        if kind == "column" and column:
-            return ViewsColumnEstimator(column)
-        finder = make_finder(settings, columns)
-        return cls(open_source(settings), finder)
 
     def fingerprint(self) -> Mapping[str, Any]:
         subjects = {
@@ -56,7 +40,7 @@ class PageViewsEstimator(Estimator):
             "qid_columns": list(self.finder.qid_columns),
             "templates": list(self.finder.templates),
         }
-        return {"estimator": "pageviews", **self.source.fingerprint(), "subjects": subjects}
+        return {"estimator": self.name, **self.source.fingerprint(), "subjects": subjects}
 
     def prepare(self, examples: Iterable[Example]) -> None:
         """Look all subjects up at once where that is cheaper than chunk by chunk."""
@@ -67,7 +51,11 @@ class PageViewsEstimator(Estimator):
         references = [self.finder.find(example) for example in examples]
         found = self.source.look_up(reference for reference in references if reference)
         for reference in references:
-            yield Score(None, NO_SUBJECT) if reference is None else score_of_views(found[reference], reference)
+            yield Score(None, NO_SUBJECT) if reference is None else self.score_of(found[reference], reference)
+
+    @abstractmethod
+    def score_of(self, found: Any, reference: Reference) -> Score:
+        """The score of a subject, out of what the source found."""
 
     def notes(self) -> Sequence[str]:
         """How the lookups went: how many, how fast, what is missing."""
@@ -89,13 +77,42 @@ class PageViewsEstimator(Estimator):
         """The subjects, and the requests at most."""
         found = Counter(self.finder.find(example) for chunk in chunks for example in chunk)
         without = found.pop(None, 0)
-        subjects = len(found)
-        content = {"subjects": subjects, "without_subject": without}
-        line = f"pageviews: {subjects} subjects, {without} examples without one"
+        content = {"subjects": len(found), "without_subject": without}
+        line = f"{self.name}: {len(found)} subjects, {without} examples without one"
         if not self.source.in_bulk:
-            content["requests_at_most"] = requests = subjects + -(-subjects // BATCH)
+            content["requests_at_most"] = requests = self.requests_of([*filter(None, found)])
             line += f"; at most about {requests} requests, fewer by what is in the cache"
         return content, line
+
+    def requests_of(self, subjects: Sequence[Reference]) -> int:
+        """How many requests so many subjects take, about, if none is in the cache."""
+        return len(subjects) + -(-len(subjects) // BATCH)
+
+
+class PageViewsEstimator(SubjectEstimator):
+    """Scores an example by the views of its subject's article.
+
+    The value is log10(1 + views), views being the monthly mean over the window, so higher means better known.
+    Evidence: `views`, the `title` of the article, and the `subject` (a name or a Wikidata item) it was found by.
+    A status other than `ok` and `zero_views` comes without a value.
+    """
+
+    usage = "pageviews"
+    Settings = PageviewSettings
+    name = "pageviews"
+    evidence = EVIDENCE
+
+    @classmethod
+    def make(cls, argument: str, settings: PageviewSettings, columns: Sequence[str]) -> Estimator:
+        kind, _, column = settings.views_from.partition(":")
+        if kind == "column" and column:
+            return ViewsColumnEstimator(column)
+        source = open_source(settings)
+        return cls(source, make_finder(settings, columns, source))
+
+    def score_of(self, found: Views, reference: Reference) -> Score:
+        """log10(1 + views)."""
+        return score_of_views(found, reference)
 
 
 class ViewsColumnEstimator(ColumnEstimator):

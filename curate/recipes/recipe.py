@@ -88,8 +88,15 @@ def _of(section: str, group: type[Settings], *names: str, without: Collection[st
     return {f"{section}.{name}": found[name] for name in names or found}
 
 
-OTHERS = {f"estimators.{name}": found.Settings for name, found in ESTIMATORS.items() if name != "loss"}
-"""Every estimator but loss has a section of its own, without what it shares with loss."""
+SECTION_OF = {"sitelinks": "pageviews"}
+"""An estimator whose settings are all among those of another one has them in its section."""
+
+OTHERS = {
+    f"estimators.{name}": found.Settings
+    for name, found in ESTIMATORS.items()
+    if name != "loss" and name not in SECTION_OF
+}
+"""Every other estimator but loss has a section of its own, without what it shares with loss."""
 
 USAGE = ", ".join(found.usage for found in ESTIMATORS.values())
 

@@ -36,6 +36,7 @@ from curate.lm.model import load_tokenizer
 from curate.recipes.recipe import (
     BUNDLED,
     MAPPING,
+    SECTION_OF,
     Reader,
     Recipe,
     RunSettings,
@@ -305,7 +306,7 @@ class Work:
         options = {"eval": self.test_set, "model": self.model, **settings.given(), "seeds": settings.seeds}
         yield Step("validate", validate, self.splits, options, self.run)
 
-    def _scoring(self, name: str, by: tuple[str, ...], data: Path, output: Path) -> Step:
+    def _scoring(self, title: str, by: tuple[str, ...], data: Path, output: Path) -> Step:
         """Scoring with what matters to these estimators and is not at its default."""
         recipe = self.recipe
         shots = str(self.data("shots")) if recipe.has_shots else None
@@ -314,9 +315,10 @@ class Work:
         shared |= {"template": recipe["dataset.template"], "system": recipe["dataset.system"]}
         options: dict[str, Any] = {"by": by}
         for spec in by:
-            own = recipe.section(f"estimators.{spec.partition(':')[0]}")
+            name = spec.partition(":")[0]
+            own = recipe.section(f"estimators.{SECTION_OF.get(name, name)}")
             options |= find_estimator(spec)[0].Settings.of({**shared, **own}).given()
-        return Step(name, score, data, options, output)
+        return Step(title, score, data, options, output)
 
     def do(self, step: Step) -> None:
         """Do a step, and tell how it goes."""

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.data.answers import answer_text
-from curate.data.columns import column_list, unmasked
+from curate.data.columns import column_list
 from curate.data.ids import keyed
+from curate.data.stores import as_arrow
 from curate.data.table import QATable
 from curate.errors import ColumnError, DataError
-from curate.prompts import Patterns
 from curate.selection.explain import EXPLAINED
-from curate.selection.groups import Groups, first_answers, groups_of, quotas
+from curate.selection.groups import NONE, Groups, first_answers, groups_by, question_patterns, quotas
 from curate.selection.ranking import SCORE_PREFIX, as_float, as_ranked, is_number
 from curate.summary import auc, correlation_within, explained, pairs_within, ranks_within
 
@@ -46,24 +45,25 @@ def agreement(data: QATable) -> dict[str, Any]:
 
     The rows compared are those that have all scores. `known` is None without the column `known_greedy`. Where no
     relation is known (`from` is None), question patterns stand for relations; of a large file only every 2nd, 3rd, …
-    row has a pattern. Raises ColumnError for a file without scores, DataError where no row has all of them.
+    row has one. Raises ColumnError for a file without scores, DataError where no row has all of them.
     """
     columns = _score_columns(data)
     rows = _rows_with_all(data, columns)
     scores = {name: values[rows] for name, values in columns.items()}
     stride = -(-len(rows) // EXPLAINED)
-    patterns = _patterns(data, rows, stride)
-    field = data.roles.relation
-    relations = patterns if field is None else _codes(groups_of(data.encoded(field), field), rows)
+    question, field = data.roles.question, data.roles.relation
+    asked = data.column(question).take(as_arrow(rows[::stride]))
+    patterns = np.full(len(rows), -1)
+    patterns[::stride] = _codes(question_patterns(asked, question))
+    relations = _codes(groups_by(data, "relation", "agreement"))[rows] if field else patterns
     answers = first_answers(data.encoded(data.roles.answers))
+    factors = {"relation": relations} if field else {}
+    factors |= {"pattern": patterns, "length": _lengths(answers)[rows]}
     inside = {"all": np.zeros(len(rows), dtype=np.int64), "inside_relations": relations}
     among = inside | {
         "rare_answers": np.where(_rare(answers)[rows], 0, -1),
-        "same_answer": _alike(relations, _codes(answers, rows)),
+        "same_answer": _alike(relations, answers.codes[rows].astype(np.int64)),
     }
-    factors = {"pattern": patterns[::stride], "length": _lengths(answers)[rows[::stride]]}
-    if field is not None:
-        factors = {"relation": relations[::stride], **factors}
     found = {
         "kind": "agreement",
         "rows": len(data),
@@ -72,7 +72,7 @@ def agreement(data: QATable) -> dict[str, Any]:
         "relations": {"from": field, "count": len(np.unique(relations[relations >= 0]))},
         "pairs": _pairs(scores, inside, keyed(data.id_hashes()[rows], 0, "ties")),
         "known": _known(scores, among, as_float(data.column(GREEDY))[rows]) if _tells_known(data) else None,
-        "explained": {name: _explained(values[::stride], factors) for name, values in scores.items()},
+        "explained": {name: _explained(values, factors, stride) for name, values in scores.items()},
     }
     return found | {"warnings": _warnings(data.path or data.name, found)}
 
@@ -104,20 +104,10 @@ def _rows_with_all(data: QATable, columns: Scores) -> NDArray[np.int64]:
     return rows
 
 
-def _codes(groups: Groups, rows: NDArray[np.int64]) -> Codes:
-    return groups.codes[rows].astype(np.int64)
-
-
-def _patterns(data: QATable, rows: NDArray[np.int64], stride: int) -> Codes:
-    """The pattern of the question of every `stride`-th of the rows; -1 of others, and where there is none."""
-    cells = data.column(data.roles.question).take(rows[::stride]).to_pylist()
-    questions = [unmasked(answer_text(cell)) for cell in cells]
-    found = Patterns(questions)
-    numbers: dict[str, int] = {}
-    codes = np.full(len(rows), -1)
-    texts = map(found.of, questions)
-    codes[::stride] = [-1 if text is None else numbers.setdefault(text, len(numbers)) for text in texts]
-    return codes
+def _codes(groups: Groups) -> Codes:
+    """The group of every row as it counts here: who has none is in none. (N,)"""
+    none = groups.labels.index(NONE) if NONE in groups.labels else -1
+    return np.where(groups.codes == none, -1, groups.codes).astype(np.int64)
 
 
 def _rare(answers: Groups) -> NDArray[np.bool_]:
@@ -188,29 +178,34 @@ def _known(scores: Scores, ways: Mapping[str, Codes], greedy: NDArray[np.float64
     }
 
 
-def _explained(values: NDArray[np.float64], factors: Mapping[str, Codes]) -> dict[str, float | None]:
-    """The share of the ranks of a score that each factor explains, and all of them together."""
-    ranks = ranks_within(values, np.zeros(len(values), dtype=np.int64))
-    ways = {**{name: [codes] for name, codes in factors.items()}, "all": [*factors.values()]}
+def _explained(values: NDArray[np.float64], factors: Mapping[str, Codes], stride: int) -> dict[str, float | None]:
+    """The share of the ranks of a score that each factor explains, and all together; of every `stride`-th row."""
+    ranks = ranks_within(values[::stride], np.zeros(len(values[::stride]), dtype=np.int64))
+    some = {name: codes[::stride] for name, codes in factors.items()}
+    ways = {**{name: [codes] for name, codes in some.items()}, "all": [*some.values()]}
     return {name: _number(explained(ranks, codes)) for name, codes in ways.items()}
 
 
+STRATA = {"relation": "relation", "pattern": "pattern", "length": "answer-length"}
+"""What `select --stratify-by` calls that which may explain a score."""
+
+
 def _warnings(file: str, found: Mapping[str, Any]) -> list[str]:
-    """Which scores tell kinds of questions apart more than facts, and what to do about it."""
+    """Which scores tell kinds of questions apart more than facts, and what holds the kind fixed."""
     lines = []
     for name, shares in found["explained"].items():
         percents = {factor: 100 * (share or 0) for factor, share in shares.items()}
         together = percents.pop("all")
-        if together <= 100 * TOO_MUCH:
-            continue
-        line = (
-            f"{together:.0f}% of the order by {name} is explained by what kind of question it is "
-            f"({', '.join(f'{factor} {percent:.0f}%' for factor, percent in percents.items())}): "
-            "selecting by it selects kinds of questions, not knowledge."
-        )
-        if percents.get("relation", 0) > percents["length"]:
-            line += f" Inside relations: curate select {file} --by {name} --top 0.5 --stratify-by relation -o splits/"
-        lines.append(line)
+        if together > 100 * TOO_MUCH:
+            most = max(percents, key=percents.__getitem__)
+            if most == "pattern" and "relation" in percents:
+                most = "relation"
+            lines.append(
+                f"{together:.0f}% of the order by {name} is explained by what kind of question it is "
+                f"({', '.join(f'{factor} {percent:.0f}%' for factor, percent in percents.items())}): "
+                "selecting by it selects kinds of questions, not knowledge. With the kind held fixed: "
+                f"curate select {file} --by {name} --top 0.5 --stratify-by {STRATA[most]} -o splits/"
+            )
     return lines
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from curate.errors import PageViewsError
 from curate.records import OK
@@ -18,10 +18,11 @@ from curate.wikipedia.options import Window
 
 AMBIGUOUS = "ambiguous"
 NO_ARTICLE = "no_article"
+NO_ITEM = "no_item"
 
 RUNNING_MONTH_LASTS = 24 * 3600
 TITLES_LAST = 30 * 24 * 3600
-"""Seconds: views of a month that still runs, and what a title resolves to, are asked for again after that."""
+"""Seconds: views of a month that still runs, and what a title or item leads to, are asked for again after that."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS titles (
@@ -31,17 +32,46 @@ CREATE TABLE IF NOT EXISTS views (
     scope TEXT, title TEXT, first TEXT, last TEXT, status TEXT, views INTEGER, at REAL,
     PRIMARY KEY (scope, title, first, last)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS items (
+    scope TEXT, asked TEXT, status TEXT, item TEXT, sitelinks INTEGER, at REAL, PRIMARY KEY (scope, asked)
+) WITHOUT ROWID;
 """
 _BATCH = 500
 
 MOST_VIEWS = 10**12
 """Of an article in a month: what says more is no count of views."""
+MOST_SITELINKS = 10_000
+"""Of an item: there are a thousand wikis."""
+
+
+class Page(NamedTuple):
+    """What a title or item led to: `ok` and the article's title, or why there is none."""
+
+    status: str
+    title: str | None = None
+
+
+class Item(NamedTuple):
+    """What is known of an item: `ok`, its id and how many wikis have an article about it; or why that is not known."""
+
+    status: str
+    item: str | None = None
+    sitelinks: int | None = None
+
+
+A = TypeVar("A", Page, Item)
+
 
 # A row that nobody here can have written, or not from what a server may answer, is as good as absent.
 _SOUND = "typeof(at) = 'real' AND at BETWEEN 0 AND 1e11"
-_TITLES = f"""
+_PAGES = f"""
 SELECT asked, status, title, at FROM titles WHERE {_SOUND}
 AND (status = '{NO_ARTICLE}' AND title IS NULL OR status IN ('{OK}', '{AMBIGUOUS}') AND typeof(title) = 'text')
+AND scope = ? AND asked IN"""
+_ITEMS = f"""
+SELECT asked, status, item, sitelinks, at FROM items WHERE {_SOUND}
+AND (status = '{NO_ITEM}' AND item IS NULL AND sitelinks IS NULL OR status = '{OK}' AND typeof(item) = 'text'
+     AND typeof(sitelinks) = 'integer' AND sitelinks BETWEEN 0 AND {MOST_SITELINKS})
 AND scope = ? AND asked IN"""
 _VIEWS = f"""
 SELECT title, views, at FROM views WHERE {_SOUND}
@@ -51,13 +81,6 @@ AND scope = ? AND first = ? AND last = ? AND title IN"""
 
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for other processes that hold the file."""
-
-
-class Page(NamedTuple):
-    """What a title or item led to: `ok` and the article's title, or why there is none."""
-
-    status: str
-    title: str | None = None
 
 
 def default_cache() -> Path:
@@ -86,14 +109,20 @@ class Cache:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
 
-    def pages(self, scope: str, asked: Sequence[str]) -> dict[str, Page]:
-        """What is known about these titles or items; those it knows nothing about are left out."""
-        rows = self._select(_TITLES, [scope], asked)
-        return {key: Page(status, title) for key, status, title, at in rows if self._fresh(at, TITLES_LAST)}
+    def __reduce__(self) -> tuple[type[Cache], tuple[Path, Callable[[], float], float, bool]]:
+        """A copy in another process opens the file itself."""
+        return Cache, (self.path, self._clock, self._since, self._any_age)
 
-    def keep_page(self, scope: str, asked: str, page: Page) -> None:
+    def found(self, kind: type[A], scope: str, asked: Sequence[str]) -> dict[str, A]:
+        """The pages, or items, that these titles or items led to; those it knows nothing about are left out."""
+        rows = self._select(_PAGES if kind is Page else _ITEMS, [scope], asked)
+        return {key: kind(*answer) for key, *answer, at in rows if self._fresh(at, TITLES_LAST)}
+
+    def keep(self, scope: str, asked: str, answer: Page | Item) -> None:
         """Remember what a title or item led to."""
-        self._insert("INSERT OR REPLACE INTO titles VALUES (?,?,?,?,?)", (scope, asked, page.status, page.title))
+        table = "titles" if isinstance(answer, Page) else "items"
+        marks = ",".join("?" * (3 + len(answer)))
+        self._insert(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", (scope, asked, *answer))
 
     def counts(self, scope: str, window: Window, titles: Sequence[str]) -> dict[str, int | None]:
         """The known views of these articles in a window (their sum), None where there was no article yet.

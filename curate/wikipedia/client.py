@@ -18,9 +18,9 @@ from urllib.parse import quote
 from curate import __version__
 from curate.errors import PageViewsError, setting
 from curate.records import OK
-from curate.wikipedia.cache import AMBIGUOUS, MOST_VIEWS, NO_ARTICLE, Page
+from curate.wikipedia.cache import AMBIGUOUS, MOST_SITELINKS, MOST_VIEWS, NO_ARTICLE, NO_ITEM, A, Item, Page
 from curate.wikipedia.options import ResolvedSettings, Window
-from curate.wikipedia.titles import LONGEST_TITLE, encode, site_id
+from curate.wikipedia.titles import LONGEST_TITLE, encode, qid, site_id
 
 if TYPE_CHECKING:
     import httpx
@@ -357,15 +357,36 @@ class Wikimedia:
     def sitelinks(self, items: Sequence[str]) -> dict[str, Page]:
         """The title that each Wikidata item has in the project; at most one batch of items."""
         site = site_id(self.settings.project)
-        params = {"action": "wbgetentities", "props": "sitelinks", "sitefilter": site, "ids": "|".join(items)}
+        return self._entities("ids", items, partial(parse_entities, site=site), Page(NO_ARTICLE), {"sitefilter": site})
+
+    def items(self, items: Sequence[str]) -> dict[str, Item]:
+        """How many wikis each Wikidata item is linked to, those left out that the answer does not mention."""
+        return self._entities("ids", items, parse_items, Item(NO_ITEM))
+
+    def items_of_articles(self, titles: Sequence[str]) -> dict[str, Item]:
+        """The same of the item of each article of the project, whose title is followed no further."""
+        site = site_id(self.settings.project)
+        return self._entities("titles", titles, partial(parse_items, site=site), Item(NO_ITEM), {"sites": site})
+
+    def _entities(
+        self,
+        kind: str,
+        names: Sequence[str],
+        parse: Callable[[Sequence[str], Sequence[Any]], dict[str, A]],
+        impossible: A,
+        more: Mapping[str, str] | None = None,
+    ) -> dict[str, A]:
+        """What Wikidata knows of the sitelinks of items, named by `ids` or `titles`; at most one batch of them."""
+        params = {"action": "wbgetentities", "props": "sitelinks", **(more or {}), kind: "|".join(names)}
         try:
             with _as_expected("items"):
-                return parse_entities(items, list(self._answers(self.settings.wikidata_url, params)), site)
+                return parse(names, list(self._answers(self.settings.wikidata_url, params)))
         except _ApiError:
-            if len(items) == 1:
-                return {items[0]: Page(NO_ARTICLE)}
-            middle = len(items) // 2  # one impossible item (Q99999999999) makes the whole batch an error
-            return self.sitelinks(items[:middle]) | self.sitelinks(items[middle:])
+            if len(names) == 1:
+                return {names[0]: impossible}
+            middle = len(names) // 2  # one impossible item (Q99999999999) makes the whole batch an error
+            halves = (names[:middle], names[middle:])
+            return {k: v for half in halves for k, v in self._entities(kind, half, parse, impossible, more).items()}
 
     def created(self, title: str) -> date | None:
         """The day an article was first written; None if the wiki does not say."""
@@ -390,7 +411,8 @@ class Wikimedia:
                 raise PageViewsError(
                     f"There is no MediaWiki at {base} (no /w/api.php).",
                     expected="a base that /w/api.php hangs from, such as https://en.wikipedia.org",
-                    try_next=f"{setting('mediawiki_url', 'URL')}, or another {setting('project')}",
+                    try_next=f"{setting('mediawiki_url', 'URL')} or {setting('wikidata_url', 'URL')}, "
+                    f"or another {setting('project')}",
                 )
             if "error" in answer:
                 raise _ApiError(str(answer["error"]))
@@ -469,6 +491,28 @@ def parse_entities(items: Sequence[str], answers: Sequence[Any], site: str) -> d
     links = {item: entities.get(item, {}).get("sitelinks") or {} for item in items}
     pages = {item: Page(OK, _title(link[site]["title"])) for item, link in links.items() if site in link}
     return {item: pages.get(item, Page(NO_ARTICLE)) for item in items}
+
+
+def parse_items(names: Sequence[str], answers: Sequence[Any], site: str | None = None) -> dict[str, Item]:
+    """How many wikis each item is linked to; `no_item` for one that is not there, or not any more.
+
+    The names are ids, or with `site` titles there. What the answers do not mention is left out.
+    """
+    found: dict[str, Item] = {}
+    for answer in answers:
+        for key, entity in answer.get("entities", {}).items():
+            if "missing" in entity:
+                found[entity["title"] if site else entity["id"]] = Item(NO_ITEM)
+                continue
+            links = dict(entity.get("sitelinks") or {})  # an empty one is a list in PHP
+            if qid(entity["id"]) != entity["id"] or len(links) > MOST_SITELINKS:
+                raise ValueError(f"{str(entity['id'])[:30]!r} with {len(links)} sitelinks")
+            item = Item(OK, entity["id"], len(links))
+            if site:
+                found[links[site]["title"]] = item
+            else:  # one merged into another is asked for by its old name
+                found |= {key: item, item.item or "": item, entity.get("redirects", {}).get("from", key): item}
+    return {name: found[name] for name in names if name in found}
 
 
 def parse_created(answer: Any) -> date | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -109,14 +109,59 @@ _POPQA = _USUAL | {"agent": "all-agents"}
 
 
 @dataclass(frozen=True)
-class PageviewSettings(Settings):
-    """What `pageviews` counts and whom it asks; None where the default depends on something else."""
+class WikiSettings(Settings):
+    """Which wiki is asked about subjects, as whom, and what names them; None where the default depends on others."""
+
+    project: str | None = option(None, "For pageviews and sitelinks: the wiki.", shown_default=_USUAL["project"])
+    contact: str | None = option(
+        None, "For pageviews and sitelinks: your e-mail address or page, which Wikimedia asks clients for."
+    )
+    mediawiki_url: str | None = option(
+        None, "For pageviews and sitelinks: another server with /w/api.php. With a table: resolve titles there first."
+    )
+    wikidata_url: str | None = option(
+        None,
+        "For pageviews and sitelinks: another server with /w/api.php that knows items.",
+        shown_default="--mediawiki-url, else Wikidata",
+    )
+    title_column: str | None = option(None, "For pageviews and sitelinks: the column that holds the article's title.")
+    qid_column: str | None = option(None, "For pageviews and sitelinks: the column that holds the Wikidata item.")
+    subject_template: str | tuple[str, ...] = option(
+        (),
+        'For pageviews and sitelinks: "Who wrote [X]?" finds the subject in the question; or a file with one a line.',
+    )
+    rate: float | None = option(
+        None,
+        "For pageviews and sitelinks: requests a second; 0: no limit.",
+        least=0,
+        expected="requests a second, or 0 for no limit",
+        shown_default="50 at Wikimedia, else no limit",
+    )
+    refresh: bool = option(False, "For pageviews and sitelinks: ask again for what is in the cache.")
+    offline: bool = option(False, "For pageviews and sitelinks: use the cache only.")
+
+    def resolved(self) -> ResolvedSettings:
+        """Every default filled in; EstimatorError for what contradicts itself, and for a server that is no URL."""
+        project = (self.project or _USUAL["project"]).removesuffix(".org")
+        own_wiki = http_base("mediawiki_url", self.mediawiki_url) if self.mediawiki_url else None
+        own_items = http_base("wikidata_url", self.wikidata_url) if self.wikidata_url else own_wiki
+        return ResolvedSettings(
+            given=self,
+            project=project,
+            mediawiki_url=own_wiki or f"https://{project}.org",
+            wikidata_url=own_items or OFFICIAL_WIKIDATA,
+            official=own_wiki is None or own_items == OFFICIAL_WIKIDATA,
+        )
+
+
+@dataclass(frozen=True)
+class PageviewSettings(WikiSettings):
+    """What `pageviews` counts beside that, and where."""
 
     views_from: str = option(API, "For pageviews: api, a TABLE.parquet of curate views build, or column:NAME.")
     window: str = option(
         DEFAULT_WINDOW, "For pageviews: 12m (the last 12 full months), 2021-10, 2020-10:2021-09, or popqa."
     )
-    project: str | None = option(None, "For pageviews: the wiki.", shown_default="en.wikipedia")
     access: str | None = option(
         None,
         "For pageviews: all-access, desktop, mobile-web, mobile-app.",
@@ -126,68 +171,48 @@ class PageviewSettings(Settings):
     agent: str | None = option(
         None, "For pageviews: user, all-agents, spider, automated.", choices=AGENTS, shown_default="user"
     )
-    contact: str | None = option(None, "For pageviews: your e-mail address or page, which Wikimedia asks clients for.")
     pageviews_url: str | None = option(None, "For pageviews: another server with /metrics/pageviews/….")
-    mediawiki_url: str | None = option(
-        None, "For pageviews: another server with /w/api.php. With a table: resolve titles there first."
-    )
-    title_column: str | None = option(None, "For pageviews: the column that holds the article's title.")
-    qid_column: str | None = option(None, "For pageviews: the column that holds the Wikidata item.")
-    subject_template: str | tuple[str, ...] = option(
-        (), 'For pageviews: "Who wrote [X]?" finds the subject in the question; or a file with one a line.'
-    )
-    rate: float | None = option(
-        None,
-        "For pageviews: requests a second; 0: no limit.",
-        least=0,
-        expected="requests a second, or 0 for no limit",
-        shown_default="50 at Wikimedia, else no limit",
-    )
-    refresh: bool = option(False, "For pageviews: ask again for what is in the cache.")
-    offline: bool = option(False, "For pageviews: use the cache only.")
 
     def resolved(self) -> ResolvedSettings:
-        """Every default filled in; EstimatorError for what contradicts itself, and for a server that is no URL."""
+        """The same, and which views are counted."""
         given = {name: value for name in _USUAL if (value := getattr(self, name))}
         if self.window == POPQA:
             _check_popqa(given)
         definition = {**(_POPQA if self.window == POPQA else _USUAL), **given}
-        project = definition["project"].removesuffix(".org")
         pageviews_url = http_base("pageviews_url", self.pageviews_url or OFFICIAL_PAGEVIEWS)
-        own_wiki = http_base("mediawiki_url", self.mediawiki_url) if self.mediawiki_url else None
-        official = pageviews_url == OFFICIAL_PAGEVIEWS or own_wiki is None
-        return ResolvedSettings(
-            given=self,
-            project=project,
+        wiki = super().resolved()
+        return replace(
+            wiki,
+            official=wiki.official or pageviews_url == OFFICIAL_PAGEVIEWS,
+            redirects=self.window != POPQA,
             access=definition["access"],
             agent=definition["agent"],
-            redirects=self.window != POPQA,
             pageviews_url=pageviews_url,
-            mediawiki_url=own_wiki or f"https://{project}.org",
-            wikidata_url=own_wiki or OFFICIAL_WIKIDATA,
-            official=official,
-            rate=(OFFICIAL_RATE if official else None) if self.rate is None else self.rate or None,
         )
 
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """Settings with nothing left open.
+    """Settings with nothing left open; those of views are empty where none are counted.
 
     `redirects`: whether they are followed. `official`: whether any request would go to Wikimedia's own servers.
-    `rate`: requests a second, None for no limit.
     """
 
-    given: PageviewSettings
+    given: WikiSettings
     project: str
-    access: str
-    agent: str
-    redirects: bool
-    pageviews_url: str
     mediawiki_url: str
     wikidata_url: str
     official: bool
-    rate: float | None
+    redirects: bool = True
+    access: str = ""
+    agent: str = ""
+    pageviews_url: str = ""
+
+    @property
+    def rate(self) -> float | None:
+        """Requests a second, None for no limit."""
+        asked = self.given.rate
+        return (OFFICIAL_RATE if self.official else None) if asked is None else asked or None
 
 
 @dataclass(frozen=True)
@@ -213,14 +238,13 @@ class BuildSettings(Settings):
         return self.project.removesuffix(".org")
 
 
-def check_contact(contact: str | None) -> None:
-    """EstimatorError unless there is somebody to write to."""
+def check_contact(contact: str | None, instead: str = "") -> None:
+    """EstimatorError unless there is somebody to write to; `instead` is what else could be done."""
     if not (contact or "").strip():
         raise EstimatorError(
             "Wikimedia's servers want to know whom to write to when a client misbehaves; no contact was given.",
             expected=f"{setting('contact')} with an e-mail address or a web page of yours; it goes into the User-Agent",
-            try_next=f"{setting('contact', 'you@example.org')}; "
-            f"or {setting('views_from', 'TABLE.parquet')}, which asks nobody",
+            try_next=setting("contact", "you@example.org") + instead,
         )
 
 

@@ -109,7 +109,8 @@ class Reference(NamedTuple):  # a tuple, since a million of them are keys of dic
 class SubjectFinder:
     """Finds the reference of each example; the first of these that the row has decides.
 
-    A title column, a QID column, the subject column, the subject that a template recovers from the question.
+    A title column, a QID column (before it if `items_first`), the subject column, the subject that a template recovers
+    from the question.
     """
 
     def __init__(
@@ -117,10 +118,12 @@ class SubjectFinder:
         title_columns: Sequence[str] = (),
         qid_columns: Sequence[str] = (),
         templates: Iterable[str] = ENTITY_QUESTIONS,
+        items_first: bool = False,
     ) -> None:
         self.title_columns = tuple(title_columns)
         self.qid_columns = tuple(qid_columns)
         self.templates = tuple(templates)
+        self._finders = (self._item, self._title) if items_first else (self._title, self._item)
         self._parts = split_templates(self.templates)
 
     @property
@@ -130,14 +133,19 @@ class SubjectFinder:
 
     def find(self, example: Example) -> Reference | None:
         """The reference of one example; None when nothing in it names a subject."""
-        for column in self.title_columns:
-            if title := answer_text(example.extra[column]):
-                return Reference("title", title)
-        for column in self.qid_columns:
-            if item := qid(answer_text(example.extra[column])):
-                return Reference("qid", item)
+        for find in self._finders:
+            if reference := find(example):
+                return reference
         subject = example.subject or match_template(example.question, self._parts)[1]
         return Reference("title", subject) if subject else None
+
+    def _title(self, example: Example) -> Reference | None:
+        texts = (answer_text(example.extra[column]) for column in self.title_columns)
+        return next((Reference("title", text) for text in texts if text), None)
+
+    def _item(self, example: Example) -> Reference | None:
+        items = (qid(answer_text(example.extra[column])) for column in self.qid_columns)
+        return next((Reference("qid", item) for item in items if item), None)
 
 
 def read_templates(given: str | Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where page views come from: the API or a local table."""
+"""What is known of subjects: their articles and items, and the page views of an API or a local table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -19,10 +19,18 @@ from curate.data.files import manifest_in
 from curate.data.stores import file_fingerprint, open_parquet_file
 from curate.errors import PageViewsError, setting
 from curate.records import OK
-from curate.wikipedia.cache import NO_ARTICLE, Cache, Page, default_cache
+from curate.wikipedia.cache import NO_ARTICLE, A, Cache, Item, Page, default_cache
 from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Wikimedia, batches
 from curate.wikipedia.dumps import in_duckdb
-from curate.wikipedia.options import API, PageviewSettings, ResolvedSettings, Window, check_contact, parse_window
+from curate.wikipedia.options import (
+    API,
+    PageviewSettings,
+    ResolvedSettings,
+    WikiSettings,
+    Window,
+    check_contact,
+    parse_window,
+)
 from curate.wikipedia.titles import (
     QID_COLUMNS,
     TITLE_COLUMNS,
@@ -66,7 +74,7 @@ class LookupStats:
 
 
 class Resolver:
-    """Finds the article of every reference: in the cache, else through `wikimedia`, which is None offline."""
+    """Finds the article of every reference, or its item: in the cache, else through `wikimedia`, None if offline."""
 
     def __init__(self, settings: ResolvedSettings, cache: Cache, wikimedia: Wikimedia | None) -> None:
         self.settings, self.cache, self.wikimedia = settings, cache, wikimedia
@@ -78,7 +86,7 @@ class Resolver:
     def resolve(self, references: Sequence[Reference]) -> dict[Reference, Page]:
         """The article, or why there is none, for each reference."""
         items = [r.text for r in references if r.kind == "qid"]
-        linked = self._kept_or_asked(self._items, items, Wikimedia.sitelinks)
+        linked = self._kept_or_asked(Page, self._items, items, Wikimedia.sitelinks)
         titles: dict[Reference, str] = {}
         pages: dict[Reference, Page] = {}
         for reference in references:
@@ -88,42 +96,109 @@ class Resolver:
                 pages[reference] = Page(NO_ARTICLE) if link.status == OK else link
             else:
                 titles[reference] = title
-        found = self._kept_or_asked(self._titles, list(dict.fromkeys(titles.values())), Wikimedia.resolve)
+        found = self._kept_or_asked(Page, self._titles, list(dict.fromkeys(titles.values())), Wikimedia.resolve)
         return pages | {reference: found[title] for reference, title in titles.items()}
 
+    def items(self, references: Sequence[Reference]) -> dict[Reference, Item]:
+        """The item of each reference and its sitelinks, or why they are not known; that of a title is its article's."""
+        named = [r.text for r in references if r.kind == "qid"]
+        by_id = self._kept_or_asked(Item, self.settings.wikidata_url, named, Wikimedia.items)
+        pages = self.resolve([r for r in references if r.kind == "title"])
+        titles = list(dict.fromkeys(page.title for page in pages.values() if page.status == OK and page.title))
+        by_title = self._kept_or_asked(Item, self._items, titles, Wikimedia.items_of_articles)
+        articles = {
+            r: by_title[page.title or ""] if page.status == OK else Item(page.status) for r, page in pages.items()
+        }
+        return articles | {Reference("qid", name): item for name, item in by_id.items()}
+
     def _kept_or_asked(
-        self, scope: str, asked: Sequence[str], ask: Callable[[Wikimedia, list[str]], dict[str, Page]]
-    ) -> dict[str, Page]:
-        pages = self.cache.pages(scope, asked)
-        unknown = [text for text in asked if text not in pages]
+        self, kind: type[A], scope: str, asked: Sequence[str], ask: Callable[[Wikimedia, list[str]], dict[str, A]]
+    ) -> dict[str, A]:
+        found = self.cache.found(kind, scope, asked)
+        unknown = [text for text in asked if text not in found]
         if self.wikimedia is None:
-            return pages | dict.fromkeys(unknown, Page(NOT_CACHED))
+            return found | dict.fromkeys(unknown, kind(NOT_CACHED))
         for batch in batches(unknown):
             try:
                 answers = ask(self.wikimedia, batch)
             except GaveUpError as error:
                 answers = {}
                 self.reasons[str(error)] += len(batch)
-            for text, page in answers.items():
-                self.cache.keep_page(scope, text, page)
-            pages |= {text: answers.get(text, Page(FAILED)) for text in batch}
-        return pages
+            for text, answer in answers.items():
+                self.cache.keep(scope, text, answer)
+            found |= {text: answers.get(text, kind(FAILED)) for text in batch}
+        return found
 
 
-class ViewSource(ABC):
-    """Something that knows how often articles were viewed: in all, over `months` months."""
+class Answer(Protocol):
+    """What a lookup ends in: a status, and what goes with it."""
 
-    in_bulk: bool
+    @property
+    def status(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=Answer)
+
+
+class Source(ABC, Generic[Found]):
+    """Something that knows a number of subjects; what was asked before is not asked again."""
+
+    in_bulk = False
     """Whether one lookup of all subjects is cheaper than many of some."""
 
-    def __init__(self, months: int, reasons: Counter[str] | None = None) -> None:
+    takes_items: Literal["first", "last", "never"] = "last"
+    """Whether a subject is known by its item before its title, after it, or by its title only."""
+
+    def __init__(self, reasons: Counter[str] | None = None) -> None:
         self.stats = LookupStats(reasons=Counter() if reasons is None else reasons)
-        self._months = months
-        self._answers: dict[Reference, Views] = {}
+        self._answers: dict[Reference, Found] = {}
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
         """All that could change its numbers."""
+
+    @abstractmethod
+    def _ask(self, references: Sequence[Reference]) -> Mapping[Reference, Found]:
+        """The answer for every reference, each of which comes once."""
+
+    def look_up(self, references: Iterable[Reference]) -> Mapping[Reference, Found]:
+        """The answer for every reference: for those of now, and all that were asked before."""
+        started = time.perf_counter()
+        new = [r for r in dict.fromkeys(references) if r not in self._answers]
+        self._answers |= self._ask(new)
+        self.stats.subjects += len(new)
+        self.stats.seconds += time.perf_counter() - started
+        self.stats.missing += [r.text for r in new if self._answers[r].status in (NOT_CACHED, FAILED)]
+        return self._answers
+
+
+class SitelinkSource(Source[Item]):
+    """How many wikis have an article about a subject, by its Wikidata item."""
+
+    takes_items = "first"
+
+    def __init__(self, resolver: Resolver) -> None:
+        super().__init__(resolver.reasons)
+        self._resolver = resolver
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        asked = self._resolver.settings
+        return {name: getattr(asked, name) for name in ("project", "mediawiki_url", "wikidata_url")}
+
+    def _ask(self, references: Sequence[Reference]) -> Mapping[Reference, Item]:
+        found = self._resolver.items(references)
+        if self._resolver.wikimedia is not None:
+            client = self._resolver.wikimedia.client
+            self.stats.requests, self.stats.retries = client.requests, client.retries
+        return found
+
+
+class ViewSource(Source[Views]):
+    """Something that knows how often articles were viewed: in all, over `months` months."""
+
+    def __init__(self, months: int, reasons: Counter[str] | None = None) -> None:
+        super().__init__(reasons)
+        self._months = months
 
     @abstractmethod
     def _pages(self, references: Sequence[Reference]) -> Mapping[Reference, Page]:
@@ -133,22 +208,18 @@ class ViewSource(ABC):
     def _counts(self, titles: Sequence[str]) -> Mapping[str, int | str]:
         """The views of every article, or a status that says why they are not known."""
 
-    def look_up(self, references: Iterable[Reference]) -> Mapping[Reference, Views]:
-        """The monthly mean of every reference's article, or a status: those of now, and all that were asked before."""
-        started = time.perf_counter()
-        new = [r for r in dict.fromkeys(references) if r not in self._answers]
-        pages = self._pages(new)
+    def _ask(self, references: Sequence[Reference]) -> Mapping[Reference, Views]:
+        """The monthly mean of every reference's article, or a status."""
+        pages = self._pages(references)
         counts = self._counts(list(dict.fromkeys(title for status, title in pages.values() if status == OK and title)))
+        found = {}
         for reference, (status, title) in pages.items():
-            found = counts[title] if status == OK and title else status
-            if isinstance(found, str):
-                self._answers[reference] = Views(found, title)
+            count = counts[title] if status == OK and title else status
+            if isinstance(count, str):
+                found[reference] = Views(count, title)
             else:  # zero is a measurement like any other, with a status of its own
-                self._answers[reference] = Views(OK if found else ZERO_VIEWS, title, found / self._months)
-        self.stats.subjects += len(new)
-        self.stats.seconds += time.perf_counter() - started
-        self.stats.missing += [r.text for r in new if self._answers[r].status in (NOT_CACHED, FAILED)]
-        return self._answers
+                found[reference] = Views(OK if count else ZERO_VIEWS, title, count / self._months)
+        return found
 
 
 class ApiViews(ViewSource):
@@ -156,8 +227,6 @@ class ApiViews(ViewSource):
 
     Offline only the cache is used, and what it lacks has the status `not_cached`.
     """
-
-    in_bulk = False
 
     def __init__(self, resolver: Resolver, window: Window) -> None:
         super().__init__(window.months, resolver.reasons)
@@ -167,7 +236,8 @@ class ApiViews(ViewSource):
 
     def fingerprint(self) -> Mapping[str, Any]:
         asked = self._resolver.settings
-        names = ("project", "access", "agent", "pageviews_url", "mediawiki_url")
+        names = ["project", "access", "agent", "pageviews_url", "mediawiki_url"]
+        names += ["wikidata_url"] if asked.given.wikidata_url else []  # else it follows from the others
         return {
             "views_from": "api",
             "window": str(self._window),
@@ -188,7 +258,7 @@ class ApiViews(ViewSource):
             return counts | dict.fromkeys(unknown, NOT_CACHED)
         client = wikimedia.client
         with ThreadPoolExecutor(CONCURRENCY) as pool:
-            futures = {pool.submit(self._ask, wikimedia, title): title for title in unknown}
+            futures = {pool.submit(self._views_of, wikimedia, title): title for title in unknown}
             try:
                 for future in as_completed(futures):
                     try:
@@ -203,7 +273,7 @@ class ApiViews(ViewSource):
         self.stats.requests, self.stats.retries = client.requests, client.retries
         return counts
 
-    def _ask(self, wikimedia: Wikimedia, title: str) -> int | str:
+    def _views_of(self, wikimedia: Wikimedia, title: str) -> int | str:
         views = wikimedia.views(title, self._window)
         if views is None:
             # No data is zero views, unless the article was written only after the window.
@@ -234,6 +304,7 @@ class TableViews(ViewSource):
 
     def __init__(self, path: Path, project: str = "en.wikipedia", resolver: Resolver | None = None) -> None:
         self._path, self._project, self._resolver = path, project, resolver
+        self.takes_items = "last" if resolver else "never"
         self._month_names = _months(path)
         super().__init__(max(1, len(self._month_names)), resolver.reasons if resolver else None)
 
@@ -292,15 +363,24 @@ def _months(path: Path) -> list[str]:
 
 
 def open_source(given: PageviewSettings) -> ViewSource:
-    """The source that `views_from` names: the API (through the cache), or a table."""
+    """The source of views that `views_from` names: the API (through the cache), or a table."""
     settings = given.resolved()
     if given.views_from == API:
         if settings.official and not given.offline:
-            check_contact(given.contact)
+            check_contact(given.contact, f"; or {setting('views_from', 'TABLE.parquet')}, which asks nobody")
         window = parse_window(given.window, datetime.now(timezone.utc).date())
         return ApiViews(open_resolver(settings), window)
-    resolver = open_resolver(settings) if _resolves(given) else None
+    # With a table, MediaWiki is asked only by a user who said whom or as whom to ask.
+    resolver = open_resolver(settings) if given.contact or given.mediawiki_url else None
     return TableViews(Path(given.views_from), settings.project, resolver)
+
+
+def open_sitelinks(given: WikiSettings) -> SitelinkSource:
+    """Wikidata, or whom the settings name, through the cache."""
+    settings = given.resolved()
+    if settings.official and not given.offline:
+        check_contact(given.contact)
+    return SitelinkSource(open_resolver(settings))
 
 
 def open_resolver(settings: ResolvedSettings, cache: Path | None = None) -> Resolver:
@@ -313,20 +393,17 @@ def open_resolver(settings: ResolvedSettings, cache: Path | None = None) -> Reso
     return Resolver(settings, kept, Wikimedia(PoliteClient(given.contact, RateLimiter(settings.rate)), settings))
 
 
-def make_finder(given: PageviewSettings, columns: Sequence[str]) -> SubjectFinder:
+def make_finder(given: WikiSettings, columns: Sequence[str], source: Source[Any]) -> SubjectFinder:
     """Where the subjects of a dataset with these columns come from: as the user says, else the usual columns."""
     titles = (given.title_column,) if given.title_column else _present(TITLE_COLUMNS, columns)
     items = (given.qid_column,) if given.qid_column else _present(QID_COLUMNS, columns)
+    # What the user names comes before what is usual.
     if given.title_column is None and given.qid_column is not None:
-        titles = ()  # what the user names comes before what is usual
-    if given.views_from != API and not _resolves(given):
-        items = ()  # a table knows titles only
-    return SubjectFinder(titles, items, (*read_templates(given.subject_template), *ENTITY_QUESTIONS))
-
-
-def _resolves(given: PageviewSettings) -> bool:
-    """With a table, MediaWiki is asked only by a user who said whom or as whom to ask."""
-    return bool(given.contact or given.mediawiki_url)
+        titles = ()
+    if source.takes_items == "never" or (source.takes_items == "first" and given.title_column and not given.qid_column):
+        items = ()
+    templates = (*read_templates(given.subject_template), *ENTITY_QUESTIONS)
+    return SubjectFinder(titles, items, templates, items_first=source.takes_items == "first")
 
 
 def _present(usual: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:

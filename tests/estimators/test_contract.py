@@ -31,6 +31,7 @@ MADE: dict[str, Callable[[Tiny], Estimator]] = {
     "known": lambda tiny_model: drawn(make_estimator("known", {"model": tiny_model("llama"), "known_sets": 2})),
     "loss": lambda tiny_model: drawn(make_estimator("loss", {"model": tiny_model("llama"), "device": "cpu"})),
     "pageviews": lambda tiny_model: make_estimator("pageviews", {"views_from": "column:views"}),
+    "sitelinks": lambda tiny_model: make_estimator("sitelinks", {"offline": True}),
 }
 
 

@@ -178,13 +178,17 @@ def test_a_folder_of_somebody_else_is_left_alone(curate: Callable[..., Any], tmp
 
 
 def test_what_a_step_asks_for_is_said_in_the_words_of_the_recipe(
-    curate: Callable[..., Any], tmp_path: Path, tiny_model: Callable[[str], Path]
+    curate: Callable[..., Any], tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CURATE_CACHE", str(tmp_path / "cache"))
     given = ("--data", popqa(tmp_path), "--model", tiny_model("llama"))
-    result = curate("run", "popqa", *given, "--by", "pageviews", "-o", "out")
-    assert result.exit_code == 1
-    assert "estimators.pageviews.contact you@example.org" in result.stderr
-    assert "--contact" not in result.stderr
+    for by in ("pageviews", "sitelinks"):
+        result = curate("run", "popqa", *given, "--by", by, "-o", by)
+        assert result.exit_code == 1
+        assert "estimators.pageviews.contact you@example.org" in result.stderr
+        assert "--contact" not in result.stderr
+    offline = ("--by", "sitelinks", "--set", "estimators.pageviews.offline=true", "-o", "offline")
+    assert "--by sitelinks --offline -o offline/scored.parquet" in curate("run", "popqa", *given, *offline).stderr
 
 
 def test_a_model_that_is_not_there_is_told_before_anything_is_scored(curate: Callable[..., Any]) -> None:

@@ -158,9 +158,13 @@ def test_a_score_that_the_relation_explains_is_warned_of(curate: Curate, frame: 
     assert "of the order by poor is explained by what kind of question it is (relation 8" in warned.stderr
     assert "curate select s.parquet --by poor --top 0.5 --stratify-by relation -o splits/" in warned.stderr
     assert warned.stderr.count("Warning") == 1
-    advice = warned.stderr.split("Inside relations: curate ")[1].split()
+    advice = warned.stderr.split("held fixed: curate ")[1].split()
     assert curate(*advice).exit_code == 0
     assert len(json.loads(curate("show", "--agreement", "s.parquet", "--json").stdout)["warnings"]) == 1
+    assert "--stratify-by pattern" in of(pd.read_parquet(file).drop(columns="relation"))["warnings"][0]
+    lengths = frame["answers"].str[0].str.len()
+    (line,) = of(frame.assign(score_poor=lengths))["warnings"]
+    assert "length 100%" in line and "--stratify-by answer-length" in line
 
 
 @pytest.mark.parametrize("name", ["good", "how_often_the_subject_is_cited"])

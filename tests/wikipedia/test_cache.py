@@ -96,7 +96,7 @@ from datetime import date
 cache, window = Cache(Path(sys.argv[1]), time.time), parse_window("2021-10", date(2026, 11, 23))
 for n in range(300):
     cache.keep_count("scope", window, f"{sys.argv[2]} {n}", n)
-    cache.keep_page("scope", f"{sys.argv[2]} {n}", Page("ok", "x"))
+    cache.keep("scope", f"{sys.argv[2]} {n}", Page("ok", "x"))
 """
 
 
@@ -108,7 +108,7 @@ def test_several_processes_write_the_same_file(tmp_path: Path) -> None:
     cache = Cache(path, lambda: NOON)
     counts = cache.counts("scope", parse_window("2021-10", datetime(2026, 11, 23).date()), titles)
     assert counts == {title: int(title.split()[1]) for title in titles}
-    assert len(cache.pages("scope", titles)) == 900
+    assert len(cache.found(Page, "scope", titles)) == 900
 
 
 OPENER = """
@@ -117,7 +117,7 @@ from pathlib import Path
 from curate.wikipedia.cache import Cache, Page
 for n in range(100):
     cache = Cache(Path(sys.argv[1]) / f"{n}.sqlite", time.time)
-    cache.keep_page("scope", sys.argv[2], Page("ok", "x"))
+    cache.keep("scope", sys.argv[2], Page("ok", "x"))
     cache.close()
 """
 
@@ -126,7 +126,7 @@ def test_several_processes_open_new_files_at_once(tmp_path: Path) -> None:
     openers = [subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path), str(n)]) for n in range(8)]
     assert [opener.wait() for opener in openers] == [0] * 8
     for n in range(100):
-        assert len(Cache(tmp_path / f"{n}.sqlite", lambda: NOON).pages("scope", list("01234567"))) == 8
+        assert len(Cache(tmp_path / f"{n}.sqlite", lambda: NOON).found(Page, "scope", list("01234567"))) == 8
 
 
 def test_rows_that_cannot_be_are_as_good_as_absent(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_rows_that_cannot_be_are_as_good_as_absent(tmp_path: Path) -> None:
             db.execute("INSERT INTO titles VALUES (?,?,?,?,?)", ("scope", f"T{n}", *row, NOON))
     asked = [f"{kind}{n}" for kind in "TA" for n in range(7)]
     assert cache.counts("scope", window, asked) == {}
-    assert cache.pages("scope", asked) == {}
+    assert cache.found(Page, "scope", asked) == {}
     cache.keep_count("scope", window, "T0", 5)
     cache.keep_count("scope", window, "T1", None)
     assert cache.counts("scope", window, asked) == {"T0": 5, "T1": None}
@@ -154,11 +154,11 @@ def test_rows_that_cannot_be_are_as_good_as_absent(tmp_path: Path) -> None:
 def test_titles_are_resolved_anew_after_a_month(tmp_path: Path) -> None:
     now = [NOON]
     cache = Cache(tmp_path / "c", lambda: now[0])
-    cache.keep_page("scope", "A", Page("ok", "B"))
+    cache.keep("scope", "A", Page("ok", "B"))
     now[0] += 29 * DAY
-    assert cache.pages("scope", ["A"]) == {"A": Page("ok", "B")}
+    assert cache.found(Page, "scope", ["A"]) == {"A": Page("ok", "B")}
     now[0] += 2 * DAY
-    assert cache.pages("scope", ["A"]) == {}
+    assert cache.found(Page, "scope", ["A"]) == {}
 
 
 def test_a_damaged_cache_is_named_with_what_to_do(tmp_path: Path) -> None:
