@@ -275,6 +275,8 @@ def validate(
     metric: str = "contains",
     max_new_tokens: int | None = None,
     base_shots: int = 0,
+    knowledge: bool | None = None,
+    arm_shots: int = 0,
     lm_eval: tuple[str, ...] = (),
     along: int = 0,
     report_to: str = "none",
@@ -301,6 +303,8 @@ def validate(
     (template `mmlu`).
     An answer is right by `metric`: `contains` (an accepted answer, as whole words), `exact`, `f1`, `paper` (contained,
     also inside a word) or `"module:function"`, which gives a number from 0 to 1.
+    `knowledge` measures what became of the facts that the untouched model has after solved examples (by default where
+    that adds less than a fifth to the work); with `arm_shots` the finetuned models are asked after so many of them too.
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. `along` test questions are asked after every epoch of a training too.

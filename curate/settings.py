@@ -441,6 +441,13 @@ class ValidateSettings(Settings):
         shown_default="what the longest accepted answer takes, at least 10",
     )
     base_shots: int = option(0, "Ask the untouched model also after so many solved training examples.", least=0)
+    knowledge: bool | None = option(
+        None,
+        "What became of the facts that the model had: lost, kept and gained ones, generic answers, other subjects, how "
+        "sure it is.",
+        shown_default="where it costs less than a fifth more",
+    )
+    arm_shots: int = option(0, "Ask the finetuned models also after so many solved training examples.", least=0)
     lm_eval: tuple[str, ...] = option(
         (), "A task of lm-evaluation-harness, or its YAML file, for every arm. Repeatable."
     )

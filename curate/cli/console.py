@@ -160,7 +160,8 @@ def _as_parameter(item: Setting) -> inspect.Parameter:
     default = item.default
     if isinstance(default, tuple):
         default = (",".join(map(str, default)) if text else [*default]) or None
-    names = [f"--{item.name.replace('_', '-')}"] if kind is bool else []  # else there would be a --no- too
+    yes_only = kind is bool and default is not None  # else there would be a --no- too
+    names = [f"--{item.name.replace('_', '-')}"] if yes_only else []
     least = item.about.get("least") if kind is int else None
     about = typer.Option(*names, help=item.help, min=least)
     annotation = Annotated[kind | None if default is None else kind, about]  # type: ignore[valid-type]

@@ -143,6 +143,8 @@ KEYS: dict[str, Setting] = {
         "metric",
         "max_new_tokens",
         "base_shots",
+        "knowledge",
+        "arm_shots",
         "lm_eval",
         "along",
         "report_to",

@@ -265,6 +265,7 @@ def _marks(axes: Any, rows: Rows, key: str, places: Sequence[Any], vertical: boo
 TRAINING = {
     "training-loss": ("train_loss", 1, "training loss (nats per token)"),
     "held-out-accuracy": ("held_out_accuracy", 100, "held-out accuracy (%)"),
+    "fitted": ("fitted", 100, "training examples fitted (%)"),
     "test-accuracy": ("test_accuracy", 100, "test accuracy (%)"),
 }
 """What is watched along training, by the name of its figure: the column, a factor, the name of the axis."""

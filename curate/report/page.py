@@ -101,6 +101,7 @@ SECTIONS = {
     "accuracy": "Accuracy",
     "differences": "Differences",
     "mix": "By how common the answer is",
+    "knowledge": "What became of what the model knew",
     "popularity": "By popularity",
     "relations": "By relation",
     "attention": "Attention to the subject",
@@ -112,6 +113,32 @@ SECTIONS = {
 }
 """The parts of the page in order: the name of its template in `templates/parts`, and its title. A template that leaves
 nothing for a run has no part in its page."""
+
+
+MEASURES = {
+    "kept": "facts kept",
+    "lost": "facts lost",
+    "gained": "facts gained",
+    "generic": "generic among wrong answers",
+    "unmoved": "answers that stay for another subject",
+    "surest_half": "accuracy on the surest half",
+    "auroc": "right answers are surer (AUROC)",
+}
+"""What is measured of every arm under `knowledge`, in the order of the report."""
+
+
+def measure_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a measure: its name, for each arm that was asked its row, and the difference of the `contrast`, if any."""
+    found = summary.get("knowledge") or {"arms": (), "differences": ()}
+    arms = list(dict.fromkeys(row["arm"] for row in found["arms"]))
+    pair = contrast(arms)
+    rows = {(row["measure"], row["arm"]): row for row in found["arms"]}
+    between = {row["measure"]: row for row in found["differences"] if {row["a"], row["b"]} == set(pair or ())}
+    return [
+        {"name": name, "arms": {arm: rows.get((measure, arm)) for arm in arms}, "difference": between.get(measure)}
+        for measure, name in MEASURES.items()
+        if any((measure, arm) in rows for arm in arms)
+    ]
 
 
 RULES = {
@@ -139,6 +166,7 @@ def report_page(run: RunTables, drawings: Mapping[str, Drawing]) -> str:
         "answers": answers,
         "answers_data": Markup(answers.json),
         "pair": contrast(run.arms),
+        "measures": measure_table(run.summary),
         "rule": RULES.get(
             run.summary["config"].get("metric"), "How right an answer is, a function of the user's says."
         ),

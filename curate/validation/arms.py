@@ -78,14 +78,21 @@ class Inputs:
     template: Template
     source: Mapping[str, Any]
     popularity: Mapping[str, Any] | None
+    bands: Mapping[str, str] = field(default_factory=dict)
+    """The class of every training example by its id, where there are classes, else its fourth by the score."""
+    banded_by: str | None = None
     ambiguous: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Of every arm and of `test`, how many rows of the file have an ambiguous question or subject."""
 
     @cached_property
+    def pool(self) -> Mapping[Any, tuple[str | None, str]]:
+        """Relation and answer of all that trains, in any arm, each question with its answers once."""
+        return {(e.question, e.answers): self.answer(e) for arm in self.arms for e in arm.examples}
+
+    @cached_property
     def answer_counts(self) -> NDArray[np.int64]:
         """How often the answer of each test example occurs in its relation among all that trains, in any arm. (N,)"""
-        pool = {(e.question, e.answers): self.answer(e) for arm in self.arms for e in arm.examples}
-        counts = Counter(pool.values())
+        counts = Counter(self.pool.values())
         return np.array([counts[self.answer(e)] for e in self.test.examples])
 
     def answer(self, example: Example) -> tuple[str | None, str]:
@@ -159,7 +166,9 @@ def read_inputs(
     test = make_test_set(data, form, settings.by, limit)
     ambiguous = {name: count_ambiguous(table) or {} for name, table in {**tables, "test": data}.items()}
     source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
-    return Inputs(arms, test, form, source, histograms({**tables, "test": data}, test.popularity), ambiguous)
+    popularity = histograms({**tables, "test": data}, test.popularity)
+    bands, banded_by = training_bands(tables, test.popularity)
+    return Inputs(arms, test, form, source, popularity, bands, banded_by, ambiguous)
 
 
 def one_template(settings: ValidateSettings, tables: Mapping[str, QATable]) -> Template:
@@ -274,6 +283,27 @@ def histograms(tables: Mapping[str, QATable], column: str | None) -> dict[str, A
     edges = bin_edges(everything, BINS)
     shares = {name: (np.histogram(found, edges)[0] / len(found)).tolist() for name, found in finite.items()}
     return {"column": column, "log": is_skewed(everything), "edges": edges.tolist(), "shares": shares}
+
+
+CLASS = "known_class"
+FOURTHS = ("1st fourth", "2nd fourth", "3rd fourth", "4th fourth")
+"""Of what trains by its score, the best known first."""
+
+
+def training_bands(tables: Mapping[str, QATable], popularity: str | None) -> tuple[dict[str, str], str | None]:
+    """The class of every training example, or its fourth by the score that the splits were selected by, or else that of
+    the test set; and the column that tells it, None without any."""
+    by = [f"{SCORE_PREFIX}{data.manifest.get('by')}" for data in tables.values()]
+    columns = [CLASS, *dict.fromkeys(by), *([popularity] if popularity else [])]
+    column = next((c for c in columns if all(columns_of(c, data.schema.names) for data in tables.values())), None)
+    if column is None:
+        return {}, None
+    if column == CLASS:
+        cells = [zip(data.ids, data.column(column).to_pylist(), strict=True) for data in tables.values()]
+        return {id: str(name) for rows in cells for id, name in rows if name is not None}, column
+    scored = {id: s for data in tables.values() for id, s in zip(data.ids, as_float(data.column(column)), strict=True)}
+    percentiles = popularity_percentiles(np.array([*scored.values()]), [*scored])
+    return {id: FOURTHS[int(p // 25)] for id, p in zip(scored, percentiles, strict=True) if not np.isnan(p)}, column
 
 
 def read_splits(splits: Any, reading: ReadSettings = AS_REMEMBERED) -> dict[str, QATable]:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from curate.errors import SettingError, setting
 from curate.estimators.loss import LossRequest, loss_request
@@ -224,6 +224,73 @@ def answer_tokens(loaded: LoadedModel, examples: Sequence[Example], template: Te
     return [[next(lengths) for _ in e.answers] for e in examples]
 
 
+class Asked(Protocol):
+    """Something that a finetuned model is asked beside the test set, at once or from its saved adapter."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line on progress."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What could change its outcome, the model and its answers aside."""
+
+    def ask(self, loaded: LoadedModel, said: Sequence[str]) -> Any:
+        """The outcome, to be kept as JSON, as the model now is; `said` are its answers to the test set."""
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """The test set after solved examples."""
+
+    examples: Sequence[Example]
+    template: Template
+    shots: Shots
+    max_new_tokens: int
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line on progress."""
+        return f"after {self.shots.count} solved examples"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The solved examples."""
+        return {"few_shot": self.shots.fingerprint()}
+
+    def ask(self, loaded: LoadedModel, said: Sequence[str]) -> list[str]:
+        """The answers."""
+        return answers_of(loaded, self.examples, self.template, self.shots, self.max_new_tokens)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Questions about other subjects, as far as there are such, and how sure the model is of its answers."""
+
+    examples: Sequence[Example]
+    swapped: Sequence[Example | None]
+    template: Template
+    shots: Shots
+    max_new_tokens: int
+    title: str = "other subjects, and how sure it is"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """A hash of the other questions."""
+        texts = [e and e.question for e in self.swapped]
+        return {"swapped": hashlib.sha256(repr(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]}
+
+    def ask(self, loaded: LoadedModel, said: Sequence[str]) -> dict[str, Any]:
+        """`swapped`, the answers about the other subjects, and `nats`, the loss of each answer of its own."""
+        other = [e for e in self.swapped if e is not None]
+        about = iter(answers_of(loaded, other, self.template, self.shots, self.max_new_tokens))
+        pairs = [
+            (self.shots.prefix(e) + self.template.ask(e), self.template.render_completion(text.strip()))
+            for e, text in zip(self.examples, said, strict=True)
+        ]
+        with adapters_merged(loaded):
+            losses = answer_losses(loaded, pairs)
+        swapped = [None if e is None else next(about) for e in self.swapped]
+        return {"swapped": swapped, "nats": [loss.nats for loss in losses]}
+
+
 CPU_BATCH = 8
 
 Row = Mapping[str, Any]
@@ -243,7 +310,12 @@ class Task:
         """What could change its numbers, the model aside."""
         return {"task": self.name, "own": self.own, "limit": self.limit, "lm_eval": version("lm_eval")}
 
-    def ask(self, loaded: LoadedModel) -> list[Row]:
+    @property
+    def title(self) -> str:
+        """What it is, in a line on progress."""
+        return f"{self.name} of lm-eval"
+
+    def ask(self, loaded: LoadedModel, said: Sequence[str]) -> list[Row]:
         """Its metrics, as the model now answers; of a group of tasks those of the group."""
         import lm_eval
         from lm_eval.models.huggingface import HFLM

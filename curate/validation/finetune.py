@@ -21,7 +21,17 @@ from curate.lm.model import LoadedModel
 from curate.prompts import Template
 from curate.records import Example
 from curate.settings import FinetuneConfig
-from curate.validation.trainer import MicroBatches, Trained, Training, is_first, processes, train, training_items
+from curate.validation.trainer import (
+    WATCHED,
+    MicroBatches,
+    Trained,
+    Training,
+    is_first,
+    items_of,
+    processes,
+    train,
+    training_items,
+)
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -57,6 +67,8 @@ def finetuned(
     part, held_out = split_held_out(examples, config.held_out_rows(len(examples)), how.seed)
     items = training_items(loaded, part, template)
     held_out_items = training_items(loaded, held_out, template) if held_out else []
+    if how.last_said is not None:  # a training that is to be reported, and no trial
+        how = replace(how, watched=items_of(loaded, watched_examples(examples, config, how.seed), template))
     before, device = _first_logits(loaded, examples[0], template), loaded.device
     while True:
         set_seed(how.seed)
@@ -88,6 +100,11 @@ def split_held_out(examples: Sequence[Example], k: int, seed: int) -> tuple[list
     shuffled = list(examples)
     random.Random(seed).shuffle(shuffled)
     return shuffled[k:], shuffled[:k]
+
+
+def watched_examples(examples: Sequence[Example], config: FinetuneConfig, seed: int) -> list[Example]:
+    """Those of an arm's training examples that are watched: the first of a seeded order."""
+    return split_held_out(examples, config.held_out_rows(len(examples)), seed)[0][:WATCHED]
 
 
 def _halved(batches: MicroBatches, error: RuntimeError, remembered: Path, say: Callable[[str], None]) -> MicroBatches:

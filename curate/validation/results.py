@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
@@ -16,10 +17,20 @@ from numpy.typing import NDArray
 
 from curate.data.files import plain, versions, whole_file, write_json
 from curate.data.stores import write_table
-from curate.records import contrast, is_untouched
-from curate.validation.arms import Inputs
+from curate.records import BASE, Example, contrast, is_untouched
+from curate.validation.arms import FOURTHS, Inputs
 from curate.validation.attention import attention_rows, map_rows
-from curate.validation.runner import Run
+from curate.validation.evaluate import contains_words, normalise
+from curate.validation.finetune import watched_examples
+from curate.validation.knowledge import (
+    Answers,
+    commonest,
+    few_shot_rows,
+    knowledge_rows,
+    knowledge_sentence,
+    swapped,
+)
+from curate.validation.runner import LAST, Run, spread
 from curate.validation.statistics import (
     Difference,
     accuracy_rows,
@@ -29,6 +40,7 @@ from curate.validation.statistics import (
     curve_groups,
     difference_rows,
     equal_mix,
+    estimates,
     gap_change,
     quintile_groups,
     relation_groups,
@@ -131,12 +143,152 @@ class Validation:
         return parts | {"by_answer_differences": difference_rows(self.marks, self.pairs, answers, self.clusters)}
 
     @cached_property
+    def knowledge(self) -> dict[str, Any] | None:
+        """What became of the facts that the untouched model had, by arm and measure; None if that was not asked."""
+        few_shot = next((run for run in self.runs if is_untouched(run.arm) and run.arm != BASE), None)
+        asked = {name: self.of(name) for name in self.names}
+        asked = {name: runs for name, runs in asked.items() if all(run.knowledge for run in runs)}
+        if few_shot is None or not asked:
+            return None
+        known = np.array([p.correct for p in few_shot.predictions])
+        arms = {name: Answers(**self._answers(asked[name])) for name in sorted(asked, key=is_untouched)}
+        rows = knowledge_rows(arms, known, self.clusters, quintile_groups(self.inputs.test.percentiles))
+        pair = contrast(self.names)
+        return {
+            "shots": self.config["base_shots"]["count"],
+            "known": int(known.sum()),
+            "swapped": sum(said is not None for said in (asked[BASE][0].knowledge or {})["swapped"]),
+            "commonest": self.commonest,
+            "sentence": knowledge_sentence(rows, int(known.sum()), pair) if pair else "",
+            **rows,
+        }
+
+    @cached_property
+    def commonest(self) -> dict[str, list[str]]:
+        """The commonest training answers of every relation, "" where there is none."""
+        return commonest(list(self.inputs.pool.values()))
+
+    def is_generic(self, example: Example, said: str) -> bool:
+        """Whether an answer is one of the commonest training answers of the question's relation."""
+        return contains_words(said, self.commonest.get(example.relation or "", ()))
+
+    def _answers(self, runs: Sequence[Run]) -> dict[str, NDArray[np.float64]]:
+        """(S, N) each, by the names of `Answers`."""
+        examples = self.inputs.test.examples
+        rows: dict[str, list[list[float]]] = {"correct": [], "generic": [], "same": [], "nats": []}
+        for run in runs:
+            more, said = run.knowledge or {}, [p.prediction for p in run.predictions]
+            pairs = zip(said, more["swapped"], strict=True)
+            rows["correct"].append([float(p.correct) for p in run.predictions])
+            rows["generic"].append([float(self.is_generic(e, s)) for e, s in zip(examples, said, strict=True)])
+            rows["same"].append([math.nan if o is None else float(normalise(s) == normalise(o)) for s, o in pairs])
+            rows["nats"].append([math.nan if nats is None else nats for nats in more["nats"]])
+        return {name: np.array(values) for name, values in rows.items()}
+
+    @cached_property
+    def few_shot(self) -> dict[str, Any] | None:
+        """Every arm after solved examples, beside what it answers without; None if the arms were not asked so."""
+        asked = [arm.name for arm in self.inputs.arms if all(run.few_shot for run in self.of(arm.name))]
+        if not asked:
+            return None
+        marks = {name: np.array([[p.mark for p in run.few_shot] for run in self.of(name)]) for name in asked}
+        zero_shot = {name: self.marks[name] for name in asked}
+        rows = few_shot_rows(zero_shot, marks, self.clusters, contrast(asked))
+        return {"shots": self.config["arm_shots"], **rows}
+
+    @cached_property
     def gap(self) -> dict[str, Any] | None:
         """Whether the first arm of the `contrast` is further ahead on all test questions than on the popular ones."""
         pair = contrast(self.names)
         if pair is None:
             return None
         return gap_change(self.marks, pair, self.inputs.test.percentiles, self.clusters)
+
+    @cached_property
+    def fitting(self) -> list[dict[str, Any]]:
+        """The share of each arm's training examples that are fitted after every epoch, mean of the seeds, by `band`.
+
+        A band is a class or a fourth of the score (`Inputs.bands`); `all` is all of them; `n` are seen, over the seeds.
+        An epoch is `kept` if it is the last one up to the kept step of most seeds.
+        """
+        found: dict[tuple[str, int, str], list[int]] = defaultdict(list)
+        kept: dict[tuple[str, int], int] = defaultdict(int)
+        bands = [*FOURTHS, *sorted(set(self.inputs.bands.values()) - {*FOURTHS})]
+        for run, rows in self._watched():
+            steps = [row["step"] for row in rows]
+            kept[run.arm, max((n for n, step in enumerate(steps) if step <= run.steps), default=0)] += 1
+            for n, row in enumerate(rows):
+                for band, right in zip(self._bands_of(run), row["fitted"], strict=True):
+                    found[run.arm, n + 1, "all"].append(right)
+                    if band is not None:
+                        found[run.arm, n + 1, band].append(right)
+        most = {arm: max((count, n) for (a, n), count in kept.items() if a == arm)[1] + 1 for arm, _ in kept}
+        order = {band: place for place, band in enumerate(["all", *bands])}
+        return [
+            {"arm": arm, "epoch": epoch, "band": band, "n": len(right), "fitted": sum(right) / len(right)}
+            | {"kept": most[arm] == epoch}
+            for (arm, epoch, band), right in sorted(
+                found.items(), key=lambda item: (self.names.index(item[0][0]), item[0][1], order[item[0][2]])
+            )
+        ]
+
+    def _watched(self) -> Iterator[tuple[Run, list[Mapping[str, Any]]]]:
+        """Every finetuning with its rows of training that say what is fitted."""
+        for run in self.runs:
+            rows = [row for row in run.training if row.get("fitted")]
+            if rows:
+                yield run, rows
+
+    def _bands_of(self, run: Run) -> list[str | None]:
+        """Of the training examples that were watched in a run."""
+        examples = next(arm.examples for arm in self.inputs.arms if arm.name == run.arm)
+        assert run.config is not None, "it was finetuned"
+        return [self.inputs.bands.get(e.id) for e in watched_examples(examples, run.config, run.seed)]
+
+    @cached_property
+    def law(self) -> dict[str, Any] | None:
+        """Accuracy as a linear law in fitted known and unknown examples, as shares of all (Gekhman et al. 2024).
+
+        accuracy = `intercept` + `known` × N_known / D + `unknown` × N_unknown / D, by least squares over the `n` kept
+        and last checkpoints of all finetunings; `r2` is the share of variance it explains. Known are all classes but
+        Unknown, or the better half of the score. None with fewer than three arms, six points, or without bands.
+        """
+        known = {*FOURTHS[:2], *(set(self.inputs.bands.values()) - {*FOURTHS, "Unknown"})}
+        points = []
+        for run, rows in self._watched():
+            bands = self._bands_of(run)
+            at_kept = [row for row in rows if row["step"] <= run.steps] or rows[:1]
+            marks = [p.mark for p in run.predictions]
+            for row, asked in ((at_kept[-1], marks), (rows[-1], [p.mark for p in run.last])):
+                if asked:
+                    fitted = [band for band, right in zip(bands, row["fitted"], strict=True) if right and band]
+                    share = sum(band in known for band in fitted) / len(bands)
+                    points.append((1.0, share, len(fitted) / len(bands) - share, sum(asked) / len(asked)))
+        data = np.array(points)
+        if len(points) < 6 or len(self.inputs.arms) < 3 or np.linalg.matrix_rank(data[:, :3]) < 3:
+            return None
+        weights = np.linalg.lstsq(data[:, :3], data[:, 3], rcond=None)[0]
+        variance = data[:, 3].var()
+        r2 = 1 - float((data[:, :3] @ weights - data[:, 3]).var() / variance) if variance else 0.0
+        law = dict(zip(("intercept", "known", "unknown"), map(float, weights), strict=True))
+        return {**law, "r2": r2, "n": len(points)}
+
+    @cached_property
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Each arm's accuracy at the kept step and at the last one, on the same `n` test questions.
+
+        `change` is last minus kept, with its interval; where the last step is the kept one, it has no part in that.
+        """
+        rows, changes = [], []
+        places = spread(LAST, len(self.inputs.test.examples))
+        for arm in self.inputs.arms:
+            runs = self.of(arm.name)
+            kept = np.array([[run.predictions[n].mark for n in places] for run in runs])
+            last = np.array([[p.mark for p in run.last] or of_kept for run, of_kept in zip(runs, kept, strict=True)])
+            rows.append({"arm": arm.name, "n": len(places), "kept": float(kept.mean()), "last": float(last.mean())})
+            changes.append(last - kept)
+        found = estimates(changes, self.clusters[places])
+        return [row | {"change": e.mean, **e.bounds} for row, e in zip(rows, found, strict=True)]
 
     def along_rows(self) -> list[dict[str, Any]]:
         """Each arm's accuracy on the test questions asked along training, mean of the seeds: after the first epoch, at
@@ -164,7 +316,13 @@ class Validation:
             "warnings": self.warnings(),
             **self.parts,
             "gap": self.gap,
-            "training": [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.training],
+            "knowledge": self.knowledge,
+            "few_shot": self.few_shot,
+            "training": [training_row(run, row) for run in self.runs for row in run.training],
+            "checkpoints": self.checkpoints,
+            "fitting": self.fitting,
+            "banded_by": self.inputs.banded_by,
+            "law": self.law,
             "along": self.along_rows(),
             "lm_eval": [{"arm": run.arm, "seed": run.seed, **row} for run in self.runs for row in run.tasks],
             "popularity": self.inputs.popularity,
@@ -190,6 +348,13 @@ class Validation:
         return warnings
 
 
+def training_row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row along training, with the share of examples that are fitted instead of which they are."""
+    fitted = row.get("fitted")
+    told = {name: value for name, value in row.items() if name != "last_said"}
+    return {"arm": run.arm, "seed": run.seed, **told, "fitted": sum(fitted) / len(fitted) if fitted else None}
+
+
 TEXT, INTEGER, NUMBER, YES_NO = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 ARM_AND_SEED = {"arm": TEXT, "seed": INTEGER}
 SCHEMAS = {
@@ -199,6 +364,8 @@ SCHEMAS = {
         | {"correct": YES_NO, "exact_match": YES_NO, "f1": NUMBER}
         | {"mark": NUMBER, "contains": YES_NO, "paper": YES_NO}
         | {"popularity_percentile": NUMBER, "subject": TEXT, "relation": TEXT, "answer_count": INTEGER}
+        | {"known": YES_NO, "generic": YES_NO, "nats": NUMBER, "swapped_subject": TEXT, "swapped_prediction": TEXT}
+        | {"few_shot_prediction": TEXT, "few_shot_correct": YES_NO}
     ),
     "curves": pa.schema(ARM_AND_SEED | {"top_percent": INTEGER, "accuracy": NUMBER, "n": INTEGER}),
     "trials": pa.schema(
@@ -249,22 +416,31 @@ def prediction_rows(result: Validation) -> list[dict[str, Any]]:
     """One row per arm, seed and test example."""
     percentiles = [None if math.isnan(p) else float(p) for p in result.inputs.test.percentiles]
     counts = result.inputs.answer_counts.tolist()
+    examples = result.inputs.test.examples
+    few_shot = next((run for run in result.runs if is_untouched(run.arm) and run.arm != BASE), None)
+    known = [p.correct for p in few_shot.predictions] if few_shot else [None] * len(examples)
+    others = [e and e.subject for e in swapped(examples)] if result.knowledge else [None] * len(examples)
     return [
         {
             "arm": run.arm,
             "seed": run.seed,
-            **asdict(predicted),
+            **asdict(run.predictions[n]),
             "question": example.question,
             "answers": list(example.answers),
-            "popularity_percentile": percentile,
+            "popularity_percentile": percentiles[n],
             "subject": example.subject,
             "relation": example.relation,
-            "answer_count": count,
+            "answer_count": counts[n],
+            "known": known[n],
+            "generic": result.is_generic(example, run.predictions[n].prediction),
+            "nats": run.knowledge["nats"][n] if run.knowledge else None,
+            "swapped_subject": others[n],
+            "swapped_prediction": run.knowledge["swapped"][n] if run.knowledge else None,
+            "few_shot_prediction": run.few_shot[n].prediction if run.few_shot else None,
+            "few_shot_correct": run.few_shot[n].correct if run.few_shot else None,
         }
         for run in result.runs
-        for example, predicted, percentile, count in zip(
-            result.inputs.test.examples, run.predictions, percentiles, counts, strict=True
-        )
+        for n, example in enumerate(examples)
     ]
 
 

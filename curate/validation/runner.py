@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from curate import __version__
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder
+from curate.errors import SettingError, setting
 from curate.lm.generate import MAX_NEW_TOKENS
 from curate.lm.model import load_model, version_of
 from curate.prompts import Shots, Template
@@ -25,8 +26,10 @@ from curate.settings import FinetuneConfig, ValidateSettings, grid
 from curate.validation.arms import Arm, Inputs
 from curate.validation.attention import make_probe
 from curate.validation.evaluate import (
+    Asked,
+    FewShot,
+    Knowledge,
     Prediction,
-    Task,
     answer_tokens,
     answers_of,
     find_metric,
@@ -35,10 +38,19 @@ from curate.validation.evaluate import (
     metric_version,
 )
 from curate.validation.finetune import adapter_fingerprint, finetuned, reloaded, save_adapter, trainable
+from curate.validation.knowledge import SHOTS, SWAPPED, swapped
 from curate.validation.trainer import Trained, Training, by_first, check_logger, is_first, join
+
+LAST = 500
+"""Test questions at most that are asked at the end of training too, where another step is kept."""
 
 PARTS = ".parts"
 """Where a run keeps its finished parts, and the checkpoints of the one that trains."""
+
+TRAINED, ANSWERED = 3, 3
+"""What it costs to train on an example, and to answer a question, in passes of one example through the model."""
+CHEAP = 0.2
+"""The share of the work of a run that what is asked unasked may add."""
 
 TUNING_SEED = 1_000_003
 """The seed of all trials, apart from those that are evaluated."""
@@ -70,8 +82,10 @@ class Part:
 class Run:
     """What one arm answered with one seed, the settings it was finetuned with, and how training went.
 
-    `adapter` is a hash of the weights that were saved of it; `tasks`, kept apart, are the metrics of the lm-eval tasks
-    it was asked besides. A trial of the grid was asked nothing; its settings are `chosen` or not.
+    `last` are the answers at the end of training to some of the questions, where another step is kept.
+    `adapter` is a hash of the weights that were saved of it. Kept apart is what it was asked besides: `few_shot` after
+    solved examples, `knowledge` about other subjects (with the `nats` of its answers), `tasks` of lm-eval. A trial of
+    the grid was asked nothing; its settings are `chosen` or not.
     """
 
     arm: str
@@ -79,10 +93,13 @@ class Run:
     predictions: Sequence[Prediction] = ()
     steps: int = 0
     validation_accuracy: float | None = None
-    training: Sequence[Mapping[str, float | None]] = ()
+    training: Sequence[Mapping[str, Any]] = ()
     config: FinetuneConfig | None = None
     attention: Mapping[str, Any] | None = None
     adapter: str | None = None
+    last: Sequence[Prediction] = ()
+    few_shot: Sequence[Prediction] = ()
+    knowledge: Mapping[str, Any] | None = None
     tasks: Sequence[Mapping[str, Any]] = ()
     chosen: bool = True
 
@@ -101,16 +118,48 @@ class Experiment:
         """The settings to be tried on every arm; one where nothing is tuned."""
         return grid(self.settings.tune, self.settings.config)
 
+    @cached_property
+    def knowledge(self) -> bool:
+        """Whether to ask what became of the facts that the model had: as it is set, or else where that is cheap."""
+        if self.settings.knowledge is not None:
+            if self.settings.knowledge and self.inputs.template.multiple_choice:
+                raise SettingError(
+                    f"{setting('knowledge')} is for answers in words.", expected="questions without choices"
+                )
+            return self.settings.knowledge
+        known = self.settings.base_shots or SHOTS
+        enough = all(len(arm.examples) > known for arm in self.inputs.arms)
+        return enough and not self.inputs.template.multiple_choice and self.knowledge_cost < CHEAP
+
+    @cached_property
+    def knowledge_cost(self) -> float:
+        """What it adds to the work of the run, as a share of it; both in passes of one example through the model."""
+        questions, finetunings = len(self.inputs.test.examples), len(self.finetunings())
+        answers = (finetunings + 1) * questions * ANSWERED
+        sizes = [len(arm.examples) for arm in self.inputs.arms]
+        seen = sum(self.settings.config.steps(n) * min(n, self.settings.config.batch_size) for n in sizes)
+        trained = seen * TRAINED * finetunings / max(1, len(sizes))
+        more = (finetunings + 1) * (min(SWAPPED, questions) * ANSWERED + questions) + 2 * questions * ANSWERED
+        return more / (answers + trained)
+
+    @property
+    def base_shots(self) -> int:
+        """Solved examples before the questions that the untouched model is asked once more; 0 where it is not."""
+        return self.settings.base_shots or (SHOTS if self.knowledge else 0)
+
     def request(self) -> dict[str, Any]:
         """All that could change what the run finds, known before the model is loaded."""
         settings, inputs = self.settings, self.inputs
         own = settings.changed(seeds=1, lm_eval=(), template=None, by=None, report_to="none", revision=None)
+        own = own.changed(knowledge=None, arm_shots=0)
         told = {name: value for name, value in own.as_dict().items() if name not in ("config", "system")}
         request = {
             "model": version_of(self.model, settings.revision),
             "arms": {arm.name: arm.fingerprint for arm in inputs.arms},
             "seeds": as_seeds(settings.seeds),
             "lm_eval": settings.lm_eval,
+            "knowledge": self.knowledge,
+            "arm_shots": settings.arm_shots,
             "test": {"content": inputs.test.fingerprint, "popularity": inputs.test.popularity, **inputs.source},
             "template": inputs.template.texts,
             "settings": told | {"metric": metric_version(settings.metric)},
@@ -143,7 +192,7 @@ class Experiment:
 
     def untouched(self) -> list[Part]:
         """The base model, and once more after solved examples if there are to be any."""
-        shots = self.settings.base_shots
+        shots = self.base_shots
         return [Part(BASE), *([Part(few_shot_name(shots))] if shots else [])]
 
     def trials(self) -> list[Part]:
@@ -161,7 +210,9 @@ def _grown(request: Mapping[str, Any], earlier: Mapping[str, Any], name: str) ->
     new, old = request[name], earlier.get(name)
     if name == "arms" and isinstance(old, Mapping):
         return old.items() <= new.items()
-    return name == "lm_eval" or (name == "seeds" and isinstance(old, list) and set(old) <= set(new))
+    if name == "seeds":
+        return isinstance(old, list) and set(old) <= set(new)
+    return name in ("lm_eval", "knowledge", "arm_shots")
 
 
 def _differences(request: Mapping[str, Any], earlier: Mapping[str, Any], changed: Sequence[str]) -> list[str]:
@@ -182,6 +233,12 @@ def shots_from(arms: Sequence[Arm], count: int, template: Template) -> Shots | N
     """Solved examples of a question's relation from the whole training set, or the first arm; None for 0 of them."""
     pool = {arm.name: arm for arm in arms}.get("whole", arms[0])
     return Shots(template, pool.examples, count) if count else None
+
+
+def spread(count: int, of: int) -> list[int]:
+    """At most so many numbers below another, at even distances."""
+    count = min(count, of)
+    return [n * of // count for n in range(count)]
 
 
 def best_dtype(dtype: str, device: str, method: str) -> str:
@@ -206,7 +263,9 @@ class Runner:
         self.experiment, self.settings, self.say = experiment, settings, say
         self.test, self.template = inputs.test, inputs.template
         self.arms = {arm.name: arm for arm in inputs.arms}
-        self.shots = shots_from(inputs.arms, settings.base_shots, inputs.template)
+        self.shots = shots_from(inputs.arms, experiment.base_shots, inputs.template)
+        self.arm_shots = shots_from(inputs.arms, settings.arm_shots, inputs.template)
+        self.swapped = swapped(self.test.examples) if experiment.knowledge else []
         self.metric = find_metric(settings.metric)
         self.tasks = find_tasks(settings.lm_eval, settings.limit)
         join(settings.device)
@@ -275,9 +334,8 @@ class Runner:
         if kept is None:
             self.say(f"{part}: {len(self.test.examples)} questions")
             kept = self._put(key, lambda: self._answers(Run(part.arm, part.seed), shots))
-        if shots is None:
-            self._ask_tasks(part, key)
-        return self._read(kept, key)
+        self._ask(part, key)
+        return self._read(part, kept, key)
 
     def _run_arm(self, part: Part) -> Run:
         arm = self.arms[part.arm]
@@ -290,19 +348,20 @@ class Runner:
             self.say(f"{part}: finetuning on {len(arm.examples)} examples")
             with self._finetuned(arm, config, part.seed, key) as trained:
                 kept = self._put(key, lambda: self._finetuned_answers(part, config, trained))
-                marks = [p.mark for p in self._read(kept, key).predictions]
+                marks = [p.mark for p in self._read(part, kept, key).predictions]
                 self.say(f"{part}: {100 * sum(marks) / len(marks):.1f}% right after {kept['steps']} steps")
-                self._ask_tasks(part, key)
+                self._ask(part, key)
         else:
             self._ask_more(part, config, key, kept["adapter"])
         self._drop_checkpoints(key)
-        return self._read(kept, key)
+        return self._read(part, kept, key)
 
     def _finetuned(self, arm: Arm, config: FinetuneConfig, seed: int, key: str) -> AbstractContextManager[Trained]:
         tuning = seed == TUNING_SEED
         logs = self.experiment.folder / "logs" / arm.name / (f"trial-{key}" if tuning else f"seed-{seed}")
         along = self._accuracy_along if self.settings.along and not tuning else None
-        training = Training(config, seed, self.kept.folder / key, self.settings.report_to, logs, along)
+        last = None if tuning else self._last_said
+        training = Training(config, seed, self.kept.folder / key, self.settings.report_to, logs, along, last)
         return finetuned(self.loaded, arm.examples, self.template, training, say=self.say)
 
     def _finetuned_answers(self, part: Part, config: FinetuneConfig, trained: Trained) -> dict[str, Any]:
@@ -319,44 +378,62 @@ class Runner:
         attention = None if shots else self.probe.measure(self.loaded)
         return asdict(replace(run, attention=attention)) | {"predictions": said}
 
+    def _last_said(self) -> list[str]:
+        """Answers to the test questions that are asked at the end of training, where another step is kept."""
+        asked = [self.test.examples[n] for n in spread(LAST, len(self.test.examples))]
+        return answers_of(self.loaded, asked, self.template, max_new_tokens=self.new_tokens)
+
     def _accuracy_along(self) -> float:
         """On test questions at even distances."""
-        examples = self.test.examples
-        count = min(self.settings.along, len(examples))
-        asked = [examples[n * len(examples) // count] for n in range(count)]
+        asked = [self.test.examples[n] for n in spread(self.settings.along, len(self.test.examples))]
         said = answers_of(self.loaded, asked, self.template, max_new_tokens=self.new_tokens)
         return sum(p.mark for p in self._marked(asked, said)) / len(asked)
 
     def _marked(self, examples: Sequence[Example], said: Sequence[str]) -> list[Prediction]:
-        return [marked(e, self.template, text, self.metric) for e, text in zip(examples, said, strict=True)]
+        """The answers, if there are any, with how right they are."""
+        return [marked(e, self.template, text, self.metric) for e, text in zip(examples, said, strict=bool(said))]
 
-    def _ask_tasks(self, part: Part, key: str) -> None:
-        """Ask the model, as it is now, the tasks that the run under this key was not asked yet; each is kept."""
-        for task in self._unasked(key):
-            self.say(f"{part}: {task.name} of lm-eval")
-            self._put(self._task_key(key, task), partial(task.ask, self.loaded))
+    def _more(self, part: Part) -> list[Asked]:
+        """What a part is asked beside the test set: tasks of lm-eval without solved examples only."""
+        few_shot = is_untouched(part.arm) and part.arm != BASE
+        asked: list[Asked] = [] if few_shot else [*self.tasks]
+        about = (self.template, (self.shots if few_shot else None) or Shots(self.template), self.new_tokens)
+        if self.swapped:
+            asked.append(Knowledge(self.test.examples, self.swapped, *about))
+        if self.arm_shots and not is_untouched(part.arm):
+            asked.append(FewShot(self.test.examples, self.template, self.arm_shots, self.new_tokens))
+        return asked
+
+    def _ask(self, part: Part, key: str) -> None:
+        """Ask the model, as it is now, what the run under this key was not asked yet; each is kept."""
+        for asked in self._unasked(part, key):
+            self.say(f"{part}: {asked.title}")
+            said = self._get(key)["predictions"]
+            self._put(self._asked_key(key, asked), partial(asked.ask, self.loaded, said))
 
     def _ask_more(self, part: Part, config: FinetuneConfig, key: str, adapter: str | None) -> None:
-        """Ask a finished run the tasks it was not asked: with its saved adapter, or else by training again."""
+        """Ask a finished run what it was not asked: with its saved adapter, or else by training again."""
         folder = self._adapter(part)
         there = adapter is not None and by_first(lambda: adapter_fingerprint(folder)) == adapter
         lost = "" if there or adapter is None else f"; its adapter is no longer in {folder}"
         self.say(f"{part}: done earlier{lost}")
-        if not self._unasked(key):
+        unasked = self._unasked(part, key)
+        if not unasked:
             return
         if there:
             again: AbstractContextManager[Any] = reloaded(self.loaded, config, folder)
         else:
-            self.say(f"{part}: nothing of its weights is kept; finetuning again for --lm-eval")
+            what = "--lm-eval" if unasked[0] in self.tasks else unasked[0].title
+            self.say(f"{part}: nothing of its weights is kept; finetuning again for {what}")
             again = self._finetuned(self.arms[part.arm], config, part.seed, key)
         with again:
-            self._ask_tasks(part, key)
+            self._ask(part, key)
 
-    def _unasked(self, key: str) -> list[Task]:
-        return [task for task in self.tasks if self._get(self._task_key(key, task)) is None]
+    def _unasked(self, part: Part, key: str) -> list[Asked]:
+        return [asked for asked in self._more(part) if self._get(self._asked_key(key, asked)) is None]
 
-    def _task_key(self, key: str, task: Task) -> str:
-        return self._key(key, task.fingerprint())
+    def _asked_key(self, key: str, asked: Asked) -> str:
+        return self._key(key, asked.fingerprint())
 
     def _adapter(self, part: Part) -> Path:
         return self.experiment.folder / "adapters" / part.arm / f"seed-{part.seed}"
@@ -372,13 +449,22 @@ class Runner:
         """Made and kept by the first process."""
         return by_first(lambda: self.kept.make(key, make))
 
-    def _read(self, kept: Mapping[str, Any], key: str) -> Run:
-        """A kept run with the metrics of its tasks, which are kept apart."""
+    def _read(self, part: Part, kept: Mapping[str, Any], key: str) -> Run:
+        """A kept run with what it was asked besides, which is kept apart."""
         config = kept["config"] and FinetuneConfig(**kept["config"])
-        metrics = [self._get(self._task_key(key, task)) for task in self.tasks]
-        predictions = self._marked(self.test.examples, kept["predictions"])
-        tasks = [row for rows in metrics if rows for row in rows]
-        return Run(**{**kept, "config": config, "predictions": predictions, "tasks": tasks})
+        found = {type(asked): self._get(self._asked_key(key, asked)) for asked in self._more(part)}
+        metrics = [self._get(self._asked_key(key, task)) for task in self.tasks]
+        return Run(
+            **{**kept, "config": config, "predictions": self._marked(self.test.examples, kept["predictions"])}
+            | {"last": self._last(kept["training"])}
+            | {"few_shot": self._marked(self.test.examples, found.get(FewShot) or ())}
+            | {"knowledge": found.get(Knowledge), "tasks": [row for rows in metrics if rows for row in rows]}
+        )
+
+    def _last(self, training: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """The answers at the end of training, if another step was kept."""
+        said = next((row["last_said"] for row in training if row.get("last_said")), ())
+        return self._marked([self.test.examples[n] for n in spread(LAST, len(self.test.examples))], said)
 
     def _drop_checkpoints(self, key: str) -> None:
         """The part's training is over, and nothing is left to do with its model."""

@@ -266,6 +266,35 @@ def standard_error(correct: NDArray[np.float64]) -> float | None:
     return float(np.std(correct.mean(axis=1), ddof=1) / np.sqrt(seeds))
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95% interval, the two-sided p of its being 0, and the variance that the examples give it."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    example_variance: float
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """`low` and `high`."""
+        return {"low": self.low, "high": self.high}
+
+
+def estimates(values: Sequence[NDArray[np.float64]], clusters: NDArray[np.int64]) -> list[Estimate]:
+    """The mean of each of the values (S, N), of seeds by examples; the same draws for all. clusters (N,)"""
+    if not values:
+        return []
+    drawn = resampled_means(np.stack([by_seed.mean(axis=0) for by_seed in values]), clusters)[:, 0]  # (R, K)
+    found = []
+    for by_seed, by_examples in zip(values, drawn.T, strict=True):
+        resampled = by_examples + seed_noise(seed_variance(by_seed, clusters), len(by_seed))
+        p = min(1.0, 2 * (min((resampled <= 0).sum(), (resampled >= 0).sum()) + 1) / (RESAMPLES + 1))
+        found.append(Estimate(float(by_seed.mean()), *interval(resampled), float(p), float(by_examples.var())))
+    return found
+
+
 def compare_arms(
     correct: Mapping[str, NDArray[np.float64]],
     pairs: Sequence[tuple[str, str]],
@@ -280,23 +309,13 @@ def compare_arms(
     every seed of the other.
     The interval is the 2.5th to 97.5th percentile; p is twice the share of resamples on the other side of 0.
     """
-    if not pairs:
-        return []
-    names = list(correct)
-    means = np.stack([correct[name].mean(axis=0) for name in names])  # (K, N)
-    drawn = resampled_means(means, clusters)[:, 0]  # (R, K)
+    deltas = [correct[a] - correct[b] for a, b in pairs]  # (S, N): one seed broadcasts
+    measured = estimates(deltas, clusters)
     found = []
-    for a, b in pairs:
-        delta = correct[a] - correct[b]  # (S, N): one seed broadcasts
-        seeds, n = delta.shape
-        observed, by_examples = float(delta.mean()), drawn[:, names.index(a)] - drawn[:, names.index(b)]  # (R,)
-        resampled = by_examples + seed_noise(seed_variance(delta, clusters), seeds)
-        p = min(1.0, 2 * (min((resampled <= 0).sum(), (resampled >= 0).sum()) + 1) / (RESAMPLES + 1))
+    for (a, b), delta, e, p in zip(pairs, deltas, measured, holm([e.p for e in measured]), strict=True):
         from_seeds = seed_variance(delta, clusters, taken_off=1)
-        needed = examples_needed(observed, n, float(by_examples.var()), from_seeds)
-        found.append(Difference(a, b, observed, *interval(resampled), float(p), needed=needed))
-    adjusted = holm([d.p for d in found])
-    found = [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
+        needed = examples_needed(e.mean, delta.shape[1], e.example_variance, from_seeds)
+        found.append(Difference(a, b, e.mean, e.low, e.high, e.p, p_adjusted=p, needed=needed))
     if weights is None:
         return found
     mixed = compare_arms({name: ratio(c * weights, weights[None]) for name, c in correct.items()}, pairs, clusters)
@@ -313,13 +332,14 @@ def difference_rows(
     clusters: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     """One row per group and pair of arms: `a`, `b`, `n` examples, `difference`, `low`, `high`. {arm: (S, N)}, (N,)"""
-    rows = []
-    for name, members in groups:
-        inside = {arm: ratio(by_seed * members, members[None].astype(float)) for arm, by_seed in correct.items()}
-        for d in compare_arms(inside, pairs, clusters):
-            about = {**name, "a": d.a, "b": d.b, "n": int(members.sum())}
-            rows.append({**about, "difference": d.difference, "low": d.low, "high": d.high})
-    return rows
+    about = [{**name, "a": a, "b": b, "n": int(members.sum())} for name, members in groups for a, b in pairs]
+    deltas = [
+        ratio((correct[a] - correct[b]) * members, members[None].astype(float))
+        for _, members in groups
+        for a, b in pairs
+    ]
+    found = estimates(deltas, clusters)
+    return [{**row, "difference": e.mean, **e.bounds} for row, e in zip(about, found, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -137,12 +137,18 @@ class MicroBatches:
         return f"{parts}, activations computed again" if self.checkpointing else parts
 
 
+Item = dict[str, list[int]]
+"""`input_ids` and `labels` of one example."""
+
+
 @dataclass(frozen=True)
 class Training:
     """One training: its settings, its seed, and where it keeps checkpoints and logs.
 
     The logger `report_to` writes to the folder `logs`, if it writes files, and names the run after its last two parts.
-    `test_accuracy` gives the accuracy of the model as it is, on some test questions, and is called after every epoch.
+    `test_accuracy` gives the accuracy of the model as it is, on some test questions, and is called after every epoch;
+    `last_said` what it answers to some at the end, if that is not the step that is kept. Whether the answers of
+    `watched` are fitted is seen after every epoch.
     """
 
     config: FinetuneConfig
@@ -151,6 +157,8 @@ class Training:
     report_to: str = "none"
     logs: Path | None = None
     test_accuracy: Callable[[], float] | None = None
+    last_said: Callable[[], list[str]] | None = None
+    watched: Sequence[Item | None] = ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,7 @@ class Trained:
     steps: int
     validation_accuracy: float | None
     held_out_loss: float | None
-    rows: Sequence[dict[str, float | None]]
+    rows: Sequence[dict[str, Any]]
 
 
 def check_logger(report_to: str) -> None:
@@ -184,30 +192,40 @@ def check_logger(report_to: str) -> None:
 
 
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
+WATCHED = 400
+"""Training examples at most of which it is seen after every epoch whether they are fitted."""
 SORTED_BATCHES = 16
 """Batches whose examples are sorted by length together: long enough a run to leave hardly any padding."""
 
-Item = dict[str, list[int]]
-"""`input_ids` and `labels` of one example."""
-
 
 def training_items(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item]:
-    """Token ids and labels of each example: the prompt's labels are ignored, the end of the answer is learned too."""
-    solved = [(template.zero_shot(e), solution(template, e)) for e in examples]
-    pairs = [(prompt, template.render_completion(answer)) for prompt, answer in solved if answer is not None]
-    end = loaded.answer_end
-    items = []
-    for item in encode(loaded, pairs):
-        ids = (*item.ids[: item.end], *([] if end is None else [end]))
-        fitted = fit(Encoded(ids, item.start, len(ids)), loaded.context)
-        if fitted is not None:
-            labels = [IGNORED] * fitted.start + list(fitted.ids[fitted.start :])
-            items.append({"input_ids": list(fitted.ids), "labels": labels})
+    """The items of all examples that fit into the model's context; ModelError where none does."""
+    items = [item for item in items_of(loaded, examples, template) if item is not None]
     if not items:
         raise ModelError(
             f"No example fits into the {loaded.context} tokens that {loaded.name} reads.",
             expected="a question and its answer within the model's context",
         )
+    return items
+
+
+def items_of(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item | None]:
+    """Token ids and labels of each example: the prompt's labels are ignored, the end of the answer is learned too.
+
+    None for one that does not fit into the model's context.
+    """
+    solved = [(template.zero_shot(e), solution(template, e)) for e in examples]
+    pairs = [(prompt, template.render_completion(answer)) for prompt, answer in solved if answer is not None]
+    end = loaded.answer_end
+    items: list[Item | None] = []
+    for item in encode(loaded, pairs):
+        ids = (*item.ids[: item.end], *([] if end is None else [end]))
+        cut = fit(Encoded(ids, item.start, len(ids)), loaded.context)
+        if cut is None:
+            items.append(None)
+            continue
+        labels = [IGNORED] * cut.start + list(cut.ids[cut.start :])
+        items.append({"input_ids": list(cut.ids), "labels": labels})
     return items
 
 
@@ -325,8 +343,23 @@ def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped) -> Any:
     return CompletionTrainer
 
 
-def completion_callback(test_accuracy: Callable[[], float] | None) -> Any:
-    """Saves a checkpoint every few minutes, and asks after every epoch for the accuracy on test questions."""
+def fitted(model: Any, loaded: LoadedModel, items: Sequence[Item | None], batch_size: int) -> list[int]:
+    """1 for each example whose answer's every token the model, as it is, holds for the most likely one, else 0."""
+    pad, there = loaded.tokenizer.pad_token_id or 0, [item for item in items if item is not None]
+    found: list[int] = []
+    for start in range(0, len(there), batch_size):
+        some = there[start : start + batch_size]
+        inputs = {name: values.to(loaded.device) for name, values in collate(some, pad).items()}
+        with torch.inference_mode():
+            _, chosen, rows = answer_nats(model, loaded, inputs)
+        missed = torch.bincount(rows[~chosen], minlength=len(some))
+        found += (missed == 0).int().tolist()
+    of_items = iter(found)
+    return [0 if item is None else next(of_items) for item in items]
+
+
+def completion_callback(loaded: LoadedModel, how: Training, batch_size: int) -> Any:
+    """Saves a checkpoint every few minutes; after every epoch sees what is fitted, and asks for the test accuracy."""
     from transformers import TrainerCallback
 
     class CompletionCallback(TrainerCallback):
@@ -342,11 +375,25 @@ def completion_callback(test_accuracy: Callable[[], float] | None) -> Any:
                 control.should_save = True
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **named: Any) -> None:
-            if test_accuracy is None:
+            found: dict[str, Any] = {}
+            if is_first() and (how.watched or how.test_accuracy):  # the others have the same weights, and wait
+                model.eval()
+                if how.watched:
+                    found["fitted"] = fitted(model, loaded, how.watched, batch_size)
+                if how.test_accuracy is not None:
+                    found["test_accuracy"] = how.test_accuracy()
+                state.log_history.append({"step": state.global_step, "epoch": state.epoch, **found})
+
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, model: Any = None, metrics: Any = None, **named: Any
+        ) -> None:
+            # EarlyStoppingCallback has been asked before. What is the best step is decided after this.
+            best = state.best_metric is None or metrics["eval_best_metric"] > state.best_metric
+            if how.last_said is None or best or not control.should_training_stop:
                 return
             model.eval()
-            if is_first():  # the other processes have the same weights, and wait
-                found = {"step": state.global_step, "epoch": state.epoch, "test_accuracy": test_accuracy()}
+            if is_first():
+                found = {"step": state.global_step, "epoch": state.epoch, "last_said": how.last_said()}
                 state.log_history.append(found)  # which checkpoints keep
 
     return CompletionCallback()
@@ -370,13 +417,15 @@ LOGGED = {
     "held_out_accuracy": "eval_accuracy",
     "held_out_loss": "eval_answer_loss",
     "test_accuracy": "test_accuracy",
+    "fitted": "fitted",
+    "last_said": "last_said",
 }
 """What is kept of Trainer's log, and what it is called there."""
 
 
-def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float | None]]:
+def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Trainer's log as one row a step: epoch, training loss since the row before, and what LOGGED names besides."""
-    rows: dict[int, dict[str, float | None]] = {}
+    rows: dict[int, dict[str, Any]] = {}
     for logged in log_history:
         row = rows.setdefault(logged["step"], {"step": logged["step"], "epoch": logged["epoch"]})
         for ours, theirs in LOGGED.items():
@@ -413,9 +462,13 @@ def train(
         eval_dataset=list(held_out) or None,
         compute_metrics=held_out_metrics,
         callbacks=[
-            # What is shared out among processes is put together at the end only: before, it cannot be asked.
-            completion_callback(None if sharded else how.test_accuracy),
             *([EarlyStoppingCallback(how.config.patience)] if held_out else []),
+            # What is shared out among processes is put together at the end only: before, it cannot be asked.
+            completion_callback(
+                loaded,
+                replace(how, test_accuracy=None, last_said=None, watched=()) if sharded else how,
+                batches.micro_batch,
+            ),
         ],
     )
     trainer.model_accepts_loss_kwargs = True  # so that the answer tokens of the whole batch are counted

@@ -60,6 +60,8 @@ def validate(
     (template `mmlu`).
     An answer is right by `metric`: `contains` (an accepted answer, as whole words), `exact`, `f1`, `paper` (contained,
     also inside a word) or `"module:function"`, which gives a number from 0 to 1.
+    `knowledge` measures what became of the facts that the untouched model has after solved examples (by default where
+    that adds less than a fifth to the work); with `arm_shots` the finetuned models are asked after so many of them too.
     `report_to` is a logger that Trainer knows. With `base_shots` the untouched model is also asked after so many solved
     examples from the training sets; `lm_eval` names tasks of lm-evaluation-harness, or their YAML files, that it and
     every arm are asked besides. `along` test questions are asked after every epoch of a training too.
@@ -190,6 +192,8 @@ def made_from(runner: Runner) -> dict[str, Any]:
         "max_new_tokens": runner.new_tokens,
         "answers_too_long": runner.too_long,
         "base_shots": runner.shots.fingerprint() if runner.shots else None,
+        "arm_shots": settings.arm_shots,
+        "knowledge": experiment.knowledge,
         "along": settings.along,
         "lm_eval": [task.fingerprint() for task in runner.tasks] or None,
         "eval": experiment.inputs.source,
@@ -213,6 +217,8 @@ def plan(splits: Any, eval: Any, settings: ValidateSettings, reading: ReadSettin
         "finetunings": finetunings,
         "trials": len(experiment.trials()),
         "answers": len(inputs.test.examples) * (len(experiment.untouched()) + finetunings),
+        "knowledge": experiment.knowledge,
+        "knowledge_cost": round(experiment.knowledge_cost, 3),
         "popularity": inputs.test.popularity,
         "template": inputs.template.name,
         "warnings": inputs.warnings(),

@@ -31,6 +31,28 @@ def made_up_run(questions: int = 200, seeds: int = 2) -> RunTables:
         "by_answer_differences": [
             {"answer": name, **_difference(a, b), "n": 40} for name in OFTEN for a in ARMS for b in ARMS if a < b
         ],
+        "knowledge": {
+            "shots": 4,
+            "known": 31,
+            "swapped": 90,
+            "sentence": f"Of the 31 facts top keeps more. {BAD}",
+            "commonest": {BAD: ["politician"]},
+            "arms": [
+                {"arm": arm, "measure": measure, "value": share, "low": share - 0.1, "high": share + 0.1}
+                for arm, share in ARMS.items()
+                for measure in ("kept", "lost", "gained", "generic", "unmoved", "surest_half", "auroc")
+            ],
+            "differences": [
+                {"measure": "kept", "a": "top", "b": "bottom", "difference": 0.1, "low": 0, "high": 1, "p": 0.01}
+            ],
+        },
+        "few_shot": {
+            "shots": 4,
+            "sentence": BAD,
+            "arms": [
+                {"arm": arm, "zero_shot": share, "few_shot": share, "low": 0, "high": 1} for arm, share in ARMS.items()
+            ],
+        },
         "popularity": {
             "column": "score_views",
             "log": True,
@@ -44,6 +66,20 @@ def made_up_run(questions: int = 200, seeds: int = 2) -> RunTables:
             for seed in range(seeds)
             for step in range(10, 60, 10)
         ],
+        "checkpoints": [
+            {"arm": arm, "n": 120, "kept": share, "last": share - 0.1, "change": -0.1, "low": -0.2, "high": 0.0}
+            for arm, share in ARMS.items()
+            if arm != "base"
+        ],
+        "banded_by": BAD,
+        "fitting": [
+            {"arm": arm, "epoch": epoch, "band": band, "n": 80, "fitted": share, "kept": epoch == 2}
+            for arm, share in ARMS.items()
+            if arm != "base"
+            for epoch in (1, 2, 3)
+            for band in ("all", "Unknown", BAD)
+        ],
+        "law": {"intercept": 0.369, "known": 0.073, "unknown": -0.083, "r2": 0.8, "n": 24},
         "attention": {"sentence": f"FT-Top looks at the subject more. {BAD}", "examples": 500},
         "leakage": {arm: {"question": 3, "subject": 5} for arm in ARMS if arm != "base"},
         "config": {"model": {"name": BAD}, "bootstrap": BAD, "seeds": [0, 1]},

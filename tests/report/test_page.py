@@ -13,6 +13,7 @@ def test_every_part_of_a_run_has_its_section(page: str) -> None:
         "accuracy",
         "differences",
         "mix",
+        "knowledge",
         "popularity",
         "relations",
         "attention",

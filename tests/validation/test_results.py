@@ -49,7 +49,7 @@ def test_pictures_of_an_earlier_run_go_when_the_next_one_has_none_of_their_kind(
         {"top": nameless}, eval=nameless, model=tiny_model("llama"), output=tmp_path / "run", seeds=1, config=SHORT
     )
     left = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
-    assert left == {"accuracy", "by-answer", "training-loss", "held-out-accuracy", "mine"}
+    assert left == {"accuracy", "by-answer", "fitted", "training-loss", "held-out-accuracy", "mine"}
 
 
 def test_base_comes_first_and_every_arm_has_every_seed(run: tuple[Path, Validation]) -> None:

@@ -149,6 +149,55 @@ def test_accuracy_along_training_is_that_of_the_model_as_it_is_by_then_and_chang
     assert "test-accuracy" in {path.stem for path in (tmp_path / "1000" / "figures").iterdir()}
 
 
+def test_what_is_fitted_and_what_the_last_step_is_worth_are_told_by_class(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Answers of one word are learned by heart; those that contradict each other cannot be."""
+    rows = [{**row, "known_class": "HighlyKnown"} for row in COLOURED]
+    torn = [
+        {"question": "What is it?", "answer": answer, "known_class": "Unknown"}
+        for answer in ("red", "blue", "red", "blue")
+    ]
+    mixed = rows + torn
+    model, config = tiny_model("llama"), FinetuneConfig(learning_rate=2e-2, epochs=14, batch_size=4, held_out=0)
+    result = curate.validate(
+        {"known": mixed[:6], "torn": torn, "whole": mixed}, eval=COLOURED, model=model, output=tmp_path / "run",
+        seeds=2, config=config,
+    )  # fmt: skip
+    assert result.inputs.banded_by == "known_class"
+    last = {(row["arm"], row["band"]): row for row in result.fitting if row["epoch"] == 14}
+    assert last["known", "HighlyKnown"]["fitted"] == 1 and last["known", "HighlyKnown"]["n"] == 12
+    assert last["torn", "Unknown"]["fitted"] == 0.5, "two of the four, whichever it says"
+    assert last["whole", "HighlyKnown"]["fitted"] > last["whole", "Unknown"]["fitted"] <= 0.5
+    first = next(row for row in result.fitting if row["arm"] == "known")
+    assert first["epoch"] == 1 and first["band"] == "all" and first["fitted"] < 1
+    assert result.law is not None and result.law["n"] == 6
+    assert all(row["kept"] == row["last"] for row in result.checkpoints), "with nothing held out the last step is kept"
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["training"][-1]["fitted"] == pytest.approx(last["whole", "all"]["fitted"], abs=0.2)
+    assert "Unknown" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_last_step_is_asked_where_another_one_is_kept(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The held-out answers are of a kind of their own, so that learning the others by heart does not help for long."""
+    rows = [*COLOURED, *({"question": film["question"], "answer": film["answers"][0]} for film in films)]
+    config = FinetuneConfig(learning_rate=5e-2, epochs=12, batch_size=4, held_out=0.3, patience=3)
+    result = curate.validate(
+        {"a": rows}, eval=rows, model=tiny_model("llama"), output=tmp_path / "run", seeds=3, config=config
+    )
+    early = [run for run in result.runs if run.last]
+    assert early and all(run.steps < run.training[-1]["step"] for run in early)
+    assert all(not run.last for run in result.runs if run.training and run.steps == run.training[-1]["step"])
+    (row,) = result.checkpoints
+    of_last = [[p.mark for p in (run.last or run.predictions)] for run in result.runs if run.arm == "a"]
+    assert row["last"] == pytest.approx(sum(map(sum, of_last)) / (3 * len(rows)))
+    assert row["kept"] == pytest.approx(result.arm_rows()[1]["accuracy"])
+    assert row["change"] == pytest.approx(row["last"] - row["kept"])
+    assert row["low"] <= row["change"] <= row["high"]
+
+
 def test_another_metric_marks_the_answers_that_are_kept(
     tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
 ) -> None:

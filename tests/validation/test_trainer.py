@@ -134,7 +134,8 @@ def assert_same_numbers(one: str, two: str) -> None:
     assert [row["step"] for row in second["training"]] == [5, 10]
     for alone, together in zip(first["training"], second["training"], strict=True):
         assert together.pop("arm") == alone.pop("arm")
-        assert together.pop("test_accuracy") in (alone.pop("test_accuracy"), None)  # None: nobody has all weights
+        for name in ("test_accuracy", "fitted"):  # None: nobody has all weights
+            assert together.pop(name) in (alone.pop(name), None)
         assert together == pytest.approx(alone, rel=1e-4)
     assert pq.read_table(f"{two}/predictions.parquet") == pq.read_table(f"{one}/predictions.parquet")
 
