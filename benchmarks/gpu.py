@@ -183,7 +183,7 @@ def scored(bench: Bench, estimator: Any, examples: Sequence[Example]) -> tuple[f
     told: list[int] = []
     estimator.report = lambda share, tokens: told.append(tokens)
     estimator.draw(lambda: bench.examples)
-    list(estimator.score(examples[:64]))  # warms up
+    list(estimator.score(examples))  # warms up
     told.clear()
     return bench.seconds(lambda: list(estimator.score(examples))), sum(told)
 
@@ -257,7 +257,7 @@ def answers(bench: Bench) -> Iterator[dict[str, Any]]:
         ("0 shots", [DEFAULT.zero_shot(e) for e in examples]),
         ("4 shots", [four.prefix(e) + DEFAULT.ask(e) for e in examples]),
     ):
-        greedy_answers(bench.loaded, prompts[:64])
+        greedy_answers(bench.loaded, prompts)  # warms up
         seconds = bench.seconds(lambda prompts=prompts: greedy_answers(bench.loaded, prompts))
         yield {"what": f"answers, {name}", "answers/s": len(prompts) / seconds, "peak GB": peak_memory(bench)}
 

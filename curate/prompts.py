@@ -371,6 +371,7 @@ class Shots:
                 expected="at least as many examples with a question and an answer",
                 try_next=f"{setting('shots', there)}, or a larger file with {setting('shots_from')}",
             )
+        self._texts: dict[tuple[Any, ...], str] = {}
         self._by_topic: dict[str, list[Example]] = defaultdict(list)
         for example in self._all:
             self._by_topic[topic(example) or ""].append(example)
@@ -398,9 +399,12 @@ class Shots:
 
     def solved(self, shot: Example) -> str:
         """The text of a solved example."""
-        answer = solution(self.template, shot)
-        assert answer is not None, "kept out when the pool was read"
-        return self.template.solve(shot, answer)
+        said = (shot.question, shot.answers, shot.subject, shot.relation, shot.choices)
+        if said not in self._texts:  # every question of a relation comes after the same few
+            answer = solution(self.template, shot)
+            assert answer is not None, "kept out when the pool was read"
+            self._texts[said] = self.template.solve(shot, answer)
+        return self._texts[said]
 
 
 SPARE = 16

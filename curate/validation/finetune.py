@@ -152,8 +152,9 @@ def trainable(loaded: LoadedModel, config: FinetuneConfig) -> Iterator[Any]:
         try:
             yield model
         finally:
-            if loaded.model.is_activation_checkpointing:
-                loaded.model.activation_checkpointing_disable()
+            if any(getattr(module, "gradient_checkpointing", False) for module in loaded.model.modules()):
+                model_: Any = loaded.model  # the method has a new name since transformers 5.18
+                getattr(model_, "activation_checkpointing_disable", model_.gradient_checkpointing_disable)()
             loaded.model.eval()
 
 

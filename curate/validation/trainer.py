@@ -500,11 +500,13 @@ def training_arguments(loaded: LoadedModel, how: Training, batches: MicroBatches
     device = ("cuda" if torch.cuda.is_available() else "cpu") if sharded else loaded.device.type
     fsdp_config = {"version": 2, "activation_checkpointing": batches.checkpointing}
     shared: dict[str, Any] = {"fsdp": True, "fsdp_config": fsdp_config} if sharded else {}
+    if batches.checkpointing and not sharded:
+        new = "activation_checkpointing"  # older versions of transformers know the other name only
+        shared[new if hasattr(TrainingArguments, new) else "gradient_checkpointing"] = True
     arguments = TrainingArguments(
         output_dir=str(how.checkpoints),
         per_device_train_batch_size=batches.micro_batch,
         gradient_accumulation_steps=batches.accumulation,
-        activation_checkpointing=batches.checkpointing and not sharded,
         per_device_eval_batch_size=4 * batches.micro_batch,
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
