@@ -18,6 +18,11 @@ from curate.lm.model import LoadedModel
 from curate.lm.packing import LINE_END, Encoded, Pack, Row, make_packs, make_rows
 
 
+torch.backends.cuda.enable_cudnn_sdp(False)
+"""cuDNN builds its attention anew for every shape that it meets, which takes longer than a batch; and all of ours
+differ. What is left where there is a mask, the memory-efficient kernel, takes a few hundredths of a 7B model's time."""
+
+
 @dataclass
 class Prefilled:
     """Prompts that have been read: `order[b]` is the place, among those given, of row b of the batch.
@@ -311,7 +316,9 @@ def tree_mask(ends: torch.Tensor, shared: int, dtype: torch.dtype) -> torch.Tens
     index = torch.arange(length, device=ends.device)
     own = torch.eye(length, dtype=torch.bool, device=ends.device)
     sees = (index[:, None] >= index) & ((index[:, None] < ends[:, None, :]) | own)  # (B, T, T)
-    mask = torch.zeros((size, 1, length, shared + length), dtype=dtype, device=ends.device)
+    # Rows begin at multiples of 8 numbers, or kernels on GPUs would copy the mask in every layer.
+    wide = torch.zeros((size, 1, length, -(-(shared + length) // 8) * 8), dtype=dtype, device=ends.device)
+    mask = wide[..., : shared + length]
     mask[..., shared:].masked_fill_(~sees[:, None], torch.finfo(dtype).min)
     return mask
 

@@ -27,9 +27,20 @@ from curate.lm.forward import (
     read_packed,
     read_padded,
 )
-from curate.lm.loss import DEFAULT_PACK, PACKS, line_ends, smaller_budget
+from curate.lm.loss import line_ends, smaller_budget
 from curate.lm.model import LoadedModel
-from curate.lm.packing import CACHED_PER_BUDGET, Encoded, Group, Row, budget_of, common, make_groups, rows_that_fit
+from curate.lm.packing import (
+    CACHED_PER_BUDGET,
+    Encoded,
+    Group,
+    Row,
+    budget_of,
+    common,
+    counted_by_pack,
+    make_groups,
+    pack_of,
+    rows_that_fit,
+)
 
 MAX_NEW_TOKENS = 10
 CPU_BUDGET = 4096
@@ -121,7 +132,7 @@ def _answers(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Indices of the prompts of a batch, and their new tokens."""
     longest_packed = reach(loaded) - wanted.tokens if len(ids) > 1 and can_pack(loaded) else 0
-    for group in _groups(loaded, ids, wanted.tokens):
+    for group in _groups(loaded, ids, wanted.tokens, counted_by_pack(loaded) if longest_packed > 0 else 0):
         packed = max(len(row.ids) for row in group.rows) <= longest_packed
         rows = list(group.rows) if packed else sorted(group.rows, key=lambda row: -len(row.ids))
         beginning = cache_of(loaded, rows[0].ids[: group.shared]) if group.shared else []
@@ -137,13 +148,14 @@ def _answers(
             start += len(batch)
 
 
-def _groups(loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[Group]:
+def _groups(loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens: int, room: int) -> list[Group]:
     """The prompts, those together that share a beginning worth computing once."""
     rows = sorted((Row(prompt, (i,)) for i, prompt in enumerate(ids)), key=lambda row: row.ids)
     if not can_share(loaded):
         return [Group(tuple(rows))] if rows else []
     # What is predicted of a prompt is all that comes after it, so all but its last token may be shared.
-    groups = make_groups(rows, [Encoded((*prompt, 0), len(prompt), len(prompt) + 1) for prompt in ids])
+    items = [Encoded((*prompt, 0), len(prompt), len(prompt) + 1) for prompt in ids]
+    groups = make_groups(rows, items, room, passes=max_new_tokens if room else 1)  # a group's tokens come one by one
     # Padding stands between a shared beginning and the rest: no matter, unless the model counts tokens of a window.
     return [
         group if max(len(row.ids) for row in group.rows) + max_new_tokens <= reach(loaded) else Group(group.rows)
@@ -172,7 +184,7 @@ def _batch_answers(
         return _generated(loaded, rows, wanted.tokens)
     with torch.inference_mode():
         if packed:
-            prefilled = read_packed(loaded, rows, shared, beginning, PACKS.get(loaded.device.type, DEFAULT_PACK))
+            prefilled = read_packed(loaded, rows, shared, beginning, pack_of(loaded))
         else:
             prefilled = read_padded(loaded, rows, shared, beginning)
         own = None if wanted.draws is None else wanted.draws[[rows[n].items[0] for n in prefilled.order]]

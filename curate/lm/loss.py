@@ -29,20 +29,19 @@ from curate.lm.packing import (
     Group,
     Pack,
     budget_of,
+    counted_by_pack,
     encode,
     fit,
     make_groups,
     make_packs,
     make_rows,
+    pack_of,
     rows_that_fit,
 )
 from curate.records import OK
 
 CPU_BUDGET = 512
 """Tokens a batch on a CPU: small batches stay in its caches and were fastest when measured."""
-PACKS = {"cpu": 128}
-"""Tokens a pack, by device: the longer, the more rows share a beginning and the more work attention has."""
-DEFAULT_PACK = 512
 
 Report = Callable[[float, int], None]
 """Called with the share of all tokens that is read, from 0 to 1, and the tokens read since the last call."""
@@ -183,9 +182,9 @@ def _plan(
 ) -> list[tuple[tuple[int, ...], list[Pack]]]:
     """The beginnings to compute first (empty for none), each with the packs that stand on it; the longest first."""
     rows = make_rows(items, runnable)
-    groups = make_groups(rows, items) if can_share(loaded) else [Group(tuple(rows))]
-    room = PACKS.get(loaded.device.type, DEFAULT_PACK)
     most = reach(loaded) if len(rows) > 1 and can_pack(loaded) else 0
+    room, by_pack = pack_of(loaded), counted_by_pack(loaded) if most else 0
+    groups = make_groups(rows, items, by_pack) if can_share(loaded) else [Group(tuple(rows))]
     plan = []
     for group in groups:
         near = [row for row in group.rows if len(row.ids) <= most]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from curate.lm.model import LoadedModel
 
@@ -108,21 +108,32 @@ def make_rows(items: Sequence[Encoded], indices: Sequence[int]) -> list[Row]:
     return [Row(ids, tuple(members)) for ids, members in reversed(rows)]
 
 
-def make_groups(rows: Sequence[Row], items: Sequence[Encoded]) -> list[Group]:
-    """Sorted rows in groups that share a beginning worth sharing, and one group of all the rest."""
+def make_groups(rows: Sequence[Row], items: Sequence[Encoded], room: int = 0, passes: int = 1) -> list[Group]:
+    """Sorted rows in groups that share a beginning worth sharing, and one group of all the rest.
+
+    With `room`, rows will come in packs of so many tokens, each of which computes a beginning once as it is: what a
+    group saves is then counted by its packs and not by its rows. `passes` is how many a group costs.
+    """
     groups: list[Group] = []
     loose: list[Row] = []
-    for run in _runs(rows):
+    least = passes * LEAST_SAVED
+    for run in _runs(rows, room, least):
         # The token before an answer predicts it, so it must not be in the cached part.
         first_answer = min(items[i].start for row in run for i in row.items)
         shared = min(common(run[0].ids, run[-1].ids), first_answer - 1)
-        if shared * (len(run) - 1) >= LEAST_SAVED:
+        new = sum(len(row.ids) - shared for row in run)
+        if _saved(shared, len(run), new, room) >= least:
             groups.append(Group(tuple(run), shared))
         else:
             loose.extend(run)
     if loose:
         groups.append(Group(tuple(loose)))
     return groups
+
+
+def _saved(shared: int, rows: int, new: int, room: int) -> int:
+    """Tokens that are saved by computing `shared` tokens once for some rows of `new` tokens in all besides."""
+    return shared * ((new // room if room else rows) - 1)
 
 
 def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
@@ -167,6 +178,20 @@ def fitting_budget(memory: float, per_token: int) -> int:
     return max(256, min(MOST_BUDGET, int(memory / per_token) // 256 * 256))
 
 
+CPU_PACK, PACK = 128, 512
+"""Tokens a pack, on a CPU and elsewhere: the longer, the more rows share a beginning, and the more attention costs."""
+
+
+def pack_of(loaded: LoadedModel) -> int:
+    """Tokens a pack."""
+    return CPU_PACK if loaded.device.type == "cpu" else PACK
+
+
+def counted_by_pack(loaded: LoadedModel) -> int:
+    """The `room` that groups are made with: on a CPU short batches are no loss, and groups are counted by rows."""
+    return 0 if loaded.device.type == "cpu" else PACK
+
+
 def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:
     """How many sequences a batch may have when its longest has `longest` tokens, the `shared` ones included."""
     by_compute = token_budget // (longest - shared)
@@ -174,7 +199,7 @@ def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:
     return max(1, min(by_compute, by_cache) if shared else by_compute)
 
 
-def _runs(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _runs(rows: Sequence[Row], room: int, least: int) -> Iterator[Sequence[Row]]:
     """Runs of neighbours: cut where they share least, again and again, while that saves enough tokens.
 
     A run of n rows that share s tokens saves s × (n − 1) of them. A long run may share little (all questions of a
@@ -183,8 +208,11 @@ def _runs(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """
     links = [common(a.ids, b.ids) for a, b in pairwise(rows)]
 
+    until = [0, *accumulate(len(row.ids) for row in rows)]
+
     def saved(start: int, end: int) -> int:
-        return min(links[start : end - 1], default=0) * (end - start - 1)
+        shared = min(links[start : end - 1], default=0)
+        return _saved(shared, end - start, until[end] - until[start] - shared * (end - start), room)
 
     runs = [(0, len(rows))] if rows else []
     while runs:
@@ -192,7 +220,7 @@ def _runs(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         weakest = min(links[start : end - 1], default=0)
         cuts = [start, *(n + 1 for n in range(start, end - 1) if links[n] == weakest), end]
         parts = list(pairwise(cuts))
-        if sum(saved(*part) for part in parts) - saved(start, end) >= LEAST_SAVED:
+        if sum(saved(*part) for part in parts) - saved(start, end) >= least:
             runs.extend(reversed(parts))
         else:
             yield rows[start:end]

@@ -121,7 +121,7 @@ def test_pack_size_batch_size_and_company_never_change_a_loss(tiny_model: Tiny, 
     )
     def check(chosen: list[tuple[str, str]], room: int, budget: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(answer_loss.PACKS, "cpu", room)
+            patch.setattr(answer_loss, "pack_of", lambda loaded: room)
             losses = answer_losses(loaded, chosen, budget)
         assert [loss.nats for loss in losses] == pytest.approx([nats[pair] for pair in chosen], rel=1e-5)
 
