@@ -17,7 +17,6 @@ from curate.errors import ModelError, setting
 from curate.lm.model import LoadedModel
 from curate.lm.packing import LINE_END, Encoded, Pack, Row, make_packs, make_rows
 
-
 torch.backends.cuda.enable_cudnn_sdp(False)
 """cuDNN builds its attention anew for every shape that it meets, which takes longer than a batch; and all of ours
 differ. What is left where there is a mask, the memory-efficient kernel, takes a few hundredths of a 7B model's time."""
