@@ -36,10 +36,9 @@ from curate.lm.packing import (
     Row,
     budget_of,
     common,
-    counted_by_pack,
     make_groups,
-    pack_of,
     rows_that_fit,
+    sizes_of,
 )
 
 MAX_NEW_TOKENS = 10
@@ -132,7 +131,7 @@ def _answers(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Indices of the prompts of a batch, and their new tokens."""
     longest_packed = reach(loaded) - wanted.tokens if len(ids) > 1 and can_pack(loaded) else 0
-    for group in _groups(loaded, ids, wanted.tokens, counted_by_pack(loaded) if longest_packed > 0 else 0):
+    for group in _groups(loaded, ids, wanted.tokens, sizes_of(loaded).room if longest_packed > 0 else 0):
         packed = max(len(row.ids) for row in group.rows) <= longest_packed
         rows = list(group.rows) if packed else sorted(group.rows, key=lambda row: -len(row.ids))
         beginning = cache_of(loaded, rows[0].ids[: group.shared]) if group.shared else []
@@ -184,7 +183,7 @@ def _batch_answers(
         return _generated(loaded, rows, wanted.tokens)
     with torch.inference_mode():
         if packed:
-            prefilled = read_packed(loaded, rows, shared, beginning, pack_of(loaded))
+            prefilled = read_packed(loaded, rows, shared, beginning, sizes_of(loaded).pack)
         else:
             prefilled = read_padded(loaded, rows, shared, beginning)
         own = None if wanted.draws is None else wanted.draws[[rows[n].items[0] for n in prefilled.order]]

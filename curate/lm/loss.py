@@ -29,14 +29,13 @@ from curate.lm.packing import (
     Group,
     Pack,
     budget_of,
-    counted_by_pack,
     encode,
     fit,
     make_groups,
     make_packs,
     make_rows,
-    pack_of,
     rows_that_fit,
+    sizes_of,
 )
 from curate.records import OK
 
@@ -120,18 +119,36 @@ def _read(
     with_end: bool = False,
 ) -> list[tuple[AnswerLoss, list[float] | None]]:
     """Of every pair what is known without the model, and what `measure` sums up; None where it cannot be read."""
-    distinct = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
-    known: list[AnswerLoss] = []
-    items: list[Encoded] = []
-    for pair, whole in zip(distinct, encode(loaded, list(distinct)), strict=True):
-        item = whole.ended() if with_end else whole
-        cut = fit(item, loaded.context)
-        known.append(_before_the_model(pair, item, cut))
-        items.append(cut or item)
-    runnable = [index for index, loss in enumerate(known) if loss.status == OK]
+    texts = list(dict.fromkeys(pairs))
+    size = sizes_of(loaded).texts
+    if len(texts) > size:
+        texts.sort()  # so that texts which begin alike come together
     budget = token_budget or budget_of(loaded, CPU_BUDGET)
-    sums = dict(_sums(loaded, items, runnable, measure, budget, report))
-    return [(known[distinct[pair]], sums.get(distinct[pair])) for pair in pairs]
+    known: dict[tuple[str, str], AnswerLoss] = {}
+    sums: dict[tuple[str, str], list[float]] = {}
+    # The numbers of a batch are asked for once the next one is on its way: a GPU works on it meanwhile.
+    waiting: list[tuple[list[tuple[str, str]], Reading]] = []
+    for first in range(0, len(texts), size):
+        some = texts[first : first + size]
+        items: list[Encoded] = []
+        for pair, whole in zip(some, encode(loaded, some), strict=True):
+            item = whole.ended() if with_end else whole
+            cut = fit(item, loaded.context)
+            known[pair] = _before_the_model(pair, item, cut)
+            items.append(cut or item)
+        runnable = [index for index, pair in enumerate(some) if known[pair].status == OK]
+        for reading, share, tokens, budget in _readings(loaded, items, runnable, measure, budget):
+            waiting.append((some, reading))
+            if len(waiting) > 1:
+                _collect(sums, *waiting.pop(0))
+            report((first + share * len(some)) / len(texts), tokens)
+    for each in waiting:
+        _collect(sums, *each)
+    return [(known[pair], sums.get(pair)) for pair in pairs]
+
+
+def _collect(sums: dict[tuple[str, str], list[float]], texts: Sequence[tuple[str, str]], reading: Reading) -> None:
+    sums.update((texts[index], numbers) for index, numbers in reading.sums().items())
 
 
 def _before_the_model(pair: tuple[str, str], item: Encoded, cut: Encoded | None) -> AnswerLoss:
@@ -144,17 +161,12 @@ def _before_the_model(pair: tuple[str, str], item: Encoded, cut: Encoded | None)
     return AnswerLoss(None, cut.end - cut.start, size, truncated=len(item.ids) - len(cut.ids))
 
 
-def _sums(
-    loaded: LoadedModel,
-    items: Sequence[Encoded],
-    runnable: Sequence[int],
-    measure: Measure,
-    budget: int,
-    report: Report,
-) -> Iterator[tuple[int, list[float]]]:
+def _readings(
+    loaded: LoadedModel, items: Sequence[Encoded], runnable: Sequence[int], measure: Measure, budget: int
+) -> Iterator[tuple[Reading, float, int, int]]:
+    """Batch after batch: what it gave, the share of all tokens that is read with it, its tokens, and the budget."""
     plan = _plan(loaded, items, runnable)
     read, total = 0, sum(len(pack) for _, packs in plan for pack in packs)
-    waiting: Reading | None = None  # its numbers are asked for once the next batch is on its way
     for beginning, packs in plan:
         cache = cache_of(loaded, beginning) if beginning else []
         start = 0
@@ -166,15 +178,10 @@ def _sums(
             except RuntimeError as error:
                 budget = smaller_budget(error, budget, len(batch))
                 continue
-            if waiting:
-                yield from waiting.sums().items()
-            waiting = reading
             start += len(batch)
             tokens = sum(map(len, batch))
             read += tokens
-            report(read / total, tokens)
-    if waiting:
-        yield from waiting.sums().items()
+            yield reading, read / total, tokens, budget
 
 
 def _plan(
@@ -183,13 +190,13 @@ def _plan(
     """The beginnings to compute first (empty for none), each with the packs that stand on it; the longest first."""
     rows = make_rows(items, runnable)
     most = reach(loaded) if len(rows) > 1 and can_pack(loaded) else 0
-    room, by_pack = pack_of(loaded), counted_by_pack(loaded) if most else 0
-    groups = make_groups(rows, items, by_pack) if can_share(loaded) else [Group(tuple(rows))]
+    sizes = sizes_of(loaded)
+    groups = make_groups(rows, items, sizes.room if most else 0) if can_share(loaded) else [Group(tuple(rows))]
     plan = []
     for group in groups:
         near = [row for row in group.rows if len(row.ids) <= most]
         far = [row for row in group.rows if len(row.ids) > most]
-        for chosen, allowed in ((near, room), (far, 0)):
+        for chosen, allowed in ((near, sizes.pack), (far, 0)):
             if chosen:
                 packs = make_packs(chosen, group.shared, allowed, most)
                 plan.append((chosen[0].ids[: group.shared], packs))

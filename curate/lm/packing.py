@@ -178,18 +178,30 @@ def fitting_budget(memory: float, per_token: int) -> int:
     return max(256, min(MOST_BUDGET, int(memory / per_token) // 256 * 256))
 
 
-CPU_PACK, PACK = 128, 512
-"""Tokens a pack, on a CPU and elsewhere: the longer, the more rows share a beginning, and the more attention costs."""
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much comes together: tokens a `pack`, whether groups are counted `by_pack`, and `texts` prepared at a time.
+
+    The longer a pack, the more rows share a beginning, and the more attention costs. On a CPU short batches are no loss,
+    and groups are counted by their rows. A GPU works on some texts while the next ones are tokenised.
+    """
+
+    pack: int
+    by_pack: bool
+    texts: int
+
+    @property
+    def room(self) -> int:
+        """What `make_groups` takes for the room of a pack."""
+        return self.pack if self.by_pack else 0
 
 
-def pack_of(loaded: LoadedModel) -> int:
-    """Tokens a pack."""
-    return CPU_PACK if loaded.device.type == "cpu" else PACK
+ON_CPU, ON_GPU = Sizes(128, by_pack=False, texts=2**31), Sizes(512, by_pack=True, texts=4096)
 
 
-def counted_by_pack(loaded: LoadedModel) -> int:
-    """The `room` that groups are made with: on a CPU short batches are no loss, and groups are counted by rows."""
-    return 0 if loaded.device.type == "cpu" else PACK
+def sizes_of(loaded: LoadedModel) -> Sizes:
+    """How much comes together where the model is."""
+    return ON_CPU if loaded.device.type == "cpu" else ON_GPU
 
 
 def rows_that_fit(longest: int, shared: int, token_budget: int) -> int:

@@ -14,7 +14,7 @@ from curate.lm import loss as answer_loss
 from curate.lm.forward import can_pack, reach
 from curate.lm.loss import answer_losses
 from curate.lm.model import LoadedModel, load_model
-from curate.lm.packing import MOST_BUDGET, Encoded, encode, fitting_budget, make_packs, make_rows
+from curate.lm.packing import MOST_BUDGET, Encoded, Sizes, encode, fitting_budget, make_packs, make_rows
 
 Tiny = Callable[[str], Path]
 KINDS = ("llama", "gpt2", "byte-fallback", "mistral", "qwen", "gemma")
@@ -113,15 +113,17 @@ def test_pack_size_batch_size_and_company_never_change_a_loss(tiny_model: Tiny, 
     loaded = load(tiny_model, kind)
     nats = dict(zip(PAIRS, alone(loaded, PAIRS), strict=True))
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(
         chosen=st.lists(st.sampled_from(PAIRS), min_size=1, max_size=20),
         room=st.sampled_from([1, 20, 50, 1000]),
         budget=st.sampled_from([1, 100, 10_000]),
+        by_pack=st.booleans(),
+        texts=st.sampled_from([3, 10, 1000]),
     )
-    def check(chosen: list[tuple[str, str]], room: int, budget: int) -> None:
+    def check(chosen: list[tuple[str, str]], room: int, budget: int, by_pack: bool, texts: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(answer_loss, "pack_of", lambda loaded: room)
+            patch.setattr(answer_loss, "sizes_of", lambda loaded: Sizes(room, by_pack, texts))
             losses = answer_losses(loaded, chosen, budget)
         assert [loss.nats for loss in losses] == pytest.approx([nats[pair] for pair in chosen], rel=1e-5)
 
