@@ -137,7 +137,8 @@ def _read(
             known[pair] = _before_the_model(pair, item, cut)
             items.append(cut or item)
         runnable = [index for index, pair in enumerate(some) if known[pair].status == OK]
-        for reading, share, tokens, budget in _readings(loaded, items, runnable, measure, budget):
+        for reading, share, tokens, left in _readings(loaded, items, runnable, measure, budget):
+            budget = left
             waiting.append((some, reading))
             if len(waiting) > 1:
                 _collect(sums, *waiting.pop(0))

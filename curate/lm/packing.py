@@ -182,8 +182,8 @@ def fitting_budget(memory: float, per_token: int) -> int:
 class Sizes:
     """How much comes together: tokens a `pack`, whether groups are counted `by_pack`, and `texts` prepared at a time.
 
-    The longer a pack, the more rows share a beginning, and the more attention costs. On a CPU short batches are no loss,
-    and groups are counted by their rows. A GPU works on some texts while the next ones are tokenised.
+    The longer a pack, the more rows share a beginning, and the more attention costs. On a CPU short batches are no
+    loss, and groups are counted by their rows. A GPU works on some texts while the next ones are tokenised.
     """
 
     pack: int
