@@ -1,11 +1,12 @@
 """Which score tells what a model knows? AUC of several against whether it answers, on PopQA.
 
-    python benchmarks/knowledge.py MODEL popQA.tsv [--rows 1200] [--contrast] [--output FILE.json]
+    python benchmarks/knowledge.py MODEL popQA.tsv [--rows 1200] [--only contrast] [--output FILE.json]
 
 Known is what the model answers greedily after four solved examples of the same relation, other ones than any estimator
 sees. The AUC is how well a score tells known from unknown (0.5 is chance), over all rows, inside relations, among rare
-answers, and inside groups of the same relation and answer: that of `curate show --agreement`. With --contrast also the
-subject contrast of examples/contrast_estimator.py, after no solved examples and after four.
+answers, and inside groups of the same relation and answer: that of `curate show --agreement`. Contrast is the subject
+contrast of examples/contrast_estimator.py. With --only, the scores whose name holds that text. The file has an entry a
+model, whose other scores stay as they are.
 """
 
 from __future__ import annotations
@@ -29,15 +30,13 @@ from curate.selection.agreement import agreement
 LEAST_ROWS = 70
 """Rows of a relation that is asked about."""
 
+CONTRAST = "contrast_estimator:ContrastEstimator"
 SCORES: dict[str, tuple[str, dict[str, Any]]] = {
     "page views (s_pop)": ("column:s_pop", {}),
     "loss, zero-shot": ("loss", {"shots": 0}),
     "loss, 4 shots": ("loss", {}),
     "loss, 4 shots, best answer": ("loss", {"answers": "best"}),
     "known, exact": ("known", {}),
-}
-CONTRAST = "contrast_estimator:ContrastEstimator"
-CONTRASTS: dict[str, tuple[str, dict[str, Any]]] = {
     "contrast, zero-shot": (CONTRAST, {}),
     "contrast, 4 shots": (CONTRAST, {"shots": 4}),
 }
@@ -56,7 +55,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("popqa", type=Path)
     parser.add_argument("--rows", type=int, default=1200)
-    parser.add_argument("--contrast", action="store_true")
+    parser.add_argument("--only", default="")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     frame = pd.read_csv(given.popqa, sep="\t")
@@ -65,7 +64,7 @@ def main() -> None:
     loaded = load_model(given.model)
     found, seconds = frame.assign(known_greedy=answered(loaded, frame, seed=1).astype(float)), {}
     sys.path.append(str(Path(__file__).parents[1] / "examples"))
-    for name, (by, options) in (SCORES | (CONTRASTS if given.contrast else {})).items():
+    for name, (by, options) in ((name, score) for name, score in SCORES.items() if given.only in name):
         started = time.perf_counter()
         scored = curate.score(frame, by, model=given.model, **options)
         seconds[name] = time.perf_counter() - started
@@ -77,14 +76,15 @@ def main() -> None:
     print(f"{told['compared']} rows, {100 * known['known'] / told['compared']:.1f}% known")
     print(table.round(2).to_string())
     if given.output:
-        content = {
-            "model": loaded.name,
-            "rows": told["compared"],
-            "known": known["known"] / told["compared"],
-            "auc": known["auc"],
-            "seconds": seconds,
-        }
-        given.output.write_text(json.dumps(content, indent=2) + "\n")
+        models = (
+            {model["model"]: model for model in json.loads(given.output.read_text())} if given.output.exists() else {}
+        )
+        about = {"model": loaded.name, "rows": told["compared"], "known": known["known"] / told["compared"]}
+        entry = models.get(loaded.name, {})
+        others = entry if about.items() <= entry.items() else {"auc": {}, "seconds": {}}
+        measured = {"auc": known["auc"], "seconds": seconds}
+        models[loaded.name] = {**about, **{name: others[name] | found for name, found in measured.items()}}
+        given.output.write_text(json.dumps([*models.values()], indent=2) + "\n")
 
 
 if __name__ == "__main__":

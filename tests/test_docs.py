@@ -103,6 +103,11 @@ def test_editors_are_told_what_the_functions_take_now() -> None:
     assert stub.PAGE.with_name("py.typed").exists()
 
 
+def test_the_table_of_what_scores_tell_is_what_was_measured() -> None:
+    knowledge = load("knowledge")
+    assert knowledge.PAGE.read_text() == knowledge.page(), "python docs/tables/knowledge.py writes it anew"
+
+
 def test_every_command_has_an_example_to_copy() -> None:
     for name, command in load("cli").commands():
         assert f"Example: {name} " in command.help, name

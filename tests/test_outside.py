@@ -78,6 +78,8 @@ STORIES: dict[str, list[Command]] = {
         "show popQA.tsv --json",
         "show scored.parquet",
         "show twice.parquet --json",
+        "show --agreement twice.parquet",
+        "show --agreement twice.parquet --json",
     ),
     "shards": commands(
         UNPACKED,
@@ -120,6 +122,7 @@ STORIES: dict[str, list[Command]] = {
             "score people.csv --by pageviews --window 2021-10 --contact a@b.org @server -o asked.parquet --json",
             "score people.csv --by pageviews --window 2021-10 --contact a@b.org @server -o cached.parquet --offline",
             "show asked.parquet --json",
+            "score people.csv --by sitelinks @server -o linked.parquet --json",
             keeps="numbers",
         ),
     ],
@@ -132,6 +135,7 @@ STORIES: dict[str, list[Command]] = {
         "score facts.jsonl --by los -o x.parquet",
         "score facts.jsonl --by loss -o x.parquet",
         "score facts.jsonl --by pageviews -o x.parquet",
+        "score facts.jsonl --by sitelinks -o x.parquet",
         "score facts.jsonl --by column:views -o x.txt",
         "score facts.jsonl --by column:views -o x.parquet --shard 3/2",
         "score facts.jsonl --by column:views",
@@ -150,6 +154,7 @@ STORIES: dict[str, list[Command]] = {
         "select scored.parquet --tp 0.5 -o x.parquet",
         "show nothing.parquet",
         "show --compare scored.parquet",
+        "show --agreement facts.jsonl",
         "run popq -o x/",
         "run mistaken.yaml -o x/",
         "run world -o x/ --set selection.topp=0.3",
@@ -357,7 +362,8 @@ def wikimedia() -> Any:
         "Mercury": Article({"2021-10": 5000}, disambiguation=True),
         "Unread": Article(),
     }
-    return WikimediaServer(World(articles, redirects={"R. Scott": "Ridley Scott"}))
+    items = {"Q42": "Ridley Scott", "Q43": "AC/DC"}
+    return WikimediaServer(World(articles, {"R. Scott": "Ridley Scott"}, items, wikis={"Q42": 60, "Q43": 99}))
 
 
 def hashes(folder: Path) -> dict[str, str]:

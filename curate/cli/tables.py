@@ -286,7 +286,7 @@ def _agreement_tables(found: Mapping[str, Any]) -> Tables:
             *(["score_known holds known_greedy itself: its AUC is no evidence."] if "known" in known["auc"] else []),
         ]
     else:
-        tables.append("What is known is not told: there is no column known_greedy, as curate score --by known adds it.")
+        tables.append("No column known_greedy tells what is known; curate score --by known adds one.")
     shares = [
         [name, *(percent(values.get(factor)) for factor in FACTORS)] for name, values in found["explained"].items()
     ]

@@ -182,7 +182,9 @@ def _explained(values: NDArray[np.float64], factors: Mapping[str, Codes], stride
     """The share of the ranks of a score that each factor explains, and all together; of every `stride`-th row."""
     ranks = ranks_within(values[::stride], np.zeros(len(values[::stride]), dtype=np.int64))
     some = {name: codes[::stride] for name, codes in factors.items()}
-    ways = {**{name: [codes] for name, codes in some.items()}, "all": [*some.values()]}
+    ways = {name: [codes] for name, codes in some.items()}
+    kinds = _alike(some.get("relation", some["pattern"]) + 1, some["pattern"] + 1)  # most patterns are of one relation
+    ways["all"] = [kinds, some["length"]]
     return {name: _number(explained(ranks, codes)) for name, codes in ways.items()}
 
 
