@@ -158,6 +158,7 @@ class OutputError(CurateError):
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "safetensors", "scipy"), "lm"),
+    "gguf": "gguf",
     "ray": "ray",
     "lm_eval": "lm-eval",
 }

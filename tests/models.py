@@ -245,3 +245,64 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[int], Any]]] = {
     "chat": (_chatty, lambda vocabulary: _llama(vocabulary, context=512)),
     "mamba": (lambda: _byte_level(add_bos=False), _mamba),
 }
+
+
+def write_gguf(
+    folder: Path, path: Path, kind: str = "F32", edit: Callable[[Any, dict[str, Any]], None] | None = None
+) -> Path:
+    """A tiny Llama's folder as a GGUF file, its matrices of one type, as llama.cpp converts models.
+
+    `edit` is given the writer, before anything is written, and the tensors by name.
+    """
+    import json
+
+    import gguf
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    config, tokens = (json.loads((folder / name).read_text()) for name in ("config.json", "tokenizer.json"))
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    heads, layers = config["num_attention_heads"], config["num_hidden_layers"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_dimension_count(config["hidden_size"] // heads)
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_vocab_size(config["vocab_size"])
+    added = {token["content"]: token["id"] for token in tokens["added_tokens"]}
+    vocabulary = sorted({**tokens["model"]["vocab"], **added}.items(), key=lambda item: item[1])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([token for token, _ in vocabulary])
+    writer.add_token_types([3 if token in added else 1 for token, _ in vocabulary])
+    writer.add_token_merges([" ".join(pair) for pair in tokens["model"]["merges"]])
+    writer.add_bos_token_id(added[told["bos_token"]])
+    writer.add_eos_token_id(added[told["eos_token"]])
+    writer.add_add_bos_token(True)
+    if (folder / "chat_template.jinja").is_file():
+        writer.add_chat_template((folder / "chat_template.jinja").read_text())
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, layers)
+    tensors: dict[str, Any] = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        if ".q_proj." in name or ".k_proj." in name:  # llama.cpp turns neighbours, transformers halves of a head
+            count = heads if ".q_proj." in name else config["num_key_value_heads"]
+            tensor = tensor.reshape(count, 2, -1, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
+        tensors[f"{names.get_name(name.removesuffix('.weight'))}.weight"] = np.ascontiguousarray(tensor)
+    if edit is not None:
+        edit(writer, tensors)
+    for name, tensor in tensors.items():
+        type_ = gguf.GGMLQuantizationType[kind if tensor.ndim == 2 and tensor.dtype == np.float32 else "F32"]
+        if tensor.dtype == np.float32 and type_.name != "F32":
+            writer.add_tensor(name, gguf.quantize(tensor, type_), raw_dtype=type_)
+        else:
+            writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

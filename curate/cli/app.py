@@ -311,7 +311,7 @@ def validate(
     out: Output,
     splits: Annotated[list[str], Argument(help="A folder of splits, or the files of the arms.")],
     eval: Annotated[str, Option(help="The test set: any QA dataset, best with a score.")],
-    model: Annotated[str, Option(help="Folder or Hub id of the pretrained base model.")],
+    model: Annotated[str, Option(help="Folder, .gguf file or Hub id of the pretrained base model.")],
     output: Annotated[Path, Option("--output", "-o", help="The folder to write the run to.")],
     settings: ValidateSettings,
     engine: ValidateEngineSettings,

@@ -115,7 +115,7 @@ class Estimator(ABC):
 class ModelSettings(curate.settings.Settings):
     """Which model is asked, and where it is."""
 
-    model: Any = option(None, "For loss and known: folder or Hub id of the pretrained base model.")
+    model: Any = option(None, "For loss and known: folder, .gguf file or Hub id of the pretrained base model.")
     revision: str | None = option(None, "Its branch, tag or commit on the Hub.")
     dtype: str = option("float32", "float32, bfloat16 or float16. Less than float32 moves the numbers.")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")

@@ -17,6 +17,7 @@ from curate.data.files import versions
 from curate.data.hub import downloaded, hub_problem
 from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, setting
+from curate.lm.gguf import ALONE, alone, is_gguf, plain, read_gguf
 from curate.prompts import Template
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LoadedModel:
     """A model in evaluation mode with its tokenizer, and what it was loaded from.
 
     `in_chat` is whether its texts come from its chat template, which writes special tokens itself; `turn_end` the token
-    that ends a turn there, None where it has none.
+    that ends a turn there, None where it has none. `gguf` tells what a GGUF file held.
     """
 
     model: PreTrainedModel
@@ -56,6 +57,7 @@ class LoadedModel:
     revision: str
     in_chat: bool = False
     turn_end: int | None = None
+    gguf: Mapping[str, Any] | None = None
 
     def asked_in(self, template: Template) -> LoadedModel:
         """The same model, to be asked in a template."""
@@ -91,13 +93,14 @@ class LoadedModel:
         return int(getattr(self.model.config, "max_position_embeddings", 0) or 2**31)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What could change its numbers: name, revision and dtype."""
+        """What could change its numbers: name, revision and dtype; of a GGUF file what it holds."""
         return {
             "name": self.name,
             "revision": self.revision,
+            **({"gguf": self.gguf} if self.gguf else {}),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.device.type,
-            "versions": versions("torch", "transformers", "tokenizers"),
+            "versions": versions("torch", "transformers", "tokenizers", *(["gguf"] if self.gguf else [])),
         }
 
 
@@ -109,13 +112,13 @@ def load_model(
     allow_pickle: bool = False,
     quantized: bool = False,
 ) -> LoadedModel:
-    """Load a causal LM and its tokenizer from a local folder or the Hub.
+    """Load a causal LM and its tokenizer from a local folder, a GGUF file or the Hub.
 
-    Raises ModelError when there is no such model, it does not read from left to right, it has no safetensors weights,
-    they do not fit its config.json, or its tokenizer does not fit them or cannot tell character offsets. Code from the
-    model's repository is never executed; pickle weights, which could carry some, are read only with `allow_pickle` (and
-    then by torch's loader of plain tensors). `quantized` keeps the weights in 4 bits (NF4, as in QLoRA), which needs
-    bitsandbytes.
+    A GGUF file is read by transformers; its weights are plain numbers of the dtype afterwards. Raises ModelError when
+    there is no such model, it does not read from left to right, it has no safetensors weights, they do not fit its
+    config.json, or its tokenizer does not fit them or cannot tell character offsets. Code from the model's repository
+    is never executed; pickle weights, which could carry some, are read only with `allow_pickle` (and then by torch's
+    loader of plain tensors). `quantized` keeps the weights in 4 bits (NF4, as in QLoRA), which needs bitsandbytes.
     """
     name = str(model)
     if dtype not in DTYPES:
@@ -123,33 +126,37 @@ def load_model(
     torch, transformers = _libraries()
     folder = _place(name)
     _check_place(name)
-    weights = _check_folder(folder, allow_pickle) if folder.is_dir() else 1 << 42
-    quantization = _four_bits(torch, dtype, device) if quantized else {}
-    source = _source(name, revision)
-    tokenizer = _load_tokenizer(source, revision, name)
-    config = _load_config(source, revision, name)
-    try:
-        with _no_larger_than(weights, name):
-            loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
-                source,
-                config=config,
-                revision=revision,
-                trust_remote_code=False,  # left out, transformers asks on stdin, which may hold anything
-                dtype=getattr(torch, dtype),
-                use_safetensors=None if allow_pickle else True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below with their names
-                **quantization,
-            )
-    except ModelError:
-        raise
-    except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
-        raise _refused(name, error) from error
+    file = read_gguf(folder) if is_gguf(folder) else None
+    weights = file.numbers if file else _check_folder(folder, allow_pickle) if folder.is_dir() else 1 << 42
+    more = _quantization(torch, transformers, name, dtype, device, quantized)
+    with _source(name, revision) as source:
+        tokenizer = _load_tokenizer(source, revision, name)
+        config = _load_config(source, revision, name)
+        try:
+            with _no_larger_than(weights, name):
+                loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
+                    source,
+                    config=config,
+                    revision=revision,
+                    trust_remote_code=False,  # left out, transformers asks on stdin, which may hold anything
+                    dtype=getattr(torch, dtype),
+                    use_safetensors=None if allow_pickle or file else True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # they are reported, and refused below with their names
+                    **_gguf_file(name),
+                    **more,
+                )
+        except ModelError:
+            raise
+        except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
+            raise _refused(name, error) from error
     _check_weights(report, name)
+    loaded = plain(loaded, file, transformers) if file else loaded
     _with_gradients(loaded) if quantized else _move(loaded, device, torch)
     _check_vocabulary(tokenizer, loaded, name)
     revision = _revision(name, source, loaded)
-    found = LoadedModel(loaded, tokenizer, folder.name if folder.is_dir() else name, revision)
+    called = folder.name if folder.is_dir() or file else name
+    found = LoadedModel(loaded, tokenizer, called, revision, gguf=file.told() if file else None)
     _check_reading(found)
     return found
 
@@ -163,14 +170,29 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
     name = str(model)
     if not _is_gpt2(_place(name)):
         _check_place(name)
-    return _load_tokenizer(_source(name, revision), revision, name)
+    if is_gguf(_place(name)):
+        read_gguf(_place(name))
+    with _source(name, revision) as source:
+        return _load_tokenizer(source, revision, name)
 
 
-def _source(name: str, revision: str | None) -> str:
+@contextmanager
+def _source(name: str, revision: str | None) -> Iterator[str]:
     """The folder to load from, or the name on the Hub; where the Hub cannot be asked, what was downloaded before."""
     folder = _place(name)
-    if folder.is_dir():
-        return str(folder)
+    if is_gguf(folder):
+        with alone(folder) as place:
+            yield place
+        return
+    yield str(folder) if folder.is_dir() else _on_hub(name, revision)
+
+
+def _gguf_file(name: str) -> dict[str, str]:
+    """What transformers must be told besides the folder where the model is a GGUF file."""
+    return {"gguf_file": ALONE} if is_gguf(_place(name)) else {}
+
+
+def _on_hub(name: str, revision: str | None) -> str:
     problem = hub_problem()
     if problem is None:
         return name
@@ -184,7 +206,7 @@ def _load_tokenizer(source: str, revision: str | None, name: str) -> PreTrainedT
     _, transformers = _libraries()
     kind = transformers.GPT2Tokenizer if _is_gpt2(Path(source)) else transformers.AutoTokenizer
     try:
-        tokenizer = kind.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer = kind.from_pretrained(source, revision=revision, trust_remote_code=False, **_gguf_file(name))
         _check_tokenizer(tokenizer, name)
     except ModelError:
         raise
@@ -197,7 +219,9 @@ def _load_config(source: str, revision: str | None, name: str) -> Any:
     """The config of a model that continues a text; ModelError for any other."""
     _, transformers = _libraries()
     try:
-        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(
+            source, revision=revision, trust_remote_code=False, **_gguf_file(name)
+        )
     except Exception as error:
         raise _refused(name, error) from error
     if getattr(config, "is_encoder_decoder", False):
@@ -225,6 +249,19 @@ def _libraries() -> tuple[Any, Any]:
     transformers.logging.disable_progress_bar()
     huggingface_hub.utils.disable_progress_bars()
     return torch, transformers
+
+
+def _quantization(torch: Any, transformers: Any, name: str, dtype: str, device: str, quantized: bool) -> dict[str, Any]:
+    """How transformers is to keep the weights: as plain numbers, or `quantized` in 4 bits."""
+    if not is_gguf(_place(name)):
+        return _four_bits(torch, dtype, device) if quantized else {}
+    if quantized:
+        raise ModelError(
+            f"The GGUF file {name!r} cannot be kept in 4 bits (qlora): its weights are unpacked.",
+            try_next=f"{setting('method', 'lora')}, or the Hugging Face folder of the model",
+        )
+    config = getattr(transformers, "GgufConfig", None)  # of newer versions, which may leave the weights packed
+    return {"quantization_config": config(dequantize=True)} if config else {}
 
 
 def _four_bits(torch: Any, dtype: str, device: str) -> dict[str, Any]:
@@ -273,12 +310,15 @@ def _place(name: str) -> Path:
 def _check_place(name: str) -> None:
     """ModelError for what is neither the name of a Hub model nor a folder with a tokenizer that says what it is."""
     folder = _place(name)
-    if folder.is_dir():
+    if is_gguf(folder) and folder.exists() and not folder.is_dir():
+        _check_file(folder, folder.parent)
+    elif folder.is_dir():
         _check_files(folder)
         if not any((folder / name).is_file() for name in SAYS_WHAT_IT_IS):
             raise _no_model(name, "the folder has no config.json and no tokenizer.json")
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        why = "it is not a folder" if folder.exists() else "there is no such folder"
+        missing = "there is no such file" if is_gguf(folder) else "there is no such folder"
+        why = "it is not a folder" if folder.exists() else missing
         raise _no_model(name, why, "the folder of a model on this machine, or the name of one on the Hub")
 
 
@@ -288,18 +328,21 @@ def _check_files(folder: Path) -> None:
     None of them is opened to find that out.
     """
     for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
-        if path.suffix not in OPENED or path.name.startswith("."):
-            continue
-        try:
-            odd = "" if stat.S_ISREG(path.stat().st_mode) else "it is no ordinary file"
-        except OSError as error:
-            odd = "it is a link to nothing" if path.is_symlink() else str(error.strerror)
-        if odd or not os.access(path, os.R_OK):
-            raise ModelError(
-                f"The file {path.name} of the model {str(folder)!r} cannot be read: {odd or 'permission denied'}.",
-                expected="ordinary files, or links to such",
-                try_next="download or copy the model again, whole",
-            )
+        if path.suffix in OPENED and not path.name.startswith("."):
+            _check_file(path, folder)
+
+
+def _check_file(path: Path, folder: Path) -> None:
+    try:
+        odd = "" if stat.S_ISREG(path.stat().st_mode) else "it is no ordinary file"
+    except OSError as error:
+        odd = "it is a link to nothing" if path.is_symlink() else str(error.strerror)
+    if odd or not os.access(path, os.R_OK):
+        raise ModelError(
+            f"The file {path.name} of the model {str(folder)!r} cannot be read: {odd or 'permission denied'}.",
+            expected="ordinary files, or links to such",
+            try_next="download or copy the model again, whole",
+        )
 
 
 def _check_folder(folder: Path, allow_pickle: bool) -> int:
@@ -439,10 +482,11 @@ def _check_weights(report: Mapping[str, Any], name: str) -> None:
     }
     told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
     if told:
+        config = "header" if is_gguf(_place(name)) else "config.json"
         raise ModelError(
-            f"The weights of {name!r} are not those that its config.json describes; tensors: {', '.join(told)}.",
+            f"The weights of {name!r} are not those that its {config} describes; tensors: {', '.join(told)}.",
             expected="every tensor of the model in its shape, and no other",
-            try_next="download or save the model again, config.json and weights together",
+            try_next=f"download or save the model again, {config} and weights together",
         )
 
 
@@ -557,12 +601,15 @@ def _no_place(device: str, why: str, best: str) -> ModelError:
 def version_of(name: str, revision: str | None) -> tuple[str, str | None]:
     """A model without loading it: the name and hash of a folder; of one on the Hub the name and what was asked for."""
     folder = Path(name).expanduser()
-    return (folder.name, _revision(name, name, None)) if folder.is_dir() else (name, revision)
+    here = folder.is_dir() or (is_gguf(folder) and folder.is_file())
+    return (folder.name, _revision(name, name, None)) if here else (name, revision)
 
 
 def _revision(name: str, source: str, model: Any) -> str:
-    """The commit of a Hub model; for a local folder, a hash of its weights and tokenizer."""
+    """The commit of a Hub model; for a local folder, a hash of its weights and tokenizer, or of the GGUF file."""
     folder = _place(name)
+    if is_gguf(folder):
+        return f"sha256:{file_fingerprint([folder])[:16]}"
     if not folder.is_dir():
         return str(getattr(model.config, "_commit_hash", None)) if source == name else Path(source).name
     kinds = (".safetensors", ".bin", ".json", ".model", ".txt")
@@ -605,8 +652,12 @@ def _no_model(name: str, why: str, otherwise: str = CHECK_NAME) -> ModelError:
         advice = "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
     else:
         advice = f"{setting('model', meant[0])}, if that was meant" if meant else otherwise
+    if is_gguf(folder) and folder.exists():
+        advice = "another file, or the Hugging Face folder of the model"
     return ModelError(
         f"The model {name!r} cannot be loaded: {why.rstrip('.')}.",
-        expected="a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
+        expected="a GGUF file of an architecture that transformers reads (llama, qwen2, gemma3, …)"
+        if is_gguf(folder)
+        else "a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
         try_next=advice,
     )

@@ -106,7 +106,7 @@ _COLUMNS = [name for name in ReadSettings.names() if name.endswith("_column")]
 KEYS: dict[str, Setting] = {
     "description": _own("What the experiment is, in one line."),
     "curate": _own("The version that filled in the defaults; curate run writes it."),
-    "model.name": _own("Folder or Hub id of the pretrained base model."),
+    "model.name": _own("Folder, .gguf file or Hub id of the pretrained base model."),
     **_of("model", ValidateSettings, "revision", "device"),
     "limit": _own(
         "Try out: a sample of so many examples of each arm and of the test set; ten times as many are scored.", int
