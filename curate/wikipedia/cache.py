@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,8 @@ from curate.errors import PageViewsError
 from curate.records import OK
 from curate.wikipedia.options import Window
 
+log = logging.getLogger(__name__)
+
 AMBIGUOUS = "ambiguous"
 NO_ARTICLE = "no_article"
 NO_ITEM = "no_item"
@@ -24,18 +28,12 @@ RUNNING_MONTH_LASTS = 24 * 3600
 TITLES_LAST = 30 * 24 * 3600
 """Seconds: views of a month that still runs, and what a title or item leads to, are asked for again after that."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS titles (
-    scope TEXT, asked TEXT, status TEXT, title TEXT, at REAL, PRIMARY KEY (scope, asked)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS views (
-    scope TEXT, title TEXT, first TEXT, last TEXT, status TEXT, views INTEGER, at REAL,
-    PRIMARY KEY (scope, title, first, last)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS items (
-    scope TEXT, asked TEXT, status TEXT, item TEXT, sitelinks INTEGER, at REAL, PRIMARY KEY (scope, asked)
-) WITHOUT ROWID;
-"""
+_TABLES = {
+    "titles": "scope TEXT, asked TEXT, status TEXT, title TEXT, at REAL, PRIMARY KEY (scope, asked)",
+    "views": "scope TEXT, title TEXT, first TEXT, last TEXT, status TEXT, views INTEGER, at REAL, "
+    "PRIMARY KEY (scope, title, first, last)",
+    "items": "scope TEXT, asked TEXT, status TEXT, item TEXT, sitelinks INTEGER, at REAL, PRIMARY KEY (scope, asked)",
+}
 _BATCH = 500
 
 MOST_VIEWS = 10**12
@@ -79,39 +77,53 @@ AND (status = '{NO_ARTICLE}' AND views IS NULL
      OR status = '{OK}' AND typeof(views) = 'integer' AND views BETWEEN 0 AND {1000 * MOST_VIEWS})
 AND scope = ? AND first = ? AND last = ? AND title IN"""
 
+FILE = "wikipedia.sqlite"
+
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for other processes that hold the file."""
 
 
 def default_cache() -> Path:
-    """Where answers are kept: $CURATE_CACHE, or `curate/` in the user's cache folder."""
-    own = os.environ.get("CURATE_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(own) if own else base / "curate") / "wikipedia.sqlite"
+    """Where answers are kept: $CURATE_CACHE, or `curate/` in the user's cache folder.
+
+    A user without a home, as in many containers, has one among the temporary files.
+    """
+    if own := os.environ.get("CURATE_CACHE"):
+        return Path(own) / FILE
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "curate" / FILE
+    try:
+        return Path.home() / ".cache" / "curate" / FILE
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir()) / f"curate-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PageViewsError(f"{folder} is another user's.", try_next="set CURATE_CACHE to a folder of yours")
+    return folder / FILE
 
 
 class Cache:
     """Reads and writes answers; `clock` gives seconds since 1970, and answers older than `since` do not count.
 
-    `scope` names what else an answer depends on (the server, the project, access, agent).
+    `scope` names what else an answer depends on (the server, the project, access, agent). `offline`, answers of any age
+    count, and nothing is written. A file that may not be written, another user's, is read only.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float], since: float = 0, any_age: bool = False) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], since: float = 0, offline: bool = False) -> None:
         self.path = path
         self._clock = clock
         self._since = since
-        self._any_age = any_age
+        self._offline = offline
         self._lock = threading.Lock()
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-            _use_wal(self._db)
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._read_only = offline or _is_anothers(path)
+            self._db = _open_to_read(path) if self._read_only else _open(path)
+        if self._read_only and not offline:
+            log.warning("%s may not be written, so that no answer is kept there.", path)
 
     def __reduce__(self) -> tuple[type[Cache], tuple[Path, Callable[[], float], float, bool]]:
         """A copy in another process opens the file itself."""
-        return Cache, (self.path, self._clock, self._since, self._any_age)
+        return Cache, (self.path, self._clock, self._since, self._offline)
 
     def found(self, kind: type[A], scope: str, asked: Sequence[str]) -> dict[str, A]:
         """The pages, or items, that these titles or items led to; those it knows nothing about are left out."""
@@ -145,7 +157,7 @@ class Cache:
         self._db.close()
 
     def _fresh(self, at: float, lasts: float | None) -> bool:
-        if self._any_age:
+        if self._offline:
             return True
         return at >= self._since and (lasts is None or self._clock() - at < lasts)
 
@@ -157,19 +169,57 @@ class Cache:
             yield from rows
 
     def _insert(self, statement: str, values: tuple) -> None:
-        with self._explained(), self._lock:
-            self._db.execute(statement, (*values, self._clock()))
+        if not self._read_only:
+            with self._explained(), self._lock:
+                self._db.execute(statement, (*values, self._clock()))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            # What is wrong with the file itself is no OperationalError; with the disk, or who may write, it is.
+            damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
             raise PageViewsError(
                 f"The cache of page views {self.path} cannot be used: {error}.",
-                expected="an SQLite file that you may write to, or no file there yet",
-                try_next="delete that file, or set CURATE_CACHE to another folder",
+                expected="an SQLite file, or no file there yet"
+                if damaged
+                else "a file that may be read, and room on the disk",
+                try_next=f"{'delete that file' if damaged else 'make room'}, or set CURATE_CACHE to another folder",
             ) from error
+
+
+def _is_anothers(path: Path) -> bool:
+    """Whether there is a file that may not be written: SQLite writes beside it too."""
+    return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    _use_wal(db)
+    db.execute("PRAGMA synchronous=NORMAL")
+    for name, columns in _TABLES.items():
+        db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}) WITHOUT ROWID")
+    return db
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """The file as it is, or nothing where there is none; a table that it lacks is an empty one in memory."""
+    where = path.absolute().as_uri() if path.exists() else "file::memory:"
+    # To read what others write just now SQLite makes a file beside it; where it may not, the rest is read.
+    for how in ("mode=ro", "immutable=1") if path.exists() else ("mode=memory",):
+        db = sqlite3.connect(f"{where}?{how}", timeout=BUSY_TIMEOUT, uri=True, check_same_thread=False)
+        try:
+            there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            break
+        except sqlite3.OperationalError:
+            if how == "immutable=1":
+                raise
+    for name, columns in _TABLES.items():
+        if name not in there:
+            db.execute(f"CREATE TEMP TABLE {name} ({columns}) WITHOUT ROWID")
+    return db
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

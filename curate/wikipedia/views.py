@@ -387,7 +387,7 @@ def open_resolver(settings: ResolvedSettings, cache: Path | None = None) -> Reso
     """The cache on disk, and whom to ask for what it lacks; to refresh is to let nothing count that it held before."""
     given = settings.given
     since = time.time() if given.refresh else 0.0
-    kept = Cache(cache or default_cache(), time.time, since, any_age=given.offline)
+    kept = Cache(cache or default_cache(), time.time, since, offline=given.offline)
     if given.offline:
         return Resolver(settings, kept, None)
     return Resolver(settings, kept, Wikimedia(PoliteClient(given.contact, RateLimiter(settings.rate)), settings))

@@ -34,7 +34,7 @@ def open_views(
     settings = given.resolved()
     client = PoliteClient(given.contact, RateLimiter(None), retry, timeout, deadline)
     today = datetime.fromtimestamp(now(), timezone.utc).date()
-    kept = Cache(cache, now, since, any_age=given.offline)
+    kept = Cache(cache, now, since, offline=given.offline)
     resolver = Resolver(settings, kept, None if given.offline else Wikimedia(client, settings))
     return ApiViews(resolver, parse_window(window, today))
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from curate.errors import PageViewsError
-from curate.wikipedia.cache import Cache, Page
+from curate.wikipedia.cache import Cache, Page, default_cache
 from curate.wikipedia.options import parse_window
 from tests.wikimedia_server import Article, WikimediaServer, World
 from tests.wikipedia.lookups import answers, open_views
@@ -90,7 +95,7 @@ def test_offline_uses_the_cache_however_old_and_says_what_is_missing(
 WRITER = """
 import sys, time
 from pathlib import Path
-from curate.wikipedia.cache import Cache, Page
+from curate.wikipedia.cache import Cache, Page, default_cache
 from curate.wikipedia.options import parse_window
 from datetime import date
 cache, window = Cache(Path(sys.argv[1]), time.time), parse_window("2021-10", date(2026, 11, 23))
@@ -166,3 +171,93 @@ def test_a_damaged_cache_is_named_with_what_to_do(tmp_path: Path) -> None:
     path.write_bytes(b"no database at all, " * 100)
     with pytest.raises(PageViewsError, match=r"cache\.sqlite cannot be used(.|\n)*delete that file"):
         Cache(path, lambda: NOON)
+
+
+def test_offline_writes_nothing_and_makes_no_file(serve: Serve, world: World, tmp_path: Path) -> None:
+    found = answers(open_views(serve(world), tmp_path / "none" / "c", offline=True), "AC/DC")
+    assert found == {"AC/DC": ("not_cached", None)}
+    assert not (tmp_path / "none").exists()
+    answers(open_views(serve(world), tmp_path / "c"), "AC/DC")
+    (tmp_path / "c-wal").unlink(missing_ok=True)
+    before = (tmp_path / "c").read_bytes()
+    cache = Cache(tmp_path / "c", lambda: NOON, offline=True)
+    cache.keep("scope", "A", Page("ok", "B"))
+    assert cache.found(Page, "scope", ["A"]) == {} and (tmp_path / "c").read_bytes() == before
+
+
+READER = """
+import logging, os, sys, time
+from pathlib import Path
+from curate.wikipedia.cache import Cache, Item, Page
+logging.basicConfig()
+os.setuid(65534)  # only now, since the packages may be root's alone
+cache = Cache(Path(sys.argv[1]), time.time)
+cache.keep("scope", "mine", Page("ok", "x"))
+assert cache.found(Page, "scope", ["mine", "theirs"]) == {"theirs": Page("ok", "y")}
+assert cache.found(Item, "scope", ["mine"]) == {}
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root may be somebody else")
+def test_another_users_cache_is_read_and_left_as_it_is(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp())  # where another user may look
+    try:
+        path = folder / "c.sqlite"
+        cache = Cache(path, time.time)
+        cache.keep("scope", "theirs", Page("ok", "y"))
+        cache.close()
+        with sqlite3.connect(path) as db:
+            db.execute("DROP TABLE items")  # as an earlier version left it
+        db.close()
+        for place, mode in ((folder, 0o755), (path, 0o644)):
+            place.chmod(mode)
+        before = path.read_bytes()
+        done = subprocess.run([sys.executable, "-c", READER, str(path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "c.sqlite may not be written, so that no answer is kept there" in done.stderr
+        assert path.read_bytes() == before and [p.name for p in folder.iterdir()] == ["c.sqlite"]
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_user_without_a_home_has_a_cache_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("CURATE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert default_cache().parent.parent == tmp_path
+    Cache(default_cache(), lambda: NOON)
+    assert (default_cache().parent.stat().st_mode & 0o777) == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    (tmp_path / "curate-12345").mkdir()
+    with pytest.raises(PageViewsError, match=r"is another user's(.|\n)*CURATE_CACHE"):
+        default_cache()
+
+
+def test_a_full_disk_asks_for_room_and_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def small(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        db = connect(*arguments, **named)
+        db.execute("PRAGMA max_page_count = 10")  # SQLite then says what it says of a full disk
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    cache = Cache(tmp_path / "c", lambda: NOON)
+    with pytest.raises(PageViewsError, match="full") as raised:
+        for n in range(10_000):
+            cache.keep("scope", f"T{n}" * 20, Page("ok", "x" * 200))
+    assert "make room" in str(raised.value) and "delete" not in str(raised.value)
+    assert len(cache.found(Page, "scope", ["T0" * 20])) == 1, "what was kept is there"
+
+
+def test_a_place_that_may_not_be_made_is_told_with_another(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PageViewsError, match=r"cannot be used(.|\n)*set CURATE_CACHE to another folder") as raised:
+        Cache(tmp_path / "file" / "c", lambda: NOON)
+    assert "delete" not in str(raised.value)
