@@ -56,6 +56,11 @@ def as_option(name: str, value: str) -> str:
     return f"{option}{' ' if value else ''}{value}"
 
 
+def spelled(text: str, spelling: Spelling = in_python) -> str:
+    """A message with its settings spelled so."""
+    return _MARKED.sub(lambda match: spelling(match[1], match[2]), text)
+
+
 class CurateError(Exception):
     """A problem the user can fix: `found`, what was `expected`, and what to `try_next`.
 
@@ -76,9 +81,7 @@ class CurateError(Exception):
 
     def spelled(self, spelling: Spelling) -> tuple[str, str | None, str | None]:
         """The three parts with their settings spelled so."""
-        found, expected, try_next = (
-            part and _MARKED.sub(lambda match: spelling(match[1], match[2]), part) for part in self._parts
-        )
+        found, expected, try_next = (part and spelled(part, spelling) for part in self._parts)
         return found or "", expected, try_next
 
     @property

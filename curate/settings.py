@@ -317,8 +317,8 @@ class SelectSettings(Settings):
     known: str | list[str] | tuple[str, ...] | None = option(
         None, "The rows of these classes, of a file scored by known: highly,maybe. Each that is given is a split."
     )
-    mix: str | Mapping[str, float] | None = option(
-        None, "A seeded draw of so many of each class: maybe=0.7,highly=0.3, with --size."
+    mix: str | list[str] | tuple[str, ...] | Mapping[str, float] | None = option(
+        None, "A seeded draw of so many of each class: maybe=0.7,highly=0.3, with --size. Several are mix-maybe-70-…"
     )
     size: int | None = option(None, "For --mix: how many rows to draw.", least=1)
     sizes: tuple[int, ...] | None = option(
@@ -334,7 +334,8 @@ class SelectSettings(Settings):
         "of their percentile ranks.",
     )
     where: str | list[str] | tuple[str, ...] | Mapping[str, Any] | None = option(
-        None, "Only rows with COLUMN=VALUE,VALUE,…, in all conditions given; also ambiguous=no, shared:TESTSET=no."
+        None,
+        "Only rows with COLUMN=VALUE,VALUE,… (or !=), in all conditions given; also ambiguous=no, shared:TESTSET=no.",
     )
     min_score: float | None = option(None, "Only rows with at least this score.")
     max_score: float | None = option(None, "Only rows with at most this score.")
@@ -347,6 +348,9 @@ class SelectSettings(Settings):
         None,
         "PopQA-Controlled: inside each group (relation) only its most frequent answer, top and bottom halves, "
         "and a test set of other answers.",
+    )
+    min_known: str | None = option(
+        None, "The least share of highly or maybe known rows in each group: relation=0.2. The best known are added."
     )
     holdout: str | float | None = option(
         None, "Hold out an evaluation set of this size that shares no subject with a split."

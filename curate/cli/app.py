@@ -25,7 +25,7 @@ from curate.data.ambiguity import remarks
 from curate.data.export import ORIGINAL, SHAPES, STREAMS
 from curate.data.files import check_writable
 from curate.data.hub import check_push, push_folder
-from curate.errors import DataError, SettingError
+from curate.errors import DataError, SettingError, as_option
 from curate.estimators import ESTIMATORS
 from curate.recipes.recipe import RunSettings, descriptions, recipe_text
 from curate.selection import select as selecting
@@ -299,8 +299,8 @@ def select(
         places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
     summary, explanation = chosen.summary(), chosen.explanation
     lines = [f"would write {place}" if dry_run else place for place in places.values()]
-    content = {"dry_run": dry_run, **places, **summary, "explanation": explanation}
-    out.result(content, *selection_tables(summary, explanation), *lines)
+    content = {"dry_run": dry_run, **places, **summary, "notes": chosen.notes(as_option), "explanation": explanation}
+    out.result(content, *selection_tables(chosen.told(as_option), summary, explanation), *lines)
     how = f"; {ALREADY}" if chosen.earlier else "; nothing written" if dry_run else ""
     out.note(selection_remark(summary) + how)
     _note_clashes(out, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,33 +65,51 @@ def score_table(summaries: Mapping[str, Any], statuses: Mapping[str, Mapping[str
 # select
 
 
-def selection_tables(summary: Mapping[str, Any], explanation: Mapping[str, Any]) -> Tables:
-    """Sizes and cuts, quantiles, what splits share, and the mixes of relations and answers."""
+SHOWN = ("0", "0.25", "0.5", "0.75", "1")
+"""The quantiles that a line of 80 columns has room for."""
+
+
+def selection_tables(told: str, summary: Mapping[str, Any], explanation: Mapping[str, Any]) -> Tables:
+    """What was done in words; sizes and cuts, quantiles, what splits share, and how mixes moved. 80 columns at most."""
     rows = []
     for split in summary["splits"]:
         cut = split["cut"]
         edge = ["", None, None] if cut is None else [score_text(cut["score"]), cut["ties"], cut["ties_kept"]]
-        rows.append([split["split"], split["asked"], split["rows"], *edge])
-    tables: Tables = [
-        make_table(None, ["split", "asked", "rows", "score at the cut", "rows with it", "of them kept"], rows)
+        rows.append([split["split"], shortened(split["asked"], 26), split["rows"], *edge])
+    tables: Tables = [wrapped(told), make_table(None, ["split", "asked", "rows", "cut at", "ties", "kept"], rows)]
+    quantiles = [
+        ([name], {q: values[q] for q in SHOWN if q in values}) for name, values in explanation["quantiles"].items()
     ]
-    quantiles = [([name], values) for name, values in explanation["quantiles"].items()]
     tables.append(quantile_table(None, ["score"], quantiles))
     shared = [f"{p['a']} and {p['b']}: {p['rows']}" for p in explanation["overlap"] if p["rows"]]
     if shared:
-        tables.append(f"Rows in common: {'; '.join(shared)}")
-    mixes = [role for role in ("relation", "answers") if role in explanation]
+        more = [] if len(shared) <= 6 else [f"{len(shared) - 6} more pairs"]
+        tables.append(wrapped(f"Rows in common: {'; '.join([*shared[:6], *more])}"))
+    mixes = [role for role in ("relation", "pattern", "answers", "answer_frequency") if role in explanation]
     return tables + [mix_table(role, explanation[role]["splits"], explanation["counted"]) for role in mixes]
 
 
+def wrapped(text: str) -> str:
+    """A paragraph in lines of at most 80 columns, words and options whole."""
+    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def mix_table(role: str, splits: Mapping[str, Any], counted: str) -> Table:
-    """What moved most in the mix of relations or answers, a row a split."""
+    """How far the mix of relations or answers moved, and what moved most, a row a split."""
     rows = []
     for name, split in splits.items():
-        shifts = [f"{s['value']} {percent(s['before'])}% → {percent(s['after'])}%" for s in split["shifts"][:3]]
-        rows.append([name, f"{percent(split['moved'])}%", split["distinct"], ", ".join(shifts)])
+        shifts = [
+            f"{shortened(s['value'], 20)} {percent(s['before'])}% → {percent(s['after'])}%" for s in split["shifts"][:1]
+        ]
+        rows.append([name, f"{percent(split['moved'])}%", split["distinct"], *(shifts or [""])])
     note = "" if counted == "all rows" else f" ({counted})"
-    return make_table(None, [f"mix of {role}{note}", "moved", "distinct", "largest shifts"], rows)
+    header = f"mix of {role.replace('_', ' ')}{note}"
+    return make_table(None, [header, "moved", "distinct", "largest shift"], rows)
 
 
 def selection_remark(summary: Mapping[str, Any]) -> str:
@@ -109,10 +128,12 @@ def selection_remark(summary: Mapping[str, Any]) -> str:
         if "without_turns" in split
     ]
     others += [
-        f"{split['split']} lacks {n} {what}"
-        for split in summary["splits"]
-        for what, n in split.get("lacks", {}).items()
+        f"{split['added']} known rows added to {split['split']}" for split in summary["splits"] if "added" in split
     ]
+    for split in summary["splits"]:
+        lacks = sorted(split.get("lacks", {}).items(), key=lambda item: -item[1])
+        some = [f"{what} {n}" for what, n in lacks[:2]] + (["…"] if len(lacks) > 2 else [])
+        others += [f"{split['split']} lacks {sum(split['lacks'].values())} rows ({', '.join(some)})"] if lacks else []
     return "; ".join([f"{summary['rows']} rows by {summary['by']}, {without} without a score{action}", *others])
 
 

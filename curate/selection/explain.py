@@ -15,10 +15,23 @@ from curate.data.columns import columns_read, values_of
 from curate.data.ids import hash_texts
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, read_with
-from curate.selection.groups import Groups, first_answers, groups_of, subjects_of
+from curate.errors import setting
+from curate.selection.groups import (
+    CLASS_COLUMN,
+    KNOWN,
+    Groups,
+    answer_frequency,
+    answer_length,
+    class_numbers,
+    first_answers,
+    groups_of,
+    question_patterns,
+    subjects_of,
+)
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number
+from curate.selection.rules import Rules, as_values
 from curate.settings import ReadSettings
-from curate.summary import quantiles
+from curate.summary import explained, mean_ranks, quantiles
 
 Mask = NDArray[np.bool_]
 
@@ -49,11 +62,14 @@ def _quantiles(scores: NDArray[np.float64], mask: Mask) -> dict[str, float]:
 
 
 class MixSample:
-    """Relations and answers of every `stride`-th row of a table, gathered while its batches stream by."""
+    """Relations (else questions), answers and classes of every `stride`-th row, gathered while batches stream by."""
 
     def __init__(self, data: QATable) -> None:
-        self._roles = {"relation": data.roles.relation, "answers": data.roles.answers}
-        self.columns = columns_read([name for name in self._roles.values() if name], data.schema.names)
+        roles = data.roles
+        kind = {"relation": roles.relation} if roles.relation else {"pattern": roles.question}
+        self._roles = {**kind, "answers": roles.answers}
+        self._class = CLASS_COLUMN if CLASS_COLUMN in data.schema.names else None
+        self.columns = columns_read([name for name in (*self._roles.values(), self._class) if name], data.schema.names)
         self.stride = -(-len(data) // EXPLAINED)
         self._schema = pa.schema([data.schema.field(name) for name in self.columns])
         self._parts: list[pa.Table] = []
@@ -68,18 +84,55 @@ class MixSample:
         """Gather what `of` took from the next batch."""
         self._parts.append(part)
 
-    def mixes(self, pool: Mask, splits: Mapping[str, Mask]) -> dict[str, Any]:
-        """How the mix of relations, and that of first answers, is in the pool and in every split. (N,) masks"""
+    def mixes(self, scores: NDArray[np.float64], pool: Mask, splits: Mapping[str, Mask]) -> dict[str, Any]:
+        """How relations (else question patterns), answers and how common these are mix in the pool and in every split.
+
+        And what explains the order of the scores; which relations have no known row, if classes are told. (N,) each
+        """
         table = pa.concat_tables(self._parts)
         before, after = pool[:: self.stride], {name: mask[:: self.stride] for name, mask in splits.items()}
         found: dict[str, Any] = {"counted": "all rows" if self.stride == 1 else f"1 row in {self.stride}"}
-        for role, name in self._roles.items():
-            if name is not None:
-                found[role] = mix(_grouped(role, values_of(table, name), name), before, after)
+        groups = {role: _grouped(role, values_of(table, name), name) for role, name in self._roles.items()}
+        groups["answer_frequency"] = answer_frequency(groups["answers"], groups.get("relation"))
+        found |= {role: mix(own, before, after) for role, own in groups.items()}
+        factors = {role: own for role, own in groups.items() if role in ("relation", "pattern")}
+        factors["answer_length"] = answer_length(groups["answers"])
+        found["explained"] = _explained(scores[:: self.stride], before, factors)
+        if self._class and "relation" in groups and self.stride == 1:
+            known = np.isin(class_numbers(table[self._class]), KNOWN)
+            found["without_known"] = {
+                name: _without(groups["relation"], mask, known) for name, mask in {"pool": before, **after}.items()
+            }
         return found
 
 
+def _without(groups: Groups, mask: Mask, known: Mask) -> list[str]:
+    """The groups that have rows, none of them known. (N,) each"""
+    there = np.unique(groups.codes[mask])
+    return [groups.labels[code] for code in np.setdiff1d(there, groups.codes[mask & known])]
+
+
+def _explained(scores: NDArray[np.float64], pool: Mask, factors: Mapping[str, Groups]) -> dict[str, float | None]:
+    """The share of the ranks of the scores that each grouping explains, adjusted R²; None where that cannot be told."""
+    rows = pool & ~np.isnan(scores)
+    if not rows.any():
+        return dict.fromkeys(factors)
+    ranks = mean_ranks(scores[rows])
+    shares = {name: explained(ranks, [groups.codes[rows].astype(np.int64)]) for name, groups in factors.items()}
+    return {name: None if np.isnan(share) else share for name, share in shares.items()}
+
+
+PATTERNED = 10_000
+"""Rows of the sample whose question patterns are looked for unasked."""
+
+
 def _grouped(role: str, column: pa.ChunkedArray, name: str) -> Groups:
+    if role == "pattern":
+        stride = -(-len(column) // PATTERNED) or 1
+        found = question_patterns(column.take(as_arrow(np.arange(0, len(column), stride))), name)
+        codes = np.full(len(column), -1, dtype=np.int32)
+        codes[::stride] = found.codes
+        return Groups(codes, found.labels)
     return first_answers(column) if role == "answers" else groups_of(column, name)
 
 
@@ -87,14 +140,31 @@ def mix(groups: Groups, before: Mask, after: Mapping[str, Mask]) -> dict[str, An
     """How often each group occurs before and after, as shares, and what moved most.
 
     `moved` is the share of rows that would have to change group to undo the change (total variation distance):
-    0 when the mix is the same, 1 when no group is left. Rows in no group (-1) do not count.
+    0 when the mix is the same, 1 when no group is left; `by_chance` is what a random draw of as many rows would move.
+    Rows in no group (-1) do not count.
     """
-    shares = _shares(groups, before)
+    shares, rows = _shares(groups, before), _rows(groups, before)
     return {
         "distinct": int(np.count_nonzero(shares)),
         "most_frequent": _most_frequent(groups.labels, shares),
-        "splits": {name: _moved(groups.labels, shares, _shares(groups, mask)) for name, mask in after.items()},
+        "splits": {
+            name: _moved(groups.labels, shares, _shares(groups, mask))
+            | {"by_chance": _by_chance(shares, _rows(groups, mask), rows)}
+            for name, mask in after.items()
+        },
     }
+
+
+def _rows(groups: Groups, mask: Mask) -> int:
+    return int(np.count_nonzero(groups.codes[mask] >= 0))
+
+
+def _by_chance(shares: NDArray[np.float64], drawn: int, rows: int) -> float:
+    """How far, on average, shares (G,) move when so many rows are drawn of all: half the mean absolute deviations."""
+    if not drawn:
+        return 0.0
+    deviations = np.sqrt(2 / np.pi * shares * (1 - shares) / drawn * max(0.0, 1 - drawn / rows))
+    return float(deviations.sum() / 2)
 
 
 def _shares(groups: Groups, mask: Mask) -> NDArray[np.float64]:
@@ -117,6 +187,133 @@ def _moved(labels: Sequence[str], before: NDArray[np.float64], after: NDArray[np
         "most_frequent": _most_frequent(labels, after),
         "shifts": [{"value": labels[i], "before": float(before[i]), "after": float(after[i])} for i in largest],
     }
+
+
+MOVED = 0.1
+"""A mix that a split moves by more than this, beyond twice what chance moves, is spoken of."""
+
+MOST_EXPLAINED = 0.5
+"""So is what explains more of the order of a score than all else."""
+
+FEW = 300
+"""With fewer rows than this the facts that a model always knows teach it least (Ye et al. 2025)."""
+
+EXTREME = 0.3
+"""The share of the pool up to which a top is an extreme one."""
+
+NOT_HELD = "another mix of"
+
+KINDS = {
+    "relation": ("relations", "relation"),
+    "pattern": ("kinds of questions", "pattern"),
+    "answer_frequency": ("common and rare answers", "answer-frequency"),
+}
+"""What a mix is of, in words, and what is typed to hold it fixed."""
+
+
+def notes(rules: Rules, summary: Mapping[str, Any], explanation: Mapping[str, Any]) -> list[str]:
+    """What a user should know of a selection: a sentence each, and the one setting that mends it, to be spelled."""
+    rows = {split["split"]: split["rows"] for split in summary["splits"] if split["use"] == "training"}
+    return [
+        *_moved_notes(rules, rows, explanation),
+        *_order_notes(rules, summary["by"], explanation),
+        *_known_notes(rows, explanation),
+        *_few_notes(rules, rows, summary["pool"]),
+    ]
+
+
+def _and(names: Sequence[str]) -> str:
+    """`a, b and c`; of many the first three and how many more."""
+    names = [*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else names
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _strata(rules: Rules, name: str, explanation: Mapping[str, Any]) -> str:
+    """The setting that holds one thing more fixed: answers are common or rare inside their relations."""
+    own = rules.stratify_by or (("relation",) if name.startswith("answer") and "relation" in explanation else ())
+    return setting("stratify_by", ",".join(dict.fromkeys([*own, name])))
+
+
+def _moved_notes(rules: Rules, rows: Mapping[str, int], explanation: Mapping[str, Any]) -> Iterator[str]:
+    classes = {name for name, asked in rules.asked.items() if asked.rule == "known"}
+    for role, (what, typed) in KINDS.items():
+        found = {name: explanation[role]["splits"][name] for name in rows if role in explanation}
+        moved = {name: own["moved"] for name, own in found.items() if own["moved"] - 2 * own["by_chance"] > MOVED}
+        strata = _strata(rules, typed, explanation)
+        for names, mends in (
+            ([name for name in moved if name not in classes], strata),
+            ([name for name in moved if name in classes], f"{setting('mix', 'highly=1')}, with {strata}"),
+        ):
+            if names:
+                most = max(names, key=lambda name: moved[name])
+                shift = found[most]["shifts"][0]
+                yield (
+                    f"{_and(names)} {'has' if len(names) == 1 else 'have'} {NOT_HELD} {what} than all rows: in {most} "
+                    f"{moved[most]:.0%} moved ({shift['value']} from {shift['before']:.0%} to {shift['after']:.0%}). "
+                    f"To hold it fixed: {mends}."
+                )
+
+
+def _order_notes(rules: Rules, by: str, explanation: Mapping[str, Any]) -> Iterator[str]:
+    if not any(asked.rule in ("top", "bottom", "band", "budget_tokens") for asked in rules.asked.values()):
+        return
+    for factor, what in {
+        "relation": "relation",
+        "pattern": "kind of question",
+        "answer_length": "answer's length",
+    }.items():
+        share, typed = explanation["explained"].get(factor) or 0, factor.replace("_", "-")
+        if share > MOST_EXPLAINED and typed not in rules.stratify_by:
+            yield (
+                f"The {what} explains {share:.0%} of the order by {by}, more than all else: the best known rows are "
+                f"those of some kinds. To rank inside them: {_strata(rules, typed, explanation)}."
+            )
+
+
+def _known_notes(rows: Mapping[str, int], explanation: Mapping[str, Any]) -> Iterator[str]:
+    without = explanation.get("without_known", {})
+    never = without.get("pool", [])
+    harmed = {name: [r for r in without[name] if r not in never] for name in rows if without}
+    harmed = {name: relations for name, relations in harmed.items() if relations}
+    if harmed:
+        most = max(harmed, key=lambda name: len(harmed[name]))
+        keep = "keeps" if len(harmed) == 1 else "keep"
+        yield (
+            f"{_and([*harmed])} {keep} no known row of a relation ({most}: {_and(harmed[most])}): finetuning on such a "
+            f"relation does the most harm. To add the best known: {setting('min_known', 'relation=0.2')}."
+        )
+    if never and any(set(without[name]) & {*never} for name in rows):
+        yield (
+            f"No row of {_and(never)} is known at all. To leave {'it' if len(never) == 1 else 'them'} out: "
+            f"{setting('where', 'relation!=' + as_values(never))}."
+        )
+
+
+def _few_notes(rules: Rules, rows: Mapping[str, int], pool: int) -> Iterator[str]:
+    few = [n for n, asked in rules.asked.items() if asked.rule == "top" and rows[n] < min(FEW, EXTREME * pool + 1)]
+    if few:
+        yield (
+            f"{_and(few)} {'keeps' if len(few) == 1 else 'keep'} fewer than {FEW} rows, the very best known, which "
+            f"teach least when rows are few. A middle band is worth a try: {setting('band', '20:70')}."
+        )
+
+
+def told(rules: Rules, summary: Mapping[str, Any], explanation: Mapping[str, Any]) -> str:
+    """One paragraph: what was kept, what that changed, what to do about it; settings are to be spelled."""
+    splits = summary["splits"]
+    kept = ", ".join(f"{split['split']} {split['rows']:,}" for split in splits)
+    if len(splits) > 8:
+        sizes = sorted(split["rows"] for split in splits)
+        kept = f"{len(splits)} splits of {sizes[0]:,} to {sizes[-1]:,} rows"
+    found = notes(rules, summary, explanation)
+    stayed = [what for role, (what, _) in KINDS.items() if role in explanation]
+    return " ".join(
+        [
+            f"Of {summary['rows']:,} rows, {summary['pool']:,} of them ranked by {summary['by']}, are kept: {kept}.",
+            *([] if any(NOT_HELD in note for note in found) else [f"The mix of {_and(stayed)} stayed as it was."]),
+            *found,
+        ]
+    )
 
 
 def compare(files: list[str], settings: ReadSettings) -> dict[str, Any]:

@@ -144,9 +144,12 @@ def groups_of(column: pa.ChunkedArray, name: str) -> Groups:
 def rows_with(data: QATable, name: str, values: Sequence[str], of: str = "") -> NDArray[np.bool_]:
     """The rows with one of the values in a role or column, (N,); SelectionError for a value that no row `of` it has.
 
+    Of `relation!` the rows with none of them.
     Where no column is called so, `ambiguous` is no, question or subject, and `shared:FILE` the most that a row has in
     common with the rows of a file: no, answer, subject or question.
     """
+    if name.endswith("!") and name not in data.schema.names:
+        return ~rows_with(data, name[:-1], values, of)
     kind, _, file = name.partition(":")
     if name not in data.schema.names and (name == "ambiguous" or (kind == "shared" and file)):
         return _told(data, name, values, read(file) if file else None)
@@ -263,6 +266,26 @@ def _rounded(sizes: Sequence[int], share: Fraction, taken: Sequence[int]) -> lis
     for i in by_need[:more]:
         base[i] += 1
     return base
+
+
+CLASS_COLUMN = "known_class"
+WORDS = ("highly", "maybe", "weakly", "unknown")
+"""The classes that `known` tells, from the best known, as they are typed."""
+KNOWN = (0, 1)
+"""The numbers of those that a model knows: highly and maybe."""
+
+
+def class_word(text: Any) -> str:
+    """`HighlyKnown`, or `highly`, as `highly`; `Unknown` as `unknown`."""
+    word = str(text).strip().lower()
+    return word if word == WORDS[-1] else word.removesuffix("known")
+
+
+def class_numbers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """The class of every row as a number into WORDS, from the best known; -1 where there is none. (N,)"""
+    codes, values = encoded(column)
+    numbers = [WORDS.index(word) if (word := class_word(value)) in WORDS else -1 for value in values]
+    return np.array([*numbers, -1])[codes]
 
 
 STEP = 0.6180339887498949

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
 from curate.data.table import QATable
 from curate.errors import SelectionError, setting
+from curate.selection.groups import WORDS, class_word
 from curate.selection.ranking import SCORE_PREFIX, Size, parse_band, parse_size
 from curate.settings import SelectSettings
 
@@ -27,6 +30,7 @@ class Rules:
     by: tuple[str, ...]
     where: Mapping[str, tuple[str, ...]]
     stratify_by: tuple[str, ...]
+    min_known: tuple[str, Fraction] | None
     min_score: float | None
     max_score: float | None
     holdout: Size | None
@@ -41,6 +45,7 @@ class Rules:
             by=as_tuple(settings.by),
             where=parse_where(settings.where),
             stratify_by=tuple(name.strip() for names in as_tuple(settings.stratify_by) for name in names.split(",")),
+            min_known=None if settings.min_known is None else parse_guard(settings.min_known),
             min_score=_number("min_score", settings.min_score),
             max_score=_number("max_score", settings.max_score),
             holdout=None if settings.holdout is None else parse_size(settings.holdout, "holdout"),
@@ -119,6 +124,7 @@ class Rules:
             "max_score": self.max_score,
             "stratify_by": ",".join(self.stratify_by) or None,
             "controlled_by": self.settings.controlled_by,
+            "min_known": self.settings.min_known,
             "sizes": self.settings.sizes and list(self.settings.sizes),
             "holdout": self.holdout and {"size": str(self.holdout), "by": self.holdout_by},
         }
@@ -156,10 +162,11 @@ def parse_tokens(value: Any) -> int:
 
 
 class Asked(NamedTuple):
-    """One split that is asked for: by which of SPLITS, and `what` of it."""
+    """One split that is asked for: by which of SPLITS, `what` of it, and, if it is a smaller one, `within` which."""
 
     rule: str
     what: Any
+    within: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ class Drawn:
             what = ",".join(f"{word}={share:g}" for word, share in what.items())
         elif isinstance(what, tuple):
             what = ",".join(what)
-        return f"{what}{'' if self.size is None else f', {self.size} rows'}"
+        return f"{what}{'' if self.size is None else f' × {self.size}'}"
 
 
 def parse_asked(settings: SelectSettings) -> dict[str, Asked]:
@@ -191,11 +198,11 @@ def parse_asked(settings: SelectSettings) -> dict[str, Asked]:
         )
     found = {rule: SPLITS[rule](value) for rule, value in given.items()}
     if not any(isinstance(what, (Size, Drawn)) for whats in found.values() for what in whats.values()):
-        asked = {f"top-{k}": Asked("top", Size(count=k)) for k in sizes}
+        asked = {f"top-{k}": Asked("top", Size(count=k), "top") for k in sizes}
     for rule, whats in found.items():
         for name, what in whats.items():
             if isinstance(what, (Size, Drawn)):
-                asked |= {f"{name}-{k}": Asked(rule, _of_size(what, k)) for k in sizes}
+                asked |= {f"{name}-{k}": Asked(rule, _of_size(what, k), name) for k in sizes}
             if rule != "mix":
                 asked[name] = Asked(rule, what)
             elif settings.size is not None:
@@ -216,16 +223,6 @@ def parse_bands(value: Any) -> dict[str, Drawn]:
     """One band is called `band`, several `band-20-70`, …"""
     bands = [parse_band(text) for text in as_tuple(value)]
     return {f"band-{b.low:f}-{b.high:f}" if len(bands) > 1 else "band": Drawn(b) for b in bands}
-
-
-WORDS = ("highly", "maybe", "weakly", "unknown")
-"""The classes that `known` tells, from the best known, as they are typed."""
-
-
-def class_word(text: Any) -> str:
-    """`HighlyKnown`, or `highly`, as `highly`; `Unknown` as `unknown`."""
-    word = str(text).strip().lower()
-    return word if word == WORDS[-1] else word.removesuffix("known")
 
 
 def _class(name: str, text: str) -> str:
@@ -267,10 +264,36 @@ def parse_mix(value: str | Mapping[str, float]) -> Drawn:
     return Drawn(shares)
 
 
+def as_values(texts: Sequence[str]) -> str:
+    """Values as a condition of `where` has them, those with a comma in double quotes."""
+    return ",".join(f'"{text}"' if "," in text else text for text in texts)
+
+
+def parse_guard(text: str) -> tuple[str, Fraction]:
+    """`relation=0.2`: of what groups, and the least share of known rows in each."""
+    name, _, share = str(text).rpartition("=")
+    with suppress(ValueError, ZeroDivisionError):
+        if name and 0 < Fraction(share) < 1:
+            return name, Fraction(share)
+    raise SelectionError(
+        f"{setting('min_known', text)} is not a share of known rows.",
+        expected="NAME=SHARE, a role or column and a share above 0 and below 1",
+        try_next=setting("min_known", "relation=0.2"),
+    )
+
+
+def parse_mixes(value: str | Sequence[str] | Mapping[str, float]) -> dict[str, Drawn]:
+    """One mix is called `mix`, several `mix-maybe-70-highly-30`, …"""
+    mixes = [parse_mix(mix) for mix in ([value] if isinstance(value, Mapping) else as_tuple(value))]
+    if len(mixes) == 1:
+        return {"mix": mixes[0]}
+    return {"-".join(["mix", *(f"{word}-{100 * share:g}" for word, share in mix.of.items())]): mix for mix in mixes}
+
+
 def parse_where(conditions: str | Sequence[str] | Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
     """`relation=country,sport` as {"relation": ("country", "sport")}; the values of a repeated column add up.
 
-    A value with a comma is put in double quotes, as in CSV.
+    A value with a comma is put in double quotes, as in CSV. `relation!=country` is {"relation!": …}: all but these.
     """
     if isinstance(conditions, Mapping):
         several = (list, tuple, set, frozenset)
@@ -302,7 +325,7 @@ SPLITS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "random": _one("random", partial(parse_size, name="random")),
     "band": parse_bands,
     "known": parse_known,
-    "mix": _one("mix", parse_mix),
+    "mix": parse_mixes,
     "budget_tokens": _one("budget", parse_tokens),
     "whole": _one("whole", bool),
 }

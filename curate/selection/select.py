@@ -36,9 +36,9 @@ from curate.data.formats import SUFFIXES, data_suffix
 from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
-from curate.errors import OutputError, SelectionError, setting
+from curate.errors import OutputError, SelectionError, Spelling, in_python, setting, spelled
 from curate.prompts import CHAT, Template
-from curate.selection.explain import MixSample, explain_scores
+from curate.selection.explain import MixSample, explain_scores, notes, told
 from curate.selection.ranking import Ranking, make_ranking, ranked_by
 from curate.selection.rules import SPLITS, Rules
 from curate.selection.splits import Pool, Split, make_splits
@@ -132,7 +132,15 @@ class Selection:
         return explain_scores(self.ranking.shown, self.pool.before, self._masks) | self._mixes(sample)
 
     def _mixes(self, sample: MixSample) -> dict[str, Any]:
-        return sample.mixes(self.pool.before, self._masks)
+        return sample.mixes(self.ranking.shown, self.pool.before, self._masks)
+
+    def notes(self, spelling: Spelling = in_python) -> list[str]:
+        """What to know of this selection: a sentence each, with the setting that mends it."""
+        return [spelled(note, spelling) for note in notes(self.rules, self.summary(), self.explanation)]
+
+    def told(self, spelling: Spelling = in_python) -> str:
+        """One paragraph: what was kept, what that changed, and what to do about it."""
+        return spelled(told(self.rules, self.summary(), self.explanation), spelling)
 
     @property
     def _masks(self) -> dict[str, NDArray[np.bool_]]:
@@ -324,10 +332,8 @@ class Selection:
     def _histogram(self) -> bytes:
         from curate.report.figures import histogram_figure
 
-        smaller = {f"{name}-{size}" for name in self.splits for size in self.rules.settings.sizes or ()} & {
-            *self.splits
-        }
-        whole = {name: mask for name, mask in self._masks.items() if name not in smaller} or self._masks
+        smaller = {name for name, asked in self.rules.asked.items() if asked.within in self.splits}
+        whole = {name: mask for name, mask in self._masks.items() if name not in smaller}
         return histogram_figure(self.ranking.name, self.ranking.shown, whole).png()
 
 

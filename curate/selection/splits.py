@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +22,12 @@ from curate.errors import ColumnError, SelectionError, setting
 from curate.prompts import solution
 from curate.records import Example
 from curate.selection.groups import (
+    CLASS_COLUMN,
+    KNOWN,
+    WORDS,
     Groups,
     accepted_answers,
-    encoded,
+    class_numbers,
     first_answers,
     groups_by,
     groups_by_all,
@@ -49,7 +53,7 @@ from curate.selection.ranking import (
     ordered,
     top_rows,
 )
-from curate.selection.rules import WORDS, Drawn, Rules, class_word
+from curate.selection.rules import Drawn, Rules, as_values
 from curate.settings import Order, SelectSettings
 
 Mask = NDArray[np.bool_]
@@ -78,6 +82,8 @@ class Split:
     tokens: int | None = None
     lacks: Mapping[str, int] = field(default_factory=dict)
     """Of a draw, how many rows it lacks, by the stratum and class that has no more."""
+    added: int = 0
+    """How many known rows were added for the sake of `min_known`."""
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -102,6 +108,7 @@ class Split:
             "order": self.order,
             **({} if self.tokens is None else {"tokens": self.tokens}),
             **({"lacks": dict(self.lacks)} if self.lacks else {}),
+            **({"added": self.added} if self.added else {}),
         }
 
 
@@ -127,6 +134,8 @@ class Pool:
     unmeasured: int = 0
     strata: list[NDArray[np.int64]] | None = None
     strata_labels: Sequence[str] = ("",)
+    known: Mask | None = None
+    """With `min_known` the rows that are highly or maybe known (N,): obscure-first puts them last."""
 
     def __post_init__(self) -> None:
         self.scores = self.ranking.scores
@@ -219,15 +228,19 @@ class Pool:
         if end is not None and self.strata is None:
             cut = cut_of(self.scores, mask, end(self.scores[np.flatnonzero(mask)]), self.ranking.shown)
         order = self.settings.order
-        return Split(name, mask, str(asked), beyond, cut, "training", order, self._positions(mask, order), **more)
+        return Split(name, mask, str(asked), beyond, cut, "training", order, self.positions(mask, order), **more)
 
-    def _positions(self, mask: Mask, order: Order) -> NDArray[np.int64] | None:
+    def positions(self, mask: Mask, order: Order) -> NDArray[np.int64] | None:
+        """The places of some rows (N,), in source order, in the order asked for; None for source order. (k,)"""
         if order == "source":
             return None
         rows = np.flatnonzero(mask)
         if order == "shuffled":
             return np.argsort(self.hashes("shuffle", rows), kind="stable")
-        return self.ordered(rows) if order == "popular-first" else self.ordered(rows)[::-1]
+        best_last = self.ordered(rows)[::-1]
+        if self.known is not None:
+            best_last = best_last[np.argsort(self.known[rows[best_last]], kind="stable")]
+        return best_last if order == "obscure-first" else best_last[::-1]
 
 
 def make_splits(data: QATable, rules: Rules, ranking: Ranking) -> tuple[Pool, dict[str, Split]]:
@@ -240,19 +253,72 @@ def make_splits(data: QATable, rules: Rules, ranking: Ranking) -> tuple[Pool, di
         pool.strata_labels = groups.labels
     training = {name: MAKERS[asked.rule](pool, name, asked.what) for name, asked in rules.asked.items()}
     _check_ladders(rules, {name: int(np.count_nonzero(split.mask)) for name, split in training.items()})
+    if rules.min_known is not None:
+        training = _guarded(data, rules, pool, training)
     return pool, training | {split.name: split for split in evaluation}
 
 
 def _check_ladders(rules: Rules, rows: Mapping[str, int]) -> None:
     """SelectionError where a smaller split of `sizes` is larger than the one that it should lie within."""
-    for whole, k in ((name, k) for name in rows for k in rules.settings.sizes or ()):
-        if f"{whole}-{k}" in rows and k > rows[whole]:
+    for name, asked in rules.asked.items():
+        whole = asked.within or ""
+        if whole in rows and rows[name] > rows[whole]:
             fit = [str(size) for size in rules.settings.sizes or () if size <= rows[whole]]
             raise SelectionError(
-                f"{whole}-{k} would be larger than {whole}, which has {rows[whole]} rows.",
+                f"{name} would be larger than {whole}, which has {rows[whole]} rows.",
                 expected="sizes that fit the split they lie within",
                 try_next=setting("sizes", ",".join(fit)) if fit else None,
             )
+
+
+def _guarded(data: QATable, rules: Rules, pool: Pool, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """The splits with enough known rows in each group, the best known of those that lack added; not so of `whole`.
+
+    Smaller splits still lie within larger ones. SelectionError where a group has not enough known rows.
+    """
+    assert rules.min_known is not None
+    name, share = rules.min_known
+    groups = groups_by(data, name, "min_known")
+    pool.known = np.isin(known_classes(pool), KNOWN) & pool.mask
+    found, smaller = {}, dict[str, Mask]()
+    for split in splits.values():
+        asked, mask = rules.asked[split.name], split.mask.copy()
+        family = asked.within or split.name
+        if asked.rule != "whole":
+            mask |= smaller.get(family, False)
+            mask[_missing_known(pool, groups, share, mask, split.name, name)] = True
+            smaller[family] = mask
+        added = int(np.count_nonzero(mask) - np.count_nonzero(split.mask))
+        positions = pool.positions(mask, split.order)
+        found[split.name] = replace(split, mask=mask, added=added, positions=positions)
+    return found
+
+
+def _missing_known(pool: Pool, groups: Groups, share: Fraction, mask: Mask, split: str, name: str) -> NDArray[np.int64]:
+    """The best known rows that some rows (N,) lack, so that each group has its share of known ones. (k,)"""
+    assert pool.known is not None
+    count = partial(np.bincount, minlength=len(groups.labels))
+    sizes, known = count(groups.codes[mask]), count(groups.codes[mask & pool.known])
+    there = count(groups.codes[pool.known & ~mask])
+    # x more known rows are enough if known + x is share × (size + x); of whole numbers, so that nothing is rounded.
+    part, whole = share.numerator, share.denominator
+    wanted = np.maximum(0, -((known * whole - sizes * part) // (whole - part)))
+    poor = np.flatnonzero(wanted > there)
+    if len(poor):
+        labels = [groups.labels[code] for code in poor.tolist()]
+        shown = [f"{groups.labels[code]} has {known[code] + there[code]}" for code in poor[:5].tolist()]
+        raise SelectionError(
+            f"{setting('min_known', f'{name}={float(share):g}')} cannot be met in {split}: "
+            f"{', '.join(shown)}{', …' if len(poor) > 5 else ''} known rows in all.",
+            expected="groups with enough known rows, or a smaller share",
+            try_next=setting("where", f"{name}!={as_values(labels)}"),
+        )
+    rows = [
+        rows[pool.ordered(rows)[: wanted[code]]]
+        for code in np.flatnonzero(wanted)
+        for rows in (np.flatnonzero(pool.known & ~mask & (groups.codes == code)),)
+    ]
+    return np.concatenate([np.empty(0, dtype=np.int64), *rows])
 
 
 def make_pool(data: QATable, rules: Rules, ranking: Ranking) -> Pool:
@@ -263,7 +329,8 @@ def make_pool(data: QATable, rules: Rules, ranking: Ranking) -> Pool:
     """
     pool = Pool(ranking, rules.settings)
     for name, values in rules.where.items():
-        pool.leave_out(~rows_with(data, name, values), f"not {name}={','.join(values)}")
+        why = f"{name[:-1]}={','.join(values)}" if name.endswith("!") else f"not {name}={','.join(values)}"
+        pool.leave_out(~rows_with(data, name, values), why)
     if not len(pool):
         raise SelectionError("No row is left to choose from.", expected="conditions that some row meets")
     _meet_missing(pool)
@@ -406,9 +473,6 @@ def _mix(pool: Pool, name: str, drawn: Drawn) -> Split:
     return pool.split(name, mask, drawn, f"not drawn for {name}", lacks=lacks)
 
 
-CLASS_COLUMN = "known_class"
-
-
 def known_classes(pool: Pool) -> NDArray[np.int64]:
     """The class of every row as a number into WORDS, from the best known; -1 where there is none. (N,)"""
     data = pool.ranking.data
@@ -418,9 +482,7 @@ def known_classes(pool: Pool) -> NDArray[np.int64]:
             expected=f"a file scored with {setting('by', 'known')}",
             try_next=f"curate score {data.name} --by known --model MODEL -o scored.parquet",
         )
-    codes, values = encoded(data.encoded(CLASS_COLUMN))
-    numbers = [WORDS.index(word) if (word := class_word(value)) in WORDS else -1 for value in values]
-    return np.array([*numbers, -1])[codes]
+    return class_numbers(data.encoded(CLASS_COLUMN))
 
 
 def _budget(pool: Pool, name: str, tokens: int) -> Split:

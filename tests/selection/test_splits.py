@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,66 @@ def test_patterns_of_questions_stand_for_relations() -> None:
     assert Counter(row["question"][:4] for row in kept) == {"Who ": 3, "Wher": 3}
 
 
+@given(
+    rows=POOLS,
+    rule=st.sampled_from([{"top": 0.5}, {"bottom": 0.3}, {"random": 0.5}, {"band": "20:70"}]),
+    data=st.data(),
+)
+def test_every_group_keeps_its_share_of_known_rows(rows: Rows, rule: dict[str, Any], data: st.DataObject) -> None:
+    share = data.draw(st.sampled_from(["0.1", "0.2", "1/3", "0.5", "0.75"]))
+    try:
+        plain = taken(curate.select(rows, **rule))
+        chosen = curate.select(rows, **rule, min_known=f"relation={share}")
+    except SelectionError as error:
+        assert "cannot be met" in str(error) or "no row" in str(error)
+        return
+    (name,) = chosen
+    pool = {row["curate_id"]: row for row in measured(rows)}
+    known = {id for id, row in pool.items() if row["known_class"] in CLASSES[:2]}
+    kept = taken(chosen)[name]
+    assert plain[name] <= kept
+    added = kept - plain[name]
+    for relation in {row["relation"] for row in pool.values()}:
+        own = {id for id in kept if pool[id]["relation"] == relation}
+        assert len(own & known) >= Fraction(share) * len(own)
+        more = {id for id in added if pool[id]["relation"] == relation}
+        left = {id for id in known - kept if pool[id]["relation"] == relation}
+        assert more <= known
+        assert not more or len(own & known) - 1 < Fraction(share) * (len(own) - 1), "no more than needed"
+        assert all(pool[a]["score_x"] >= pool[b]["score_x"] for a in more for b in left), "the best known are added"
+
+
+def test_a_guarded_ladder_is_nested_and_whole_is_left_whole(facts: Rows) -> None:
+    rows = [row for row in facts if row["relation"] != "r3"]
+    chosen = curate.select(rows, bottom=300, whole=True, sizes=[30, 100], min_known="relation=0.6")
+    found = taken(chosen)
+    assert found["bottom-30"] < found["bottom-100"] < found["bottom"]
+    assert len(found["whole"]) == len(rows)
+    added = {split["split"]: split.get("added", 0) for split in chosen.summary()["splits"]}
+    assert added["bottom-30"] > 0
+    assert added["whole"] == 0
+
+
+def test_obscure_first_puts_the_known_rows_of_a_guard_last(facts: Rows) -> None:
+    rows = [row for row in facts if row["relation"] != "r3"]
+    kept = curate.select(rows, bottom=100, min_known="relation=0.6", order="obscure-first").kept
+    known = [row["known_class"] in CLASSES[:2] for row in kept]
+    assert known == sorted(known)
+    scores = [row["score_x"] for row in kept]
+    assert scores[known.index(True) :] == sorted(scores[known.index(True) :])
+
+
+def test_several_mixes_are_called_by_their_shares(facts: Rows) -> None:
+    chosen = curate.select(facts, mix=["maybe=1", MIX], size=20)
+    assert [*chosen] == ["mix-maybe-100", "mix-maybe-70-highly-30"]
+
+
+def test_all_but_some_values(facts: Rows) -> None:
+    chosen = curate.select(facts, where="relation!=r3,r1")
+    assert {row["relation"] for row in chosen.kept} == {"r0", "r2"}
+    assert chosen.summary()["left_out"] == {"relation=r3,r1": 500}
+
+
 def test_all_arms_of_a_comparison_in_one_folder(facts: Rows, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "top": 0.3, "bottom": 0.3, "random": 0.3, "whole": True, "band": ["20:70", "0:70"],
@@ -241,6 +302,14 @@ def test_all_arms_of_a_comparison_in_one_folder(facts: Rows, tmp_path: Path) -> 
         ({"top": 50, "sizes": [20, 60]}, "top-60 would be larger than top, which has 50 rows.", "sizes=20"),
         ({"known": "highly", "sizes": [20, 600]}, "known-highly-600 would have 600 rows, and there are 189", None),
         ({"sizes": [0]}, "sizes=0 is out of range.", None),
+        (
+            {"top": 0.5, "min_known": "relation=0.2"},
+            "min_known='relation=0.2' cannot be met in top: r3 has 0 known rows in all.",
+            "where='relation!=r3'",
+        ),
+        ({"top": 0.5, "min_known": "0.2"}, "min_known=0.2 is not a share of known rows.", "min_known='relation=0.2'"),
+        ({"top": 0.5, "min_known": "relation=1.5"}, "is not a share of known rows.", "min_known='relation=0.2'"),
+        ({"top": 0.5, "min_known": "town=0.5"}, "has no column 'town' (asked for with min_known).", None),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
