@@ -248,7 +248,7 @@ def simulate(
 def validate(
     splits: Any,
     *,
-    eval: Any,
+    eval: Any = None,
     model: str | Path,
     output: str | Path,
     config: FinetuneConfig | None = None,
@@ -296,7 +296,8 @@ def validate(
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
 
-    `splits` is a folder of splits, files, a mapping of name to data, or a Selection; `eval` is any QA dataset;
+    `splits` is a folder of splits, files, a mapping of name to data, or a Selection; `eval` is any QA dataset,
+    by default the `holdout` (or `test`) that was selected beside the splits;
     popularity for the curves is its score `by` (needed only when there are several). Each arm is finetuned and
     tested once a seed, with the settings of `config`, any of which may be given by itself (`learning_rate=1e-3`).
     `limit` takes a seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`)

@@ -52,8 +52,8 @@ app = typer.Typer(
 
     \b
     curate score popQA.tsv --by column:s_pop -o scored.parquet
-    curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole -o splits/
-    curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
+    curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole --holdout 0.2 -o splits/
+    curate validate splits/ --model meta-llama/Llama-2-7b-hf -o run/
     """,
     no_args_is_help=True,
     add_completion=False,
@@ -310,9 +310,18 @@ def select(
 def validate(
     out: Output,
     splits: Annotated[list[str], Argument(help="A folder of splits, or the files of the arms.")],
+<<<<<<< HEAD
     eval: Annotated[str, Option(help="The test set: any QA dataset, best with a score.")],
     model: Annotated[str, Option(help="Folder, .gguf file or Hub id of the pretrained base model.")],
+=======
+    model: Annotated[str, Option(help="Folder or Hub id of the pretrained base model.")],
+>>>>>>> e8cfca3 (The holdout beside the splits is the test set unless another is named; README's first commands make one)
     output: Annotated[Path, Option("--output", "-o", help="The folder to write the run to.")],
+    eval: Annotated[
+        str | None,
+        Option(help="The test set: any QA dataset, best with a score; else the split holdout, or test, of the folder."),
+    ] = None,
+    *,
     settings: ValidateSettings,
     engine: ValidateEngineSettings,
     reading: ReadSettings,
@@ -323,6 +332,8 @@ def validate(
 
     The untouched model comes first; then every arm is finetuned (LoRA) and asked every test question, once a seed.
     Leaves summary.json, predictions, curves, figures, adapters and report.html; a stopped run goes on by arm and seed.
+
+    Example: curate validate splits/ --model meta-llama/Llama-2-7b-hf -o run/
 
     Example: curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
     """

@@ -310,7 +310,11 @@ def told(rules: Rules, summary: Mapping[str, Any], explanation: Mapping[str, Any
     return " ".join(
         [
             f"Of {summary['rows']:,} rows, {summary['pool']:,} of them ranked by {summary['by']}, are kept: {kept}.",
-            *([] if any(NOT_HELD in note for note in found) else [f"The mix of {_and(stayed)} stayed as it was."]),
+            *(
+                []
+                if any(NOT_HELD in note for note in found)
+                else [f"The mix of {' and that of '.join(stayed)} stayed as it was."]
+            ),
             *found,
         ]
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from curate.data.ambiguity import Held, count_ambiguous, remarks
 from curate.data.columns import columns_of
-from curate.data.files import manifest_path, read_manifest
+from curate.data.files import manifest_path, read_manifest, splits_in
 from curate.data.formats import data_suffix
 from curate.data.layouts import default_template
 from curate.data.sources import find_files
@@ -145,12 +145,13 @@ def read_inputs(
 ) -> Inputs:
     """Read all data of a run; DataError for splits or a test set that cannot be read.
 
+    Where no test set is given it is the one that was selected beside the splits: `holdout`, else `test`.
     One arm a split: from a folder of splits, one or more files, a mapping of name to data, or a Selection. top, random,
     bottom and whole come first, in this order; other names follow as they are sorted. `limit` takes a seeded sample of
     that many examples of each arm and of the test set. `reading` is for the test set, and for splits that do not
     remember their columns.
     """
-    data, limit = read_with(eval, reading), settings.limit
+    data, limit = read_with(own_test_set(splits) if eval is None else eval, reading), settings.limit
     tables = read_splits(splits, reading.changed(split=None))
     form = one_template(settings, {**tables, "the test set": data})
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
@@ -325,7 +326,7 @@ def _named_splits(splits: Any) -> Mapping[str, Any]:
     if isinstance(splits, Mapping):
         return splits
     if isinstance(splits, Selection):
-        return {name: splits.table(name) for name in splits}
+        return {name: splits.table(name) for name, split in splits.splits.items() if split.use == "training"}
     items = [splits] if isinstance(splits, (str, Path)) else splits
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, (str, Path)) for item in items):
         raise DataError(
@@ -358,6 +359,26 @@ def _files(item: str) -> list[Path]:
             try_next="curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole -o splits/",
         )
     return found
+
+
+def own_test_set(splits: Any) -> Any:
+    """The evaluation set that was selected beside splits, in their folder or the Selection; DataError if none."""
+    found: dict[str, Any] = {}
+    if isinstance(splits, Selection):
+        found = {name: splits.table(name) for name, split in splits.splits.items() if split.use == "evaluation"}
+    elif isinstance(splits, (str, Path, list, tuple)):
+        items = [splits] if isinstance(splits, (str, Path)) else splits
+        folders = [Path(item).expanduser() for item in items if isinstance(item, (str, Path))]
+        files = [file for folder in folders if folder.is_dir() for file in splits_in(folder) if _for_evaluation(file)]
+        found = {file.name.partition(".")[0]: str(file) for file in files}
+    name = next((name for name in ("holdout", "test") if name in found), None)
+    if name is None:
+        raise DataError(
+            "There is nothing to test on: no test set was given, and none was selected beside the splits.",
+            expected=f"a QA dataset ({setting('eval', 'TESTSET')}), or a folder of splits with a holdout",
+            try_next=f"curate select scored.parquet … {setting('holdout', 0.2)}, and validate what it writes",
+        )
+    return found[name]
 
 
 def _for_evaluation(path: Path) -> bool:

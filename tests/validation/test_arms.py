@@ -62,6 +62,24 @@ def test_two_arms_of_the_same_rows_are_said_to_be_the_same(films: list[dict[str,
     assert said in found.warnings()
 
 
+def test_the_holdout_beside_the_splits_is_tested_on(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"q{i}", "answer": "a", "subject": f"s{i // 2}", "relation": "abc"[i % 3], "score_x": i}
+        for i in range(60)
+    ]
+    options: dict[str, Any] = {"top": 0.5, "whole": True, "holdout": 0.2}
+    chosen = curate.select(rows, **options, output=tmp_path / "splits")
+    for splits in (tmp_path / "splits", str(tmp_path / "splits"), [tmp_path / "splits"], chosen):
+        inputs = read_inputs(splits, None)
+        assert [arm.name for arm in inputs.arms] == ["top", "whole"]
+        assert [e.question for e in inputs.test.examples] == [row["question"] for row in chosen["holdout"]]
+    curate.select(rows, top=0.5, output=tmp_path / "bare")
+    for splits in (tmp_path / "bare", curate.select(rows, top=0.5), {"top": rows}):
+        with pytest.raises(DataError, match="There is nothing to test on") as error:
+            read_inputs(splits, None)
+        assert "holdout=0.2" in str(error.value.try_next)
+
+
 def test_data_without_a_name_is_no_arm(films: list[dict[str, Any]], tmp_path: Path) -> None:
     for splits in (films, pd.DataFrame(films), [pd.DataFrame(films)]):
         with pytest.raises(DataError, match="what its arms are called"):
