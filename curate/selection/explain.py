@@ -93,6 +93,8 @@ class MixSample:
         before, after = pool[:: self.stride], {name: mask[:: self.stride] for name, mask in splits.items()}
         found: dict[str, Any] = {"counted": "all rows" if self.stride == 1 else f"1 row in {self.stride}"}
         groups = {role: _grouped(role, values_of(table, name), name) for role, name in self._roles.items()}
+        if "pattern" in groups and len(groups["pattern"].labels) < 2:  # all questions are of one kind, or of none
+            del groups["pattern"]
         groups["answer_frequency"] = answer_frequency(groups["answers"], groups.get("relation"))
         found |= {role: mix(own, before, after) for role, own in groups.items()}
         factors = {role: own for role, own in groups.items() if role in ("relation", "pattern")}
@@ -290,7 +292,7 @@ def _known_notes(rows: Mapping[str, int], explanation: Mapping[str, Any]) -> Ite
 
 
 def _few_notes(rules: Rules, rows: Mapping[str, int], pool: int) -> Iterator[str]:
-    few = [n for n, asked in rules.asked.items() if asked.rule == "top" and rows[n] < min(FEW, EXTREME * pool + 1)]
+    few = [n for n, asked in rules.asked.items() if asked.rule == "top" and rows[n] < min(FEW, EXTREME * pool)]
     if few:
         yield (
             f"{_and(few)} {'keeps' if len(few) == 1 else 'keep'} fewer than {FEW} rows, the very best known, which "
