@@ -310,12 +310,7 @@ def select(
 def validate(
     out: Output,
     splits: Annotated[list[str], Argument(help="A folder of splits, or the files of the arms.")],
-<<<<<<< HEAD
-    eval: Annotated[str, Option(help="The test set: any QA dataset, best with a score.")],
     model: Annotated[str, Option(help="Folder, .gguf file or Hub id of the pretrained base model.")],
-=======
-    model: Annotated[str, Option(help="Folder or Hub id of the pretrained base model.")],
->>>>>>> e8cfca3 (The holdout beside the splits is the test set unless another is named; README's first commands make one)
     output: Annotated[Path, Option("--output", "-o", help="The folder to write the run to.")],
     eval: Annotated[
         str | None,
