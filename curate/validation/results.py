@@ -43,18 +43,23 @@ from curate.validation.statistics import (
     estimates,
     gap_change,
     quintile_groups,
+    recommendation,
     relation_groups,
     standard_error,
     verdict,
 )
+
+FEW_STEPS = 50
+"""Optimizer steps below which a training is a trial."""
 
 
 @dataclass(frozen=True)
 class Validation:
     """The outcome: every prediction of every arm and seed, and what follows from them.
 
-    `.summary()` is what stands in summary.json, `["verdict"]` its one sentence; `.arm_rows()` the accuracies,
-    `.differences` every pair of arms with its interval, `.warnings()` what to read before the numbers.
+    `.summary()` is what stands in summary.json, `["verdict"]` how the first arm does, `["recommendation"]` what to do;
+    `.arm_rows()` the accuracies, `.differences` every pair of arms with its interval, `.warnings()` what to read before
+    the numbers.
     """
 
     inputs: Inputs
@@ -81,14 +86,13 @@ class Validation:
 
         `disputed` counts the answers on which those that say yes or no differ.
         """
-        sizes = {arm.name: len(arm.examples) for arm in self.inputs.arms}
         rows = []
         for name in self.names:
             correct = self.marks[name]
             answers = [p for run in self.of(name) for p in run.predictions]
             about = {
                 "arm": name,
-                "n_train": sizes.get(name, 0),
+                "n_train": self.sizes.get(name, 0),
                 "n_eval": len(self.inputs.test.examples),
                 "seeds": len(correct),
             }
@@ -307,10 +311,39 @@ class Validation:
                 rows.append({"arm": arm.name, **dict(zip(("first", "kept", "last"), means, strict=True))})
         return rows
 
+    @property
+    def trial_run(self) -> list[str]:
+        """Why nothing should be decided by this run; empty where it is a whole one."""
+        steps = max((run.config.steps(self.sizes[run.arm]) for run in self.runs if run.config), default=0)
+        seeds = max(len(self.of(name)) for name in self.names)
+        return [
+            *([f"a sample of {self.config['limit']} examples"] if self.config["limit"] else []),
+            *(["one seed"] if seeds == 1 else []),
+            *([f"{steps} steps"] if steps < FEW_STEPS else []),
+        ]
+
+    @property
+    def recommendation(self) -> str:
+        """One sentence to act on."""
+        if not self.inputs.arms:
+            return ""
+        if self.trial_run:
+            return (
+                f"A trial run ({', '.join(self.trial_run)}) decides nothing: run it whole, with at least three seeds."
+            )
+        return recommendation(self.differences, self.sizes, self.inputs.arms[0].name)
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """How many examples each arm trains on."""
+        return {arm.name: len(arm.examples) for arm in self.inputs.arms}
+
     def summary(self) -> dict[str, Any]:
         """What goes into summary.json."""
         return {
             "verdict": verdict(self.differences, self.inputs.arms[0].name) if self.inputs.arms else "No arm.",
+            "recommendation": self.recommendation,
+            "trial_run": self.trial_run,
             "arms": self.arm_rows(),
             "differences": [asdict(d) for d in self.differences],
             "warnings": self.warnings(),

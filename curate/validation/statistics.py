@@ -222,7 +222,8 @@ class Difference:
     """Accuracy of arm `a` minus that of arm `b`, with its 95% bootstrap interval and two-sided p.
 
     `p_adjusted` is p after Holm's correction for all differences of the run. `needed` is how many test examples
-    would show a difference of this size with 80% power, None where no number would with these few seeds.
+    would show a difference of this size with 80% power, None where no number would with these few seeds; `needed_seeds`
+    how many seeds would with these test examples.
     `equal_mix` is the difference when every answer counts as much as every other (`equal_mix`), with its interval and
     p after Holm's correction.
     """
@@ -239,6 +240,7 @@ class Difference:
     equal_mix_low: float | None = None
     equal_mix_high: float | None = None
     equal_mix_p: float | None = None
+    needed_seeds: int | None = None
 
     @property
     def clear(self) -> bool:
@@ -315,7 +317,9 @@ def compare_arms(
     for (a, b), delta, e, p in zip(pairs, deltas, measured, holm([e.p for e in measured]), strict=True):
         from_seeds = seed_variance(delta, clusters, taken_off=1)
         needed = examples_needed(e.mean, delta.shape[1], e.example_variance, from_seeds)
-        found.append(Difference(a, b, e.mean, e.low, e.high, e.p, p_adjusted=p, needed=needed))
+        seeds = len(delta) if len(delta) > 1 else 0
+        more = examples_needed(e.mean, seeds, from_seeds, e.example_variance) if seeds else None
+        found.append(Difference(a, b, e.mean, e.low, e.high, e.p, p_adjusted=p, needed=needed, needed_seeds=more))
     if weights is None:
         return found
     mixed = compare_arms({name: ratio(c * weights, weights[None]) for name, c in correct.items()}, pairs, clusters)
@@ -354,7 +358,7 @@ def examples_needed(difference: float, n: int, example_variance: float, seed_var
     """Test examples with which a difference of this size is seen at 5% with 80% power; None if none would do.
 
     The variances are those of the difference's mean over the n examples that there were, and over the seeds:
-    more examples make the first smaller, not the second.
+    more examples make the first smaller, not the second. The other way round it is the number of seeds.
     """
     room = difference**2 / POWER - seed_variance
     return math.ceil(n * example_variance / room) if room > 0 else None
@@ -408,6 +412,56 @@ def verdict(differences: Sequence[Difference], subject: str) -> str:
     if untouched and findings:
         sentences.append(f"Beside the untouched model, {subject} {_and(untouched)}.")
     return " ".join(sentences)
+
+
+MARGIN = 0.02
+"""Accuracy that a subset may lose and still do as well."""
+MOST_SEEDS = 30
+
+
+def recommendation(differences: Sequence[Difference], sizes: Mapping[str, int], subject: str) -> str:
+    """One sentence to act on: what to train on, or what is needed to tell. `sizes` are those of the arms."""
+    against = {d.b: d for d in (turned(d, subject) for d in differences if subject in (d.a, d.b))}
+    others = {name: d for name, d in against.items() if not is_untouched(name)}
+    better = [d for d in others.values() if d.clear and d.difference < 0]
+    if better:
+        best = min(better, key=lambda d: d.difference)
+        what = "all of them" if best.b == "whole" else best.b
+        return f"Train on {what}: {subject} is {-100 * best.difference:.1f} points worse than {best.b}."
+    whole, random = others.get("whole"), others.get("random")
+    beaten = [name for name, d in others.items() if d.clear]
+    if not others:
+        base = next(iter(against.values()), None)
+        gain = f"is worth {100 * base.difference:+.1f} points" if base and base.clear else "shows no gain"
+        return f"Beside the untouched model {subject} {gain}; whether selecting helps was not asked: add other splits."
+    if whole is not None and whole.clear:
+        return f"Train on {subject}: it beats all of the data with {_share(sizes, subject)} of it."
+    rival = whole or random
+    if rival is None:
+        told = (
+            f"Train on {subject} rather than on {_and(beaten)}"
+            if beaten
+            else f"{subject} shows no gain over the others"
+        )
+        return f"{told}; whether it beats all of the data, or a random part, was not asked: add these splits."
+    if rival.low > -MARGIN and not (random is not None and not random.clear):
+        share = (
+            f"{_share(sizes, subject)} of the data, same accuracy" if whole is not None else "better than a random part"
+        )
+        return f"Train on {subject}: {share}."
+    if rival.low > -MARGIN and rival.high < MARGIN:
+        return f"Train on all of them: nothing is gained by selecting ({subject} does as well as {rival.b}, no better)."
+    unclear = random if random is not None and not random.clear else rival
+    need = [f"about {unclear.needed_seeds} seeds"] if (unclear.needed_seeds or MOST_SEEDS) < MOST_SEEDS else []
+    need += [f"about {unclear.needed:,} test questions"] if unclear.needed is not None and not need else []
+    if not need:
+        return f"{subject} and {unclear.b} are too close to tell: nothing is shown to be gained by selecting."
+    return f"More is needed to tell {subject} from {unclear.b}: {need[0]}."
+
+
+def _share(sizes: Mapping[str, int], subject: str) -> str:
+    share = sizes[subject] / sizes["whole"] if sizes.get("whole") else 0
+    return "half" if abs(share - 0.5) < 0.02 else f"{100 * share:.0f}%"
 
 
 def _and(items: Sequence[str]) -> str:

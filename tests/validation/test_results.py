@@ -71,6 +71,14 @@ def test_base_comes_first_and_every_arm_has_every_seed(run: tuple[Path, Validati
     }
 
 
+def test_a_trial_run_says_so_and_decides_nothing(run: tuple[Path, Validation]) -> None:
+    folder, _ = run
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["trial_run"] == ["8 steps"]
+    assert summary["recommendation"].startswith("A trial run (8 steps) decides nothing")
+    assert '<p class="trial">Trial run' in (folder / "report.html").read_text()
+
+
 def test_accuracies_and_curves_follow_from_the_predictions(run: tuple[Path, Validation]) -> None:
     """Recomputed from predictions.parquet alone."""
     folder, _ = run

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from curate.validation.statistics import (
     gap_change,
     holm,
     popularity_percentiles,
+    recommendation,
     standard_error,
     verdict,
 )
@@ -171,6 +173,39 @@ def test_the_verdict_says_what_is_left_at_equal_answer_mix() -> None:
     assert "At equal answer mix it is +5.0, +2.0 to +8.0 against bottom." in verdict([known], "top")
     few = replace(known, equal_mix_low=-0.11, equal_mix_high=0.01, equal_mix_p=0.1)
     assert "against bottom: too little to be clear." in verdict([few], "top")
+
+
+def against(other: str, points: float, width: float, p: float, **more: Any) -> Difference:
+    """What top is ahead of another arm by, in points."""
+    low, high = ((points + side) / 100 for side in (-width, width))
+    return Difference("top", other, points / 100, low, high, p, p, **more)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([against("whole", 4, 2, 0.01)], "Train on top: it beats all of the data with half of it."),
+        ([against("whole", -4, 2, 0.01)], "Train on all of them: top is 4.0 points worse than whole."),
+        ([against("whole", 0.2, 1, 0.7), against("random", 3, 2, 0.01)], "Train on top: half of the data, same"),
+        ([against("whole", 0.2, 1, 0.7), against("random", 0.1, 1, 0.8)], "Train on all of them: nothing is gained"),
+        ([against("whole", -2, 3, 0.3, needed_seeds=9, needed=4000)], "to tell top from whole: about 9 seeds."),
+        ([against("whole", -2, 3, 0.3, needed=4000)], "to tell top from whole: about 4,000 test questions."),
+        ([against("whole", -0.1, 3, 0.9)], "too close to tell"),
+        ([against("bottom", 9, 2, 0.01)], "Train on top rather than on bottom; whether it beats all"),
+        ([against("bottom", -9, 2, 0.01)], "Train on bottom: top is 9.0 points worse than bottom."),
+        ([against("base", 30, 2, 0.01)], "Beside the untouched model top is worth +30.0 points"),
+    ],
+)  # fmt: skip
+def test_the_recommendation_is_something_to_do(found: list[Difference], said: str) -> None:
+    assert said in recommendation(found, {"top": 500, "random": 500, "bottom": 500, "whole": 1000}, "top")
+
+
+def test_the_seeds_needed_are_those_with_which_the_difference_is_seen() -> None:
+    few = simulated(0.03, seeds=3, seed_sd=0.03, n=3000, runs=40)
+    needed = [d.needed_seeds for d in few if d.needed_seeds]
+    assert needed and 4 <= np.median(needed) <= 60
+    many = simulated(0.03, seeds=int(np.median(needed)) + 10, seed_sd=0.03, n=3000, runs=20)
+    assert sum(d.clear for d in many) > sum(d.clear for d in few[:20])
 
 
 def test_a_planted_null_is_called_no_difference_wherever_the_arm_stands_in_the_pair() -> None:
