@@ -39,6 +39,7 @@ from curate.data.ids import ID_COLUMN, key_texts
 from curate.data.sources import is_ray_dataset
 from curate.data.stores import open_parquet_file, read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read
+from curate.display import bar_in_python
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
 from curate.errors import ColumnError, CurateError, EstimatorError, SettingError, setting
 from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
@@ -137,7 +138,8 @@ def score(
         90.0
     """
     target = None if output is None else Path(output)
-    scored = run(data, by, target, Shard.of(shard), options, progress, force=force)
+    with bar_in_python() if progress is None else nullcontext(progress) as show:
+        scored = run(data, by, target, Shard.of(shard), options, show, force=force)
     return scored.table if target is None else target
 
 

@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from curate import __version__, scoring
-from curate.cli.console import EXIT_MISSING, Commands, DryRun, Force, Output, clean, command, make_table, own_settings
+from curate.cli.console import EXIT_MISSING, Commands, DryRun, Force, Output, command, make_table, own_settings
 from curate.cli.tables import (
     as_typed,
     one_of,
@@ -25,6 +25,7 @@ from curate.data.ambiguity import remarks
 from curate.data.export import ORIGINAL, SHAPES, STREAMS
 from curate.data.files import check_writable
 from curate.data.hub import check_push, push_folder
+from curate.display import clean
 from curate.errors import DataError, SettingError, as_option
 from curate.estimators import ESTIMATORS
 from curate.recipes.recipe import RunSettings, descriptions, recipe_text

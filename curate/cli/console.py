@@ -7,10 +7,8 @@ import inspect
 import json
 import logging
 import os
-import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -19,9 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from curate.data.files import plain
+from curate.display import Progress, bar, clean, lines
 from curate.errors import CurateError, SettingError, as_option, missing_extra, setting
 from curate.estimators import find_estimator
-from curate.scoring import Progress
 from curate.settings import Setting, Settings, is_group, settings_of
 
 if TYPE_CHECKING:
@@ -37,21 +35,6 @@ _PRINTING = {
 }
 Force = Annotated[bool, typer.Option("--force", help="Replace what was made there in another way.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; write nothing.")]
-
-
-OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that a terminal obeys instead of showing them: control characters (all but tab and line break), with which
-escape sequences begin, and those that turn the direction of writing; and halves of characters, which cannot be printed.
-"""
-
-
-def clean(text: str) -> str:
-    r"""The text as it may reach a terminal, in JSON too, whoever wrote it: what would be obeyed is spelled out.
-
-    >>> print(clean("\x1b[2J gone?"))
-    \u001b[2J gone?
-    """
-    return OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
@@ -265,69 +248,3 @@ class Output:
                 yield show
         else:
             yield lines(unit)
-
-
-def paced(unit: str, draw: Callable[[str, float, int, str], None], clock: Callable[[], float]) -> Progress:
-    """Draws each report together with its pace: `812 rows/s, 13,400 tokens/s, 0:12:08 left`.
-
-    The first report of a name says where the run begins: what an earlier run had done counts for nothing. A report may
-    be of a fraction of a row, since an estimator tells of work, not only of whole rows.
-    """
-    begun: dict[str, tuple[float, float]] = {}
-    read: Counter[str] = Counter()
-
-    def show(name: str, done: float, total: int, tokens: int = 0) -> None:
-        now = clock()
-        started, begun_at = begun.setdefault(name, (now, done))
-        read[name] += tokens
-        seconds, rows = now - started, done - begun_at
-        speeds = []
-        if seconds > 0 and rows > 0:
-            left = round(max(0.0, total - done) * seconds / rows)
-            speeds = [f"{_number(rows / seconds)} {unit}/s"]
-            speeds += [f"{_number(read[name] / seconds)} tokens/s"] if read[name] else []
-            speeds += [f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"]
-        draw(clean(name), done, total, ", ".join(speeds))
-
-    return show
-
-
-def _number(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
-@contextmanager
-def bar(unit: str) -> Iterator[Progress]:
-    """A progress bar with units a second, tokens a second where tokens are read, and the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn
-
-    counts = f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}"
-    named = TextColumn("{task.description}", markup=False)
-    columns = (named, BarColumn(), TextColumn(counts), TextColumn("{task.fields[pace]}"))
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
-
-        def draw(name: str, done: float, total: int, pace: str) -> None:
-            if name not in tasks:
-                tasks[name] = drawn.add_task(name, total=total, pace="")
-            drawn.update(tasks[name], completed=done, pace=pace)
-
-        yield paced(unit, draw, time.monotonic)
-
-
-LINE_EVERY = 30.0
-"""Seconds between two lines where there is no terminal to draw a bar on."""
-
-
-def lines(unit: str, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """A line every half a minute, for logs."""
-    last = clock()
-
-    def draw(name: str, done: float, total: int, pace: str) -> None:
-        nonlocal last
-        if clock() - last >= LINE_EVERY:
-            last = clock()
-            print(f"{name}: {done:,.0f} of {total:,} {unit}, {pace}", file=sys.stderr, flush=True)
-
-    return paced(unit, draw, clock)

@@ -30,6 +30,7 @@ from curate.data.ids import ID_COLUMN
 from curate.data.sources import find_files, is_url
 from curate.data.stores import as_arrow, file_fingerprint
 from curate.data.table import make_manifest, read
+from curate.display import Outline, Shown
 from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError, as_option
 from curate.estimators import find_estimator
 from curate.lm.model import load_tokenizer
@@ -352,14 +353,25 @@ class Work:
 # running
 
 
-@dataclass(frozen=True)
-class RecipeRun:
+@dataclass(frozen=True, repr=False)
+class RecipeRun(Shown):
     """What a recipe left in its folder: the settings as they were used, and the outcome."""
 
     recipe: Recipe
     folder: Path
     summary: dict[str, Any]
     """The verdict, the arms, the differences, and where everything lies."""
+
+    def outline(self) -> Outline:
+        """The accuracy of every arm, the verdict, and where the report is."""
+        rows = [[row["arm"], row["n_train"], f"{100 * row['accuracy']:.1f}"] for row in self.summary["arms"]]
+        title = f"Run of {self.recipe['model.name']} in {self.folder}"
+        return Outline(title, ["arm", "trained on", "accuracy %"], rows, [self.summary["verdict"], str(self.report)])
+
+    @property
+    def report(self) -> Path:
+        """The page of the run."""
+        return self.folder / str(self.summary["files"]["report"])
 
 
 @takes(RunSettings)

@@ -36,6 +36,7 @@ from curate.data.formats import SUFFIXES, data_suffix
 from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
+from curate.display import Outline, Shown
 from curate.errors import OutputError, SelectionError, Spelling, in_python, setting, spelled
 from curate.prompts import CHAT, Template
 from curate.selection.explain import MixSample, explain_scores, notes, told
@@ -50,8 +51,8 @@ Progress = Callable[[str, int, int], None]
 DROPPED_COLUMN = "curate_dropped"
 
 
-@dataclass
-class Selection:
+@dataclass(repr=False)
+class Selection(Shown):
     """The outcome of a selection: splits of one scored table, each with its rows and its cut.
 
     `selection["top"]` and `.kept` give rows, `.dropped` the others and why, `.cut` where the split ends,
@@ -80,6 +81,32 @@ class Selection:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    def keys(self) -> list[str]:
+        """The names of the splits."""
+        return [*self.splits]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Every split with its rows."""
+        return [(name, self[name]) for name in self.splits]
+
+    def to_pandas(self) -> Any:
+        """The rows of all splits as one DataFrame; its first column says which split a row is in."""
+        import pandas as pd
+
+        frames = {name: self.table(name).to_pandas() for name in self.splits}
+        return pd.concat(frames, names=["split", None]).reset_index(level="split").reset_index(drop=True)
+
+    def outline(self) -> Outline:
+        """The size and the cut of every split."""
+        splits = self.summary()["splits"]
+        cuts = ["" if split["cut"] is None else f"{split['cut']['score']:.4g}" for split in splits]
+        rows = [[split["split"], split["rows"], cut] for split, cut in zip(splits, cuts, strict=True)]
+        pool = f"{len(self.pool):,} of {len(self.data):,} rows to choose from"
+        return Outline(f"Selection by {self.ranking.name}", ["split", "rows", "score at the cut"], rows, [pool])
 
     @property
     def kept(self) -> Any:

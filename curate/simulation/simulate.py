@@ -19,6 +19,7 @@ import torch
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
 from curate.data.stores import write_table
+from curate.display import Outline, Shown
 from curate.engines import Work, WorkerDiedError, in_processes
 from curate.errors import SettingError, setting
 from curate.records import as_seeds
@@ -117,8 +118,8 @@ def find_experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-@dataclass(frozen=True)
-class Simulation:
+@dataclass(frozen=True, repr=False)
+class Simulation(Shown):
     """What a finished experiment found: its rows by table (`.tables["results"]`), and what they show (`.summary`)."""
 
     experiment: Experiment
@@ -126,6 +127,18 @@ class Simulation:
     seeds: Sequence[int]
     tables: Tables
     summary: dict[str, Any]
+
+    def outline(self) -> Outline:
+        """How many rows its tables have, and what they show."""
+        rows = [[name, len(found)] for name, found in self.tables.items()]
+        title = f"Simulation {self.summary['experiment']} with {len(self.seeds)} seeds"
+        return Outline(title, ["table", "rows"], rows, [self.summary["verdict"]])
+
+    def to_pandas(self) -> Any:
+        """The table `results` as a DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.tables["results"])
 
 
 def simulate(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from curate.data.files import plain, versions, whole_file, write_json
 from curate.data.stores import write_table
+from curate.display import Outline, Shown
 from curate.records import BASE, Example, contrast, is_untouched
 from curate.validation.arms import FOURTHS, Inputs
 from curate.validation.attention import attention_rows, map_rows
@@ -53,13 +54,13 @@ FEW_STEPS = 50
 """Optimizer steps below which a training is a trial."""
 
 
-@dataclass(frozen=True)
-class Validation:
+@dataclass(frozen=True, repr=False)
+class Validation(Shown):
     """The outcome: every prediction of every arm and seed, and what follows from them.
 
     `.summary()` is what stands in summary.json, `["verdict"]` how the first arm does, `["recommendation"]` what to do;
     `.arm_rows()` the accuracies, `.differences` every pair of arms with its interval, `.warnings()` what to read before
-    the numbers.
+    the numbers. `.report` is the page of the run, `result["top"]` and `.to_pandas()` give answers as DataFrames.
     """
 
     inputs: Inputs
@@ -67,6 +68,55 @@ class Validation:
     trials: Sequence[Run]
     attention: Mapping[str, Any] | None
     config: Mapping[str, Any]
+    folder: Path | None = None
+    """Where the run was written."""
+
+    def outline(self) -> Outline:
+        """The accuracies, the verdict and the recommendation."""
+        rows = []
+        for row in self.arm_rows():
+            shares = ["" if row[name] is None else f"{100 * row[name]:.1f}" for name in ("accuracy", "stderr")]
+            rows.append([row["arm"], row["n_train"], *shares, row["seeds"]])
+        asked = len(self.inputs.test.examples)
+        title = f"Validation of {self.config['model']['name']} on {asked:,} test questions"
+        trial = [f"TRIAL RUN: {', '.join(self.trial_run)}"] if self.trial_run else []
+        headers = ["arm", "trained on", "accuracy %", "± s.e.", "seeds"]
+        return Outline(title, headers, rows, [*trial, self.verdict, *([self.recommendation] * (not trial))])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __getitem__(self, arm: str) -> Any:
+        """What one arm answered, a row a seed and test question, as a DataFrame."""
+        if arm not in self.names:
+            raise KeyError(arm)
+        frame = self.to_pandas()
+        return frame[frame["arm"] == arm].reset_index(drop=True)
+
+    def keys(self) -> list[str]:
+        """The names of the arms, the untouched model's first."""
+        return self.names
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Every arm with what it answered."""
+        return [(arm, self[arm]) for arm in self.names]
+
+    def to_pandas(self) -> Any:
+        """What stands in predictions.parquet as a DataFrame: a row an arm, seed and test question."""
+        return pa.Table.from_pylist(prediction_rows(self), SCHEMAS["predictions"]).to_pandas()
+
+    @property
+    def report(self) -> Path | None:
+        """The page of the run."""
+        return self.folder and self.folder / "report.html"
+
+    @property
+    def verdict(self) -> str:
+        """How the first arm does."""
+        return verdict(self.differences, self.inputs.arms[0].name) if self.inputs.arms else "No arm."
 
     @property
     def names(self) -> list[str]:
@@ -341,7 +391,7 @@ class Validation:
     def summary(self) -> dict[str, Any]:
         """What goes into summary.json."""
         return {
-            "verdict": verdict(self.differences, self.inputs.arms[0].name) if self.inputs.arms else "No arm.",
+            "verdict": self.verdict,
             "recommendation": self.recommendation,
             "trial_run": self.trial_run,
             "arms": self.arm_rows(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from curate.display import Progress, bar_in_python
 from curate.engines import RAY, Work, WorkerDiedError, absolute, on_ray
 from curate.errors import CurateError, EngineError, setting
 from curate.lm.model import load_tokenizer
@@ -80,11 +82,17 @@ def validate(
     find_metric(settings.metric)
     experiment = experiment_of(splits, eval, str(model), Path(output), settings, ReadSettings.of(options))
     say = progress or (lambda line: None)
+    with bar_in_python("parts") if progress is None else nullcontext(lambda *told: None) as show:
+        return carry_out(experiment, engine, say, force, show)
+
+
+def carry_out(experiment: Experiment, engine: EngineSettings, say: Notify, force: bool, show: Progress) -> Validation:
+    """Do the experiment, here or on a cluster, unless its folder holds it whole; `show` is told what part it is at."""
     if experiment.is_made(force):
         return finish(Runner(experiment, say), write=False)
     if engine.engine == "ray":
         return run_on_ray(experiment, engine, say)
-    return finish(Runner(experiment, say))
+    return finish(Runner(experiment, say), show=show)
 
 
 def experiment_of(
@@ -117,13 +125,18 @@ def made_before(
     return summary
 
 
-def finish(runner: Runner, write: bool = True) -> Validation:
+def finish(runner: Runner, write: bool = True, show: Progress = lambda *told: None) -> Validation:
     """Do what is not done yet of an experiment, one part after the other; compare; write the run's folder."""
     experiment, inputs = runner.experiment, runner.experiment.inputs
+    parts = [*experiment.untouched(), *experiment.trials(), *experiment.finetunings()]
+    for number, part in enumerate(parts):
+        show("validate", number, len(parts))
+        (runner.run if part.trial is None else runner.trial)(part)
     runs = [runner.run(part) for part in experiment.untouched()]
     trials = [trial for arm in inputs.arms for trial in runner.trials(arm.name)]
     runs += [runner.run(part) for part in experiment.finetunings()]
-    result = Validation(inputs, runs, trials, attention_summary(runs, runner.probe), made_from(runner))
+    attention, made = attention_summary(runs, runner.probe), made_from(runner)
+    result = Validation(inputs, runs, trials, attention, made, experiment.folder)
     if is_first() and write:
         write_run(result, experiment.folder, experiment.request())
     return result

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from curate.cli.console import Output, bar, clean, lines, make_table
+from curate.cli.console import Output, make_table
+from curate.display import bar, clean, lines
 
 Curate = Callable[..., Any]
 

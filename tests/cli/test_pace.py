@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curate.cli.console import lines
+from curate.display import lines
 
 
 class Clock:
