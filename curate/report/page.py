@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from curate.data.files import whole_file, write_text
+from curate.errors import as_option
 from curate.records import contrast, is_untouched
 from curate.report.figures import FIGURES, Drawing, Rows, heatmap_figure, label, palette
+from curate.settings import ValidateSettings
 
 HEATMAPS = 3
 """Questions whose attention is shown."""
@@ -98,6 +102,7 @@ def draw_figures(run: RunTables) -> dict[str, Drawing]:
 
 
 SECTIONS = {
+    "answers": "What the models answer",
     "accuracy": "Accuracy",
     "differences": "Differences",
     "mix": "By how common the answer is",
@@ -107,7 +112,6 @@ SECTIONS = {
     "attention": "Attention to the subject",
     "tasks": "Other tasks",
     "training": "Training",
-    "answers": "Every question, every answer",
     "leakage": "Shared with the training sets",
     "configuration": "Configuration",
 }
@@ -176,7 +180,39 @@ def report_page(run: RunTables, drawings: Mapping[str, Drawing]) -> str:
     sections = [
         {"id": name, "title": SECTIONS[name], "html": Markup(html)} for name, html in parts.items() if html.strip()
     ]
-    return render_page("report.html.j2", script="answers.js", summary=run.summary, sections=sections)
+    return render_page("report.html.j2", script="answers.js", told=header(run), summary=run.summary, sections=sections)
+
+
+def header(run: RunTables) -> dict[str, str]:
+    """What was asked of which model, with which data, how often, when, and by which command."""
+    config, request = run.summary["config"], run.manifest.get("request", {})
+    arms = [f"{label(row['arm'])} ({row['n_train']:,})" for row in run.summary["arms"] if row["n_train"]]
+    asked = config.get("eval", {})
+    told = {
+        "Model": config["model"]["name"],
+        "Trained on": ", ".join(arms),
+        "Tested on": f"{asked.get('name', 'a test set')}, {run.summary['arms'][0]['n_eval']:,} questions",
+        "Seeds": ", ".join(map(str, config.get("seeds", ()))),
+        "Date": date.today().isoformat(),
+    }
+    if request:
+        told["Command"] = command_of(request, asked.get("name", "TEST"), config["model"]["name"])
+    return told
+
+
+def command_of(request: Mapping[str, Any], test: str, model: str) -> str:
+    """The command that makes such a run, with all that was not at its default; where the splits lie is not known."""
+    plain = ValidateSettings()
+    given = {"seeds": len(request["seeds"])} if len(request["seeds"]) != plain.seeds else {}
+    defaults = {**plain.as_dict(), **plain.config.as_dict()}
+    for name, value in {**request["settings"], **request["finetuning"]}.items():
+        if name in defaults and value != defaults[name] and name not in ("seeds", "lm_eval", "knowledge", "arm_shots"):
+            given[name] = value
+    given |= {"arm_shots": request["arm_shots"]} if request.get("arm_shots") else {}
+    words = ["curate", "validate", "SPLITS", "--eval", test, "--model", model]
+    for name, value in given.items():
+        words += [as_option(name, ""), str(value)]
+    return shlex.join(words)
 
 
 def _reach(differences: Rows) -> float:
@@ -264,6 +300,8 @@ def _over_seeds(rows: Rows) -> tuple[float, float | None] | None:
 
 BUDGET = 2_000_000
 """Bytes of a page that questions and answers may take; those beyond it are left to predictions.parquet."""
+MOST_ALIASES = 40
+"""Accepted answers shown of a question."""
 LONGEST = 600
 """Characters shown of a question, or of an answer."""
 
@@ -292,22 +330,32 @@ def answers_table(predictions: Rows, arms: Sequence[str], budget: int = BUDGET) 
             break
         lines.append(line)
     seeds = {arm: max(len(said[arm]) for said in ordered) for arm in arms}
-    about = _json([{"label": label(arm), "seeds": seeds[arm]} for arm in arms])
-    return Answers(f'{{"arms":{about},"rows":[{",".join(lines)}]}}', len(lines), len(ordered) - len(lines))
+    first = [arm for arm in arms if is_untouched(arm) or arm in (contrast(arms) or ())]
+    about = _json(
+        [
+            {"label": label(arm), "seeds": seeds[arm], "first": int(arm in first), "untouched": int(is_untouched(arm))}
+            for arm in arms
+        ]
+    )
+    pair = _json([list(arms).index(arm) for arm in contrast(arms) or ()] or None)
+    return Answers(
+        f'{{"arms":{about},"pair":{pair},"rows":[{",".join(lines)}]}}', len(lines), len(ordered) - len(lines)
+    )
 
 
 def _question(said: Mapping[str, Rows], arms: Sequence[str]) -> list[Any]:
-    """[question, accepted, percentile, relation, subject, answers, disputed]; an answer: [text, right, seeds]."""
+    """[question, accepted, percentile, relation, subject, said, disputed, known], said: [text, right, seeds]."""
     first = said[arms[0]][0]
     percentile = first["popularity_percentile"]
     return [
         _clip(first["question"]),
-        _clip(", ".join(first["answers"])),
+        [_clip(answer) for answer in first["answers"][:MOST_ALIASES]],
         None if percentile is None else round(percentile),
         first["relation"],
         first["subject"],
         [_distinct(said[arm]) for arm in arms],
         int(any(_disputed(row) for arm in arms for row in said[arm])),
+        int(bool(first.get("known"))),
     ]
 
 

@@ -10,6 +10,12 @@ from curate.report.page import RunTables
 BAD = '</script><script>window.broken = true</script><b>bold</b> & "quoted" $x_1$ \u2028'
 ARMS = {"base": 0.2, "top": 0.5, "random": 0.45, "bottom": 0.38, "whole": 0.47}
 RELATIONS = ["capital", "occupation", "sport", "a relation with quite a long name, as some have", BAD]
+REQUEST = {
+    "seeds": [0, 1],
+    "arm_shots": 4,
+    "settings": {"metric": "exact", "tune": "off", "knowledge": None},
+    "finetuning": {"learning_rate": 1e-3, "method": "lora"},
+}
 OFTEN = ["never", "once", "2-4", "5-20", "over 20"]
 TOP = range(5, 101, 5)
 TOKENS = ["<s>", "Question", ":", " What", " is", " Ann", " Lee", "'s", " sport", "?", "\n", "Answer", ":"]
@@ -88,7 +94,7 @@ def made_up_run(questions: int = 200, seeds: int = 2) -> RunTables:
     }
     return RunTables(
         summary,
-        {"command": "validate", "note": BAD},
+        {"command": "validate", "note": BAD, "request": REQUEST},
         list(_predictions(questions, seeds)),
         [
             {"arm": arm, "seed": seed, "layer": layer, "subject_attention": share / layer}
@@ -149,9 +155,10 @@ def _predictions(questions: int, seeds: int) -> Any:
                     "seed": seed,
                     "id": f"q{number}",
                     "question": question,
-                    "answers": ["politician", "political leader", "pol"] if number else [BAD],
+                    "answers": ["politician", "political leader", "pol", "polit.", BAD] if number else [BAD],
                     "prediction": said if number else BAD,
                     "correct": correct,
+                    "known": number % 4 == 0,
                     "exact_match": correct and not (number and said == "actor and singer"),
                     "contains": correct,
                     "paper": correct,

@@ -43,8 +43,8 @@ def test_top_right_and_bottom_wrong_comes_first_over_all_seeds() -> None:
 def test_answers_that_several_seeds_gave_are_told_once_with_their_number() -> None:
     rows = [said("1", "top", seed, text, "Ann" in text) for seed, text in enumerate(["Ann", "Bob", "Ann", " Ann"])]
     table = json.loads(answers_table(rows, ["top"]).json)
-    assert table["arms"] == [{"label": "FT-Top", "seeds": 4}]
-    assert table["rows"] == [["Who?", "Ann, A.", 12, None, "Ann", [[["Ann", 1, 3], ["Bob", 0, 1]]], 0]]
+    assert table["arms"] == [{"label": "FT-Top", "seeds": 4, "first": 0, "untouched": 0}]
+    assert table["rows"] == [["Who?", ["Ann", "A."], 12, None, "Ann", [[["Ann", 1, 3], ["Bob", 0, 1]]], 0, 0]]
 
 
 def test_text_cannot_end_the_element_it_stands_in_and_comes_back_whole() -> None:

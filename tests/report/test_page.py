@@ -10,6 +10,7 @@ from tests.report.made_up import made_up_run
 
 def test_every_part_of_a_run_has_its_section(page: str) -> None:
     assert re.findall(r'<section id="(\w+)">', page) == [
+        "answers",
         "accuracy",
         "differences",
         "mix",
@@ -18,7 +19,6 @@ def test_every_part_of_a_run_has_its_section(page: str) -> None:
         "relations",
         "attention",
         "training",
-        "answers",
         "leakage",
         "configuration",
     ]
@@ -65,7 +65,7 @@ def test_a_run_with_one_arm_and_nothing_known_of_its_questions_has_a_page() -> N
     )
     figures = draw_figures(plain)
     assert list(figures) == ["accuracy"]
-    assert re.findall(r'<section id="(\w+)">', report_page(plain, figures)) == ["accuracy", "answers", "configuration"]
+    assert re.findall(r'<section id="(\w+)">', report_page(plain, figures)) == ["answers", "accuracy", "configuration"]
 
 
 def test_settings_are_told_by_their_full_name() -> None:

@@ -3,15 +3,16 @@
 (() => {
   const source = document.getElementById("answers-data");
   if (!source) return;
-  const { arms, rows } = JSON.parse(source.textContent);
-  // A row: [question, accepted, percentile, relation, subject, said, disputed]; said: for each arm, [text, right, seeds] each answer.
-  const [QUESTION, ACCEPTED, PERCENTILE, RELATION, SUBJECT, SAID, DISPUTED] = [0, 1, 2, 3, 4, 5, 6];
-  const STEP = 50;
+  const { arms, pair, rows } = JSON.parse(source.textContent);
+  // A row: [question, accepted, percentile, relation, subject, said, disputed, known]; said: for each arm, [text, right, seeds] each answer.
+  const [QUESTION, ACCEPTED, PERCENTILE, RELATION, SUBJECT, SAID, DISPUTED, KNOWN] = [0, 1, 2, 3, 4, 5, 6, 7];
+  const [FIRST, STEP, ALIASES] = [6, 50, 3];  // rows at first, rows more, accepted answers before the others are folded
   const form = document.getElementById("filters");
   const table = document.getElementById("answers-table");
   const more = document.getElementById("more");
   const count = document.getElementById("count");
   let chosen = rows;
+  let visible = [];
   let shown = 0;
 
   // Text only ever becomes text: nothing from the data is parsed as HTML.
@@ -43,19 +44,27 @@
     return said;
   }
 
+  function accepted(all) {
+    const some = element("span", all.slice(0, ALIASES).join(", "));
+    if (all.length <= ALIASES) return [some];
+    const rest = element("details");
+    rest.append(element("summary", `${all.length - ALIASES} more`), all.slice(ALIASES).join(", "));
+    return [some, rest];
+  }
+
   function line(row) {
     const made = element("tr");
     const about = [row[RELATION], row[PERCENTILE] === null ? "" : `percentile ${row[PERCENTILE]}`].filter(Boolean);
     made.append(
       cell("", "question", row[QUESTION], element("small", about.join(" · "))),
-      cell("accepted", "", row[ACCEPTED]),
-      ...row[SAID].map((said, arm) => cell(arms[arm].label, "", ...said.map((one) => answer(one, arm)))),
+      cell("accepted", "", ...accepted(row[ACCEPTED])),
+      ...visible.map((arm) => cell(arms[arm].label, "", ...row[SAID][arm].map((one) => answer(one, arm)))),
     );
     return made;
   }
 
   function show() {
-    const next = chosen.slice(shown, shown + STEP);
+    const next = chosen.slice(shown, shown + (shown ? STEP : FIRST));
     table.tBodies[0].append(...next.map(line));
     shown += next.length;
     more.hidden = shown >= chosen.length;
@@ -65,19 +74,25 @@
 
   function matches(row, words, relation, rightArm, wrongArm, only) {
     if (only === "disputed" && !row[DISPUTED]) return false;
+    if (only.startsWith("lost") && !(row[KNOWN] && right(row, +only.slice(4)) < 0.5)) return false;
+    if (only === "telling" && !(right(row, pair[0]) > 0.5 && right(row, pair[1]) < 0.5)) return false;
     if (relation && row[RELATION] !== relation) return false;
     if (rightArm && right(row, rightArm - 1) <= 0.5) return false;
     if (wrongArm && right(row, wrongArm - 1) >= 0.5) return false;
     if (!words.length) return true;
-    row.text ??= [row[QUESTION], row[ACCEPTED], row[SUBJECT], ...row[SAID].flat().map(([text]) => text)]
+    row.text ??= [row[QUESTION], ...row[ACCEPTED], row[SUBJECT], ...row[SAID].flat().map(([text]) => text)]
       .join("\n").toLowerCase();
     return words.every((word) => row.text.includes(word));
   }
 
   function filter() {
-    const { text, relation, right: rightArm, wrong: wrongArm, only, order } = form.elements;
+    const { columns, text, relation, right: rightArm, wrong: wrongArm, only, order } = form.elements;
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     chosen = rows.filter((row) => matches(row, words, relation.value, +rightArm.value, +wrongArm.value, only.value));
+    visible = arms.map((_, arm) => arm).filter((arm) => columns.value || arms[arm].first);
+    const head = element("tr");
+    for (const name of ["question", "accepted", ...visible.map((arm) => arms[arm].label)]) head.append(element("th", name));
+    table.tHead.replaceChildren(head);
     const sign = { popular: 1, obscure: -1 }[order.value];
     if (sign) {
       chosen = chosen.filter((row) => row[PERCENTILE] !== null).sort((a, b) => sign * (a[PERCENTILE] - b[PERCENTILE]));
@@ -88,9 +103,9 @@
     show();
   }
 
-  const head = element("tr");
-  for (const name of ["question", "accepted", ...arms.map((arm) => arm.label)]) head.append(element("th", name));
-  table.tHead.append(head);
+  if (pair) option("only", "telling", `${arms[pair[0]].label} right, ${arms[pair[1]].label} wrong`);
+  if (rows.some((row) => row[KNOWN])) arms.forEach((arm, n) => { if (!arm.untouched) option("only", `lost${n}`, `lost by ${arm.label}`); });
+  form.elements.columns.closest("label").hidden = arms.every((arm) => arm.first);
   const relations = [...new Set(rows.map((row) => row[RELATION]).filter(Boolean))].sort();
   for (const relation of relations) option("relation", relation, relation);
   form.elements.relation.closest("label").hidden = relations.length < 2;
