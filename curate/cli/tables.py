@@ -160,9 +160,9 @@ def summary_tables(summary: Mapping[str, Any]) -> Tables:
         make_table(f"Accuracy on {summary['arms'][0]['n_eval']} test questions", headers, arms),
         make_table("Differences, in points", ["arms", "difference", "95% interval", "p"], differences),
         *([make_table("Tasks of lm-eval", ["task", "metric", *names], tasks)] if tasks else []),
-        *([f"TRIAL RUN: {', '.join(summary['trial_run'])}"] if summary["trial_run"] else []),
+        *([f"TRIAL RUN: {', '.join(trial)}"] if (trial := summary.get("trial_run")) else []),
         summary["verdict"],
-        *([summary["recommendation"]] if summary["recommendation"] else []),
+        *([advice] if (advice := summary.get("recommendation")) else []),
     ]
 
 

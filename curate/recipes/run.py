@@ -336,7 +336,10 @@ class Work:
         found = json.loads((self.run / "summary.json").read_text(encoding="utf-8"))
         return {
             "description": self.recipe["description"],
-            **{name: found[name] for name in ("verdict", "arms", "differences", "lm_eval", "warnings")},
+            **{
+                name: found[name]
+                for name in ("verdict", "recommendation", "trial_run", "arms", "differences", "lm_eval", "warnings")
+            },
             "model": found["config"]["model"],
             "curate": __version__,
             "files": {

@@ -171,9 +171,7 @@ def report_page(run: RunTables, drawings: Mapping[str, Drawing]) -> str:
         "answers_data": Markup(answers.json),
         "pair": contrast(run.arms),
         "measures": measure_table(run.summary),
-        "rule": RULES.get(
-            run.summary["config"].get("metric"), "How right an answer is, a function of the user's says."
-        ),
+        "rule": RULES.get(run.summary["config"].get("metric"), "A function of the user's says how right an answer is."),
         **configuration(run.summary["config"], run.manifest),
     }
     parts = {name: render(f"parts/{name}.html.j2", **values) for name in SECTIONS}
