@@ -368,6 +368,26 @@ def validate(
     _report_run(out, {"output": str(output), **result.summary()}, str(output / "report.html"))
 
 
+@command(app, name="export-task")
+def export_task(
+    out: Output,
+    run: Annotated[Path, Argument(help="The folder that curate validate wrote.")],
+    output: Annotated[Path, Option("--output", "-o", help="The folder to write the task to.")],
+    name: Annotated[str | None, Option(help="What the task is called; else as the run's folder.")] = None,
+    force: Force = False,
+) -> None:
+    """Write the test questions of a run as a task of lm-evaluation-harness, for other models.
+
+    The same words, the same rules: NAME.yaml, its data and the functions that mark the answers.
+
+    Example: curate export-task run/ -o task/
+    """
+    from curate.validation.task import export_task as write
+
+    found = write(run, output, name, force)
+    out.result(found, f"{found['questions']} questions, the task {found['task']}", str(output))
+
+
 @command(app)
 def show(
     out: Output,

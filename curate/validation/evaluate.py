@@ -38,17 +38,17 @@ def contains_answer(output: str, answers: Sequence[str]) -> bool:
 
 
 # Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer: words there are not parted by spaces, or grow endings.
-_UNPARTED = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+UNPARTED = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 
 
 def contains_words(output: str, answers: Sequence[str]) -> bool:
     """The same, where the answer stands there as whole words: "th" is not in "the", nor "pol" in "politics"."""
     given = output.lower().strip()
-    no_word_before, no_word_after = (rf"(?<![^\W{_UNPARTED}])", rf"(?![^\W{_UNPARTED}])")
+    no_word_before, no_word_after = (rf"(?<![^\W{UNPARTED}])", rf"(?![^\W{UNPARTED}])")
     for answer in (a.lower().strip() for a in answers):
         # A sign at the edge of an answer (C++) is a boundary by itself.
-        before = no_word_before if re.match(rf"[^\W{_UNPARTED}]", answer) else ""
-        after = no_word_after if re.search(rf"[^\W{_UNPARTED}]$", answer) else ""
+        before = no_word_before if re.match(rf"[^\W{UNPARTED}]", answer) else ""
+        after = no_word_after if re.search(rf"[^\W{UNPARTED}]$", answer) else ""
         if answer in given and answer and re.search(f"{before}{re.escape(answer)}{after}", given):
             return True
     return False

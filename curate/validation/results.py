@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.data.files import plain, versions, whole_file, write_json
+from curate.data.files import plain, versions, whole_file, write_json, write_text
 from curate.data.stores import write_table
 from curate.display import Outline, Shown
 from curate.records import BASE, Example, contrast, is_untouched
@@ -462,6 +462,7 @@ SCHEMAS = {
 def write_run(result: Validation, folder: Path, request: Mapping[str, Any]) -> None:
     """Write everything a finished validation leaves in its folder; the manifest last: it says that the run is whole."""
     from curate.report.page import RunTables, write_report
+    from curate.validation.task import adapter_card
 
     tables = {
         "predictions": prediction_rows(result),
@@ -488,6 +489,10 @@ def write_run(result: Validation, folder: Path, request: Mapping[str, Any]) -> N
         "request": request,
     }
     summary = plain(result.summary())
+    for run in result.runs:
+        if run.adapter is not None and run.config is not None:
+            card = adapter_card(summary, run.arm, run.seed, run.config.as_dict(), run.steps)
+            write_text(card, folder / "adapters" / run.arm / f"seed-{run.seed}" / "README.md")
     write_json(summary, folder / "summary.json")
     write_report(
         folder, RunTables(summary, manifest, tables["predictions"], tables["attention"], tables["attention_maps"])
