@@ -20,6 +20,7 @@ from curate.errors import DataError
 from curate.estimators.column import score_of_number
 from curate.prompts import Template, solution
 from curate.records import Example
+from curate.report.page import flat
 from curate.selection.agreement import agreement
 from curate.selection.explain import compare
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number
@@ -73,6 +74,18 @@ def compare_files(files: list[str], **options: Any) -> dict[str, Any]:
             try_next=f"curate show --compare {files[0]} OTHER.parquet",
         )
     return compare(files, ReadSettings.of(options))
+
+
+def compare_runs(files: Sequence[str]) -> dict[str, Any] | None:
+    """Finished validations side by side, and the settings in which they differ; None where one of the files is none."""
+    summaries = [_summary_in(Path(file)) for file in files]
+    runs = [{"file": file, **found} for file, found in zip(files, summaries, strict=True) if found and "arms" in found]
+    if len(runs) < len(files):
+        return None
+    told = [dict(flat(run.get("config", {}))) for run in runs]
+    names = dict.fromkeys(name for settings in told for name in settings)
+    differ = {name: [settings.get(name, "") for settings in told] for name in names}
+    return {"runs": runs, "settings": {name: found for name, found in differ.items() if len(set(found)) > 1}}
 
 
 def describe_agreement(file: str, **options: Any) -> dict[str, Any]:

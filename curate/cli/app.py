@@ -14,6 +14,7 @@ from curate.cli.console import EXIT_MISSING, Commands, DryRun, Force, Output, co
 from curate.cli.tables import (
     as_typed,
     one_of,
+    runs_tables,
     score_table,
     selection_remark,
     selection_tables,
@@ -23,12 +24,13 @@ from curate.cli.tables import (
 )
 from curate.data.ambiguity import remarks
 from curate.data.export import ORIGINAL, SHAPES, STREAMS
-from curate.data.files import check_writable
+from curate.data.files import check_writable, write_text
 from curate.data.hub import check_push, push_folder
 from curate.display import clean
-from curate.errors import DataError, SettingError, as_option
+from curate.errors import DataError, OutputError, SettingError, as_option
 from curate.estimators import ESTIMATORS
 from curate.recipes.recipe import RunSettings, descriptions, recipe_text
+from curate.report.page import runs_page
 from curate.selection import select as selecting
 from curate.settings import (
     EngineSettings,
@@ -38,7 +40,14 @@ from curate.settings import (
     ValidateSettings,
 )
 from curate.shards import merge_files
-from curate.show import compare_files, describe, describe_agreement, read_scores, score_summaries
+from curate.show import (
+    compare_files,
+    compare_runs,
+    describe,
+    describe_agreement,
+    read_scores,
+    score_summaries,
+)
 from curate.simulation.settings import ExperimentOptions
 from curate.wikipedia.dumps import build_table, fetch_months, read_titles
 from curate.wikipedia.options import BuildSettings, FetchSettings
@@ -368,7 +377,7 @@ def validate(
     _report_run(out, {"output": str(output), **result.summary()}, str(output / "report.html"))
 
 
-@command(app, name="export-task")
+@command(app)
 def export_task(
     out: Output,
     run: Annotated[Path, Argument(help="The folder that curate validate wrote.")],
@@ -398,10 +407,14 @@ def show(
     compare: Annotated[
         bool, Option("--compare", help="Two files or more, side by side: what they share, how they differ.")
     ] = False,
+    html: Annotated[
+        Path | None, Option("--html", help="Of several runs: a page with them side by side, to be written there.")
+    ] = None,
     agreement: Annotated[
         bool,
         Option("--agreement", help="How the scores of a file agree, and which of them tells what the model knows."),
     ] = False,
+    force: Force = False,
     reading: ReadSettings,
 ) -> None:
     """Show what is in a file: counts, quantiles, a histogram, examples as the model sees them.
@@ -410,8 +423,21 @@ def show(
 
     Example: curate show --compare top.parquet bottom.parquet
 
+    Example: curate show run-views/ run-loss/ --html runs.html
+
     Example: curate show --agreement scored.parquet
     """
+    runs = compare_runs(files) if len(files) > 1 and not compare else None
+    if html is not None and runs is None:
+        raise DataError("--html is for several runs.", expected="the folders of two finished validations or more")
+    if runs is not None:
+        if html is not None:
+            check_writable(html, frozenset({".html"}))
+            if html.exists() and not force:
+                raise OutputError(f"There is a file {html}.", expected="a new one", try_next="--force")
+            write_text(runs_page(runs), html)
+        out.result(runs, *runs_tables(runs), *([str(html)] if html else []))
+        return
     if len(files) > 1 and not compare:
         raise DataError(
             f"{len(files)} files were named.",

@@ -166,6 +166,20 @@ def summary_tables(summary: Mapping[str, Any]) -> Tables:
     ]
 
 
+def runs_tables(found: Mapping[str, Any]) -> Tables:
+    """Several runs: a row each with the accuracies of its arms, and what is different in their settings."""
+    from curate.report.page import runs_rows
+
+    headers, rows = runs_rows(found["runs"])
+    settings = [[name, *values] for name, values in found["settings"].items()]
+    tables: Tables = [make_table("Accuracy, percent", headers, rows)]
+    if settings:
+        tables.append(
+            make_table("Settings that differ", ["setting", *(run["file"] for run in found["runs"])], settings)
+        )
+    return [*tables, *(f"{run['file']}: {run.get('recommendation') or run['verdict']}" for run in found["runs"])]
+
+
 def simulation_tables(summary: Mapping[str, Any]) -> Tables:
     """A simulation's own tables, and its verdict."""
     from curate.simulation.simulate import find_experiment

@@ -213,6 +213,31 @@ def command_of(request: Mapping[str, Any], test: str, model: str) -> str:
     return shlex.join(words)
 
 
+def runs_rows(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headers and a row a run: test questions, accuracies, the difference of the `contrast`, raw and at equal mix."""
+    arms = list(dict.fromkeys(row["arm"] for run in runs for row in run["arms"]))
+    pair = contrast(arms)
+    headers = ["run", "questions", *(label(arm) for arm in arms)]
+    headers += [f"{label(pair[0])} − {label(pair[1])}", "at equal answer mix"] if pair else []
+    rows = []
+    for run in runs:
+        accuracy = {row["arm"]: f"{100 * row['accuracy']:.1f}" for row in run["arms"]}
+        row = [run["file"], f"{run['arms'][0]['n_eval']:,}", *(accuracy.get(arm, "") for arm in arms)]
+        found = next((d for d in run["differences"] if pair == (d["a"], d["b"])), None)
+        for name, low, high in (("difference", "low", "high"), ("equal_mix", "equal_mix_low", "equal_mix_high")):
+            if pair:
+                values = [None if found is None else found.get(key) for key in (name, low, high)]
+                row.append("" if None in values else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in values)))
+        rows.append(row)
+    return headers, rows
+
+
+def runs_page(found: Mapping[str, Any]) -> str:
+    """Several runs beside each other: `runs`, summaries with their `file`, and the `settings` that differ."""
+    headers, rows = runs_rows(found["runs"])
+    return render_page("runs.html.j2", runs=found["runs"], headers=headers, rows=rows, settings=found["settings"])
+
+
 def _reach(differences: Rows) -> float:
     """How far the axis of the differences goes: as far as the intervals between finetuned arms.
 
