@@ -394,9 +394,29 @@ class FinetuneConfig(Settings):
         expected="a share, such as 0.1; 0 to hold out nothing",
     )
     patience: int = option(3, "Stop after this many epochs without a better one.", least=1)
+    regularize: str = option(
+        "none",
+        "distill: keep close to the untouched model, which is the teacher (adapters only).",
+        choices=("none", "distill"),
+    )
+    distill_weight: float = option(1.0, "For distill: nats of divergence from the teacher count so much.", above=0)
+    distill_temperature: float = option(2.0, "For distill: the temperature of both.", above=0)
+    order: str = option(
+        "shuffled",
+        "shuffled, or obscure-first: in every epoch the least known examples first, by class or score.",
+        choices=("shuffled", "obscure-first"),
+    )
     method: str = option(
         "lora", "lora, full (all weights) or qlora (4-bit weights).", choices=("lora", "full", "qlora")
     )
+
+    def check(self) -> None:
+        """SettingError for a teacher where all weights train: the untouched model is not there any more."""
+        if self.regularize == "distill" and self.method == "full":
+            raise SettingError(
+                f"{setting('regularize', 'distill')} needs adapters, which are taken off for the teacher.",
+                try_next=setting("method", "lora"),
+            )
 
     def steps(self, examples: int) -> int:
         """Optimizer steps at most for an arm of that many examples."""
@@ -416,6 +436,9 @@ class ValidateSettings(Settings):
     seeds: int | Sequence[int] = option(3, "Finetunings per arm, with seeds 0, 1, 2, …", least=1, each=False)
     by: str | None = option(None, "Popularity of the test set: one of its scores, or any column of numbers.")
     config: FinetuneConfig = field(default_factory=FinetuneConfig)
+    arm: tuple[str, ...] = option(
+        (), "One more arm: a split trained in another way, top+distill or top+obscure-first. Repeatable."
+    )
     tune: str = option(
         "off",
         "off, quick (3 learning rates) or paper (Table 4), per arm on its own held-out part.",

@@ -137,6 +137,7 @@ KEYS: dict[str, Setting] = {
         "validation",
         ValidateSettings,
         "seeds",
+        "arm",
         "tune",
         "by",
         "dtype",

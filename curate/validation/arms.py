@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from curate.data.formats import data_suffix
 from curate.data.layouts import default_template
 from curate.data.sources import find_files
 from curate.data.table import QATable, read_with, template_in, whole_prompts
-from curate.errors import ColumnError, DataError, setting
+from curate.errors import ColumnError, DataError, SettingError, setting
 from curate.prompts import TEMPLATES, Template, chats_left_out, count_chats, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number, random_rows, score_column
@@ -42,6 +43,8 @@ class Arm:
     name: str
     examples: Sequence[Example]
     unusable: int
+    how: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """The settings of its finetuning that are its own."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -136,7 +139,7 @@ class Inputs:
 
 def arms_alike(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """The pairs of arms that train on the same examples, whatever the order and the ids."""
-    rows = {arm.name: Counter((e.question, e.answers, e.choices) for e in arm.examples) for arm in arms}
+    rows = {arm.name: Counter((e.question, e.answers, e.choices) for e in arm.examples) for arm in arms if not arm.how}
     return [(a, b) for a, b in combinations(rows, 2) if rows[a] == rows[b]]
 
 
@@ -168,7 +171,8 @@ def read_inputs(
     ambiguous = {name: count_ambiguous(table) or {} for name, table in {**tables, "test": data}.items()}
     source = {"name": data.name, "sha256": data.fingerprint, "rows": len(data)}
     popularity = histograms({**tables, "test": data}, test.popularity)
-    bands, banded_by = training_bands(tables, test.popularity)
+    bands, banded_by, scores = training_bands(tables, test.popularity)
+    arms = [ordered(arm, settings, scores) for arm in [*arms, *arms_otherwise(arms, settings.arm)]]
     return Inputs(arms, test, form, source, popularity, bands, banded_by, ambiguous)
 
 
@@ -291,20 +295,61 @@ FOURTHS = ("1st fourth", "2nd fourth", "3rd fourth", "4th fourth")
 """Of what trains by its score, the best known first."""
 
 
-def training_bands(tables: Mapping[str, QATable], popularity: str | None) -> tuple[dict[str, str], str | None]:
+WAYS = {"distill": {"regularize": "distill"}, "obscure-first": {"order": "obscure-first"}}
+"""Other ways to train on the same examples, by what follows the name of the split in `--arm`."""
+
+
+def arms_otherwise(arms: Sequence[Arm], asked: Sequence[str]) -> list[Arm]:
+    """The splits that are trained in another way too: `top+distill`. SettingError for what is no split or no way."""
+    named = {arm.name: arm for arm in arms}
+    found = []
+    for name in dict.fromkeys(asked):
+        split, *ways = name.split("+")
+        if split not in named or not ways or not {*ways} <= {*WAYS} or name in named:
+            raise SettingError(
+                f"There is no {setting('arm', name)}.",
+                expected=f"a split ({', '.join(named)}), then {' or '.join(f'+{way}' for way in WAYS)}",
+                try_next=setting("arm", f"{next(iter(named))}+distill"),
+            )
+        how = {key: value for way in ways for key, value in WAYS[way].items()}
+        found.append(Arm(name, named[split].examples, named[split].unusable, how=how))
+    return found
+
+
+def ordered(arm: Arm, settings: ValidateSettings, scores: Mapping[str, float]) -> Arm:
+    """The arm with its least known examples first where it is to train in that order; those without a score before."""
+    if {"order": settings.config.order, **arm.how}["order"] == "shuffled":
+        return arm
+    if not scores:
+        raise SettingError(
+            "The splits have no class and no score to order their examples by.",
+            expected=f"splits with scores, or {setting('order', 'shuffled')}",
+        )
+    return replace(arm, examples=sorted(arm.examples, key=lambda e: scores.get(e.id, -math.inf)))
+
+
+CLASSES = ("Unknown", "WeaklyKnown", "MaybeKnown", "HighlyKnown")
+
+
+def training_bands(
+    tables: Mapping[str, QATable], popularity: str | None
+) -> tuple[dict[str, str], str | None, dict[str, float]]:
     """The class of every training example, or its fourth by the score that the splits were selected by, or else that of
-    the test set; and the column that tells it, None without any."""
-    by = [f"{SCORE_PREFIX}{data.manifest.get('by')}" for data in tables.values()]
-    columns = [CLASS, *dict.fromkeys(by), *([popularity] if popularity else [])]
+    the test set; the column that tells it, None without any; and a number for each, higher for better known."""
+    by = [f"{SCORE_PREFIX}{data.manifest.get('selection', {}).get('by')}" for data in tables.values()]
+    scores = {name for data in tables.values() for name in data.schema.names if name.startswith(SCORE_PREFIX)}
+    columns = [CLASS, *dict.fromkeys(by), *([popularity] if popularity else []), *(scores if len(scores) == 1 else ())]
     column = next((c for c in columns if all(columns_of(c, data.schema.names) for data in tables.values())), None)
     if column is None:
-        return {}, None
+        return {}, None, {}
     if column == CLASS:
         cells = [zip(data.ids, data.column(column).to_pylist(), strict=True) for data in tables.values()]
-        return {id: str(name) for rows in cells for id, name in rows if name is not None}, column
+        names = {id: str(name) for rows in cells for id, name in rows if name is not None}
+        return names, column, {id: float(CLASSES.index(name)) for id, name in names.items() if name in CLASSES}
     scored = {id: s for data in tables.values() for id, s in zip(data.ids, as_float(data.column(column)), strict=True)}
     percentiles = popularity_percentiles(np.array([*scored.values()]), [*scored])
-    return {id: FOURTHS[int(p // 25)] for id, p in zip(scored, percentiles, strict=True) if not np.isnan(p)}, column
+    fourths = {id: FOURTHS[int(p // 25)] for id, p in zip(scored, percentiles, strict=True) if not np.isnan(p)}
+    return fourths, column, {id: float(score) for id, score in scored.items() if not np.isnan(score)}
 
 
 def read_splits(splits: Any, reading: ReadSettings = AS_REMEMBERED) -> dict[str, QATable]:

@@ -65,6 +65,9 @@ def finetuned(
     batches = batches or MicroBatches.whole(config.batch_size)
     sharded = is_sharded(loaded, config)
     part, held_out = split_held_out(examples, config.held_out_rows(len(examples)), how.seed)
+    if config.order != "shuffled":
+        place = {id(example): n for n, example in enumerate(examples)}
+        part = sorted(part, key=lambda example: place[id(example)])
     items = training_items(loaded, part, template)
     held_out_items = training_items(loaded, held_out, template) if held_out else []
     if how.last_said is not None:  # a training that is to be reported, and no trial

@@ -151,7 +151,7 @@ class Experiment:
         """All that could change what the run finds, known before the model is loaded."""
         settings, inputs = self.settings, self.inputs
         own = settings.changed(seeds=1, lm_eval=(), template=None, by=None, report_to="none", revision=None)
-        own = own.changed(knowledge=None, arm_shots=0)
+        own = own.changed(knowledge=None, arm_shots=0, arm=())
         told = {name: value for name, value in own.as_dict().items() if name not in ("config", "system")}
         request = {
             "model": version_of(self.model, settings.revision),
@@ -308,14 +308,16 @@ class Runner:
         # A loss of NaN, where training diverged, is the worst there is.
         merits = [(row["accuracy"], -min(math.inf, row["loss"])) for row in rows]
         best = merits.index(max(merits)) if merits else None
+        grid = [self._how(self.arms[arm], config) for config in self.experiment.grid]
         return [
             Run(arm, TUNING_SEED, (), row["steps"], row["accuracy"], config=config, chosen=n == best)
-            for n, (config, row) in enumerate(zip(self.experiment.grid, rows, strict=False))
+            for n, (config, row) in enumerate(zip(grid, rows, strict=False))
         ]
 
     def trial(self, part: Part) -> Mapping[str, Any]:
         """How a setting of the grid, tried on an arm, did on its held-out part: `steps`, `accuracy`, `loss`."""
-        arm, settings, n = self.arms[part.arm], self.experiment.grid, part.trial or 0
+        arm, n = self.arms[part.arm], part.trial or 0
+        settings = [self._how(arm, config) for config in self.experiment.grid]
         key = self._key("trial", arm.name, arm.fingerprint, settings[n].as_dict(), TUNING_SEED)
         kept = self._get(key)
         if kept is None:
@@ -325,6 +327,10 @@ class Runner:
                 kept = self._put(key, lambda: row)
             self._drop_checkpoints(key)
         return kept
+
+    def _how(self, arm: Arm, config: FinetuneConfig) -> FinetuneConfig:
+        """The settings of a finetuning, with those that are the arm's own."""
+        return config.changed(**arm.how)
 
     def _run_untouched(self, part: Part) -> Run:
         """The model as it is; the tasks of lm-eval are asked without solved examples only."""
@@ -339,7 +345,8 @@ class Runner:
 
     def _run_arm(self, part: Part) -> Run:
         arm = self.arms[part.arm]
-        config = next((t.config for t in self.trials(arm.name) if t.chosen), None) or self.settings.config
+        chosen = next((t.config for t in self.trials(arm.name) if t.chosen), None)
+        config = chosen or self._how(arm, self.settings.config)
         along = [self.settings.along, self.settings.metric] if self.settings.along else []
         asked = (self.test.fingerprint, self.new_tokens)
         key = self._key(*asked, arm.name, arm.fingerprint, config.as_dict(), part.seed, *along)

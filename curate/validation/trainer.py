@@ -249,14 +249,17 @@ def following(labels: torch.Tensor) -> torch.Tensor:
 
 
 class LengthGrouped:
-    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches.
+    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches; or as it is.
 
     With a `blank`, the index of an item without labels, the last batch is filled up with it: several processes share
     out whole batches only, and accelerate would fill theirs with examples that have been in the epoch already.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, blank: int | None = None) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, blank: int | None = None, shuffled: bool = True
+    ) -> None:
         self.lengths = lengths
+        self.shuffled = shuffled
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
@@ -272,6 +275,9 @@ class LengthGrouped:
     def __iter__(self) -> Iterator[int]:
         shuffler = random.Random(f"{self.seed}/{self.epoch}")
         order = list(range(len(self.lengths)))
+        if not self.shuffled:
+            yield from (*order, *self.filling)
+            return
         shuffler.shuffle(order)
         run = SORTED_BATCHES * self.batch_size
         batches = []
@@ -293,16 +299,38 @@ def answer_nats(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tu
     The output head sees the positions before answer tokens only; it is most of a small model's work, and its
     logits most of the memory that training takes.
     """
+    logits, right = answer_logits(model, head_of, inputs)
+    nats = torch.nn.functional.cross_entropy(logits, right, reduction="none")
+    return nats, logits.argmax(dim=-1) == right, inputs["places"] // inputs["labels"].shape[1]
+
+
+def answer_logits(model: Any, head_of: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model holds for the next token where an answer token follows (P, V), and which follows (P,)."""
     places = inputs["places"]
     with head_at(head_of, places) as selected:
         logits = model(input_ids=inputs["input_ids"], use_cache=False).logits
-    logits = (logits[0] if selected else logits.flatten(0, 1)[places]).float()  # (P, V)
-    right = following(inputs["labels"])[places]
+    logits = (logits[0] if selected else logits.flatten(0, 1)[places]).float()
+    return logits, following(inputs["labels"])[places]
+
+
+def distilled(model: Any, head_of: Any, inputs: dict[str, torch.Tensor], config: FinetuneConfig) -> torch.Tensor:
+    """Cross entropy of the answer tokens, and the divergence from the untouched model at the same places: (P,) nats.
+
+    The teacher is the model itself with its adapters off. As with Hinton et al. (2015), both distributions are softened
+    by the temperature, and the divergence is multiplied by its square.
+    """
+    logits, right = answer_logits(model, head_of, inputs)
+    bare = getattr(model, "module", model)  # of several processes each has it wrapped
+    with torch.no_grad(), bare.disable_adapter():
+        teacher, _ = answer_logits(bare, head_of, inputs)
+    softer = config.distill_temperature
+    student, target = (torch.log_softmax(each / softer, dim=-1) for each in (logits, teacher))
+    apart = torch.nn.functional.kl_div(student, target, log_target=True, reduction="none").sum(dim=-1)
     nats = torch.nn.functional.cross_entropy(logits, right, reduction="none")
-    return nats, logits.argmax(dim=-1) == right, places // inputs["labels"].shape[1]
+    return nats + config.distill_weight * softer**2 * apart
 
 
-def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped) -> Any:
+def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped, config: FinetuneConfig) -> Any:
     """The class of Trainer; made here, since transformers is imported only when something trains."""
     from transformers import Trainer
 
@@ -325,7 +353,10 @@ def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped) -> Any:
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            nats, _, _ = answer_nats(model, head_of, inputs)
+            if config.regularize == "distill":
+                nats = distilled(model, head_of, inputs, config)
+            else:
+                nats, _, _ = answer_nats(model, head_of, inputs)
             return nats.sum() / num_items_in_batch * self.accelerator.num_processes
 
         def prediction_step(
@@ -453,8 +484,9 @@ def train(
     pad = loaded.tokenizer.pad_token_id or 0
     blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
     lengths = [len(item["input_ids"]) for item in items]
-    sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, blank=len(items) if processes() > 1 else None)
-    trainer = completion_trainer(replace(loaded, model=model) if sharded else loaded, sampler)(
+    filling, shuffled = len(items) if processes() > 1 else None, how.config.order == "shuffled"
+    sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, filling, shuffled)
+    trainer = completion_trainer(replace(loaded, model=model) if sharded else loaded, sampler, how.config)(
         model=model,
         args=training_arguments(loaded, how, batches, sharded, bool(held_out)),
         data_collator=lambda chosen: collate(chosen, pad),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import curate
-from curate.errors import DataError
+from curate.errors import DataError, SettingError
 from curate.settings import ValidateSettings
 from curate.validation.arms import arms_alike, histograms, make_arm, read_inputs
 from tests.validation.made import CHOICE, MMLU
@@ -22,6 +22,22 @@ def files(films: list[dict[str, Any]], tmp_path: Path) -> list[Path]:
         path.parent.mkdir()
         curate.score(films, "column:views", output=path)
     return paths
+
+
+def test_a_split_trained_in_another_way_is_one_more_arm_of_the_same_examples(films: list[dict[str, Any]]) -> None:
+    scored = curate.score([{**film, "views": n} for n, film in enumerate(films)], "column:views")
+    asked = ValidateSettings(arm=("top+distill", "top+obscure-first", "top+distill+obscure-first"))
+    inputs = read_inputs({"top": scored[::-1]}, films, asked)
+    assert [arm.name for arm in inputs.arms] == ["top", *asked.arm]
+    assert [arm.how for arm in inputs.arms[:3]] == [{}, {"regularize": "distill"}, {"order": "obscure-first"}]
+    assert [e.question for e in inputs.arms[0].examples] == [film["question"] for film in films[::-1]]
+    assert [e.question for e in inputs.arms[2].examples] == [film["question"] for film in films]
+    assert not any("the same examples" in warning for warning in inputs.warnings())
+    for name in ("top+sgd", "bottom+distill", "top"):
+        with pytest.raises(SettingError, match="There is no arm"):
+            read_inputs({"top": scored}, films, ValidateSettings(arm=(name,)))
+    with pytest.raises(SettingError, match="no class and no score"):
+        read_inputs({"top": films}, films, ValidateSettings(arm=("top+obscure-first",)))
 
 
 def test_two_files_of_one_name_are_two_arms(files: list[Path], films: list[dict[str, Any]]) -> None:

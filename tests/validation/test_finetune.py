@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 
-from curate.errors import ModelError
+from curate.errors import ModelError, SettingError
 from curate.lm.forward import adapters_merged
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import DEFAULT
@@ -41,6 +42,25 @@ def finetuning(
 @pytest.fixture
 def loaded(tiny_model: Callable[[str], Path]) -> LoadedModel:
     return load_model(tiny_model("llama"), device="cpu")
+
+
+def test_a_teacher_keeps_the_model_close_to_what_it_was(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """By the divergence from the untouched model after as many steps on the same answers."""
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    ids = torch.tensor([loaded.tokenizer(DEFAULT.zero_shot(EXAMPLES[0]))["input_ids"]])
+    before = torch.log_softmax(loaded.model(ids).logits[0, -1].detach(), dim=-1)
+    apart = {}
+    for name, changes in {
+        "none": {}, "light": {"distill_weight": 0.1}, "strong": {"distill_weight": 10.0, "distill_temperature": 1.0}
+    }.items():  # fmt: skip
+        config = FinetuneConfig(learning_rate=5e-3, max_steps=12, batch_size=4, held_out=0, **changes)
+        config = config.changed(regularize="none" if name == "none" else "distill")
+        with finetuned(loaded, EXAMPLES, DEFAULT, Training(config, 0, tmp_path / name)):
+            after = torch.log_softmax(loaded.model(ids).logits[0, -1].detach(), dim=-1)
+        apart[name] = float((before.exp() * (before - after)).sum())
+    assert 0 < apart["strong"] < apart["light"] < apart["none"]
+    with pytest.raises(SettingError, match="needs adapters"):
+        FinetuneConfig(regularize="distill", method="full")
 
 
 def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: LoadedModel, tmp_path: Path) -> None:

@@ -122,6 +122,13 @@ def options(tiny_model: Callable[[str], Path], tmp_path: Path) -> list[str]:
     return [*options.split(), "--device", "cpu"]
 
 
+def test_the_least_known_come_first_in_every_epoch_where_that_is_asked() -> None:
+    order = LengthGrouped([5, 9, 1, 7, 3], batch_size=2, seed=0, shuffled=False)
+    for epoch in range(2):
+        order.set_epoch(epoch)
+        assert list(order) == [0, 1, 2, 3, 4]
+
+
 def finish(running: list[subprocess.Popen[str]]) -> None:
     said = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0], said
