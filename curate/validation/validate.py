@@ -129,12 +129,14 @@ def finish(runner: Runner, write: bool = True, show: Progress = lambda *told: No
     """Do what is not done yet of an experiment, one part after the other; compare; write the run's folder."""
     experiment, inputs = runner.experiment, runner.experiment.inputs
     parts = [*experiment.untouched(), *experiment.trials(), *experiment.finetunings()]
+    runs = []
     for number, part in enumerate(parts):
         show("validate", number, len(parts))
-        (runner.run if part.trial is None else runner.trial)(part)
-    runs = [runner.run(part) for part in experiment.untouched()]
+        if part.trial is None:
+            runs.append(runner.run(part))
+        else:
+            runner.trial(part)  # kept, and read below
     trials = [trial for arm in inputs.arms for trial in runner.trials(arm.name)]
-    runs += [runner.run(part) for part in experiment.finetunings()]
     attention, made = attention_summary(runs, runner.probe), made_from(runner)
     result = Validation(inputs, runs, trials, attention, made, experiment.folder)
     if is_first() and write:
