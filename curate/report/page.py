@@ -226,8 +226,8 @@ def runs_rows(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[s
         found = next((d for d in run["differences"] if pair == (d["a"], d["b"])), None)
         for name, low, high in (("difference", "low", "high"), ("equal_mix", "equal_mix_low", "equal_mix_high")):
             if pair:
-                values = [None if found is None else found.get(key) for key in (name, low, high)]
-                row.append("" if None in values else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in values)))
+                values = [found[key] for key in (name, low, high) if found and found.get(key) is not None]
+                row.append("{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in values)) if values else "")
         rows.append(row)
     return headers, rows
 

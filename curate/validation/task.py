@@ -109,7 +109,7 @@ def export_task(run: str | Path, output: str | Path, name: str | None = None, fo
     with whole_folder(output, replace=True) as folder:
         (folder / "test.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         (folder / f"{named}.yaml").write_text(TASK.format(name=named, tokens=manifest["max_new_tokens"]))
-        rules = "\n\n".join(map(inspect.getsource, RULES)).rstrip()
+        rules = "\n\n".join(inspect.getsource(rule) for rule in RULES).rstrip()
         (folder / "marks.py").write_text(MARKS.format(unparted=ascii(UNPARTED), rules=rules))
     return {"output": str(output), "task": named, "questions": len(lines)}
 
