@@ -31,8 +31,8 @@ TURNS = "rope_freqs.weight"
 
 
 def is_gguf(place: Path) -> bool:
-    """Whether a model is one file of this kind, by its name."""
-    return place.suffix.lower() == SUFFIX
+    """Whether a model is one file of this kind, by its name, there or not."""
+    return place.suffix.lower() == SUFFIX and not place.is_dir()
 
 
 @dataclass(frozen=True)

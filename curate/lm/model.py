@@ -17,7 +17,7 @@ from curate.data.files import versions
 from curate.data.hub import downloaded, hub_problem
 from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, setting
-from curate.lm.gguf import ALONE, alone, is_gguf, plain, read_gguf
+from curate.lm.gguf import ALONE, SUFFIX, alone, is_gguf, plain, read_gguf
 from curate.prompts import Template
 
 if TYPE_CHECKING:
@@ -310,13 +310,13 @@ def _place(name: str) -> Path:
 def _check_place(name: str) -> None:
     """ModelError for what is neither the name of a Hub model nor a folder with a tokenizer that says what it is."""
     folder = _place(name)
-    if is_gguf(folder) and folder.exists() and not folder.is_dir():
+    if is_gguf(folder) and folder.exists():
         _check_file(folder, folder.parent)
     elif folder.is_dir():
         _check_files(folder)
         if not any((folder / name).is_file() for name in SAYS_WHAT_IT_IS):
             raise _no_model(name, "the folder has no config.json and no tokenizer.json")
-    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or is_gguf(folder):
         missing = "there is no such file" if is_gguf(folder) else "there is no such folder"
         why = "it is not a folder" if folder.exists() else missing
         raise _no_model(name, why, "the folder of a model on this machine, or the name of one on the Hub")
@@ -647,8 +647,11 @@ def _no_model(name: str, why: str, otherwise: str = CHECK_NAME) -> ModelError:
     """No such model; what to try is seen in the folder if the name is one or nearly one, `otherwise` if not."""
     folder = _place(name)
     beside = [str(found.parent) for found in folder.parent.glob("*/config.json")]
+    beside += map(str, folder.parent.glob(f"*{SUFFIX}"))
     meant = get_close_matches(str(folder), beside, n=1)
-    if folder.exists():
+    if folder.is_dir() and (files := sorted(folder.glob(f"*{SUFFIX}"))):
+        advice = setting("model", files[0])
+    elif folder.exists():
         advice = "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
     else:
         advice = f"{setting('model', meant[0])}, if that was meant" if meant else otherwise

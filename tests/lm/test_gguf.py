@@ -249,8 +249,12 @@ def test_a_type_of_the_future_a_file_that_is_not_there_and_one_that_is_a_pipe(fo
     file.write_bytes(content[:kind] + b"\xe7\3\0\0" + content[kind + 4 :])
     with pytest.raises(ModelError, match="a type that cannot be unpacked: of number 999"):
         load_model(file)
+    with pytest.raises(ModelError, match=r"there is no such file.*\n.*\n.*tiny.gguf', if that was meant"):
+        load_model(tmp_path / "tini.gguf")
     with pytest.raises(ModelError, match="there is no such file"):
-        load_model(tmp_path / "absent.gguf")
+        load_tokenizer("nowhere.gguf")
+    with pytest.raises(ModelError, match=r"no config.json(.*\n)*Try: model='.*tiny.gguf'"):
+        load_model(tmp_path)
     os.mkfifo(tmp_path / "pipe.gguf")
     with pytest.raises(ModelError, match="no ordinary file"):
         load_model(tmp_path / "pipe.gguf")
