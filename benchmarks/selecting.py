@@ -2,6 +2,7 @@
 
     pip install duckdb polars
     python benchmarks/selecting.py --rows 10_000_000 --rounds 3 --output benchmarks/results/selecting-10m.json
+    python benchmarks/selecting.py --rows 10_000_000 --rounds 3 --narrow --tasks threshold
     python benchmarks/selecting.py --rows 100_000_000 --rounds 1 --tasks threshold  # makes 4 GB
 
 Every measurement is a fresh process; the contenders take turns, so that what else runs on the machine hits all alike.
@@ -21,7 +22,12 @@ CHUNK = 500_000
 WRITE = "(format parquet, compression zstd)"
 
 
-def make_table(path: Path, rows: int, seed: int = 0) -> None:
+def make_narrow_table(path: Path, rows: int) -> None:
+    """The same rows with one short answer each, without subjects and score_log."""
+    make_table(path, rows, narrow=True)
+
+
+def make_table(path: Path, rows: int, seed: int = 0, narrow: bool = False) -> None:
     """Random examples: curate_id, question, answers (list), subject, relation (1,000 of them), score_views, score_log.
 
     score_views is all different; score_log has few values, so that tens of thousands of rows tie at a cut.
@@ -57,6 +63,10 @@ def make_table(path: Path, rows: int, seed: int = 0) -> None:
                 "score_log": views.round(2),
             }
         )
+        if narrow:
+            table = table.select(["curate_id", "question", "relation", "score_views"]).add_column(
+                2, "answer", [pair[:n]]
+            )
         writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
         writer.write_table(table, row_group_size=100_000)
     assert writer is not None
@@ -149,11 +159,13 @@ def compare(source: Path, rounds: int, tasks: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--narrow", action="store_true", help="id, question, one short answer, relation and score only")
     asked = parser.parse_args()
     if asked.one:
         package = asked.one.split("_")[0]
         return run_here(CONTENDERS[asked.one], MODULES.get(package, (package,)), str(asked.data), asked.target)
-    source = made(asked.data or Path(f"build/select-{asked.rows}.parquet"), asked.rows, make_table)
+    name, make = ("narrow", make_narrow_table) if asked.narrow else ("select", make_table)
+    source = made(asked.data or Path(f"build/{name}-{asked.rows}.parquet"), asked.rows, make)
     return tell(source, asked.rows, compare(source, asked.rounds, asked.tasks), asked.output)
 
 

@@ -184,6 +184,7 @@ def select(
     tokenizer: Any = None,
     by: str | list[str] | tuple[str, ...] | None = None,
     where: str | list[str] | tuple[str, ...] | Mapping[str, Any] | None = None,
+    dedup: curate.settings.Dedup | None = None,
     min_score: float | None = None,
     max_score: float | None = None,
     stratify_by: str | list[str] | tuple[str, ...] | None = None,

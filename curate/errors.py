@@ -163,6 +163,7 @@ _EXTRAS = {
     **dict.fromkeys(("torch", "transformers", "peft", "accelerate", "safetensors", "scipy"), "lm"),
     "gguf": "gguf",
     "ray": "ray",
+    "rensa": "dedup",
     "lm_eval": "lm-eval",
 }
 """The extra of the distribution that a library comes with."""

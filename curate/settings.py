@@ -299,6 +299,7 @@ class ValidateEngineSettings(EngineSettings):
     )
 
 
+Dedup = Literal["exact", "near"]
 Missing = Literal["exclude", "lowest", "error"]
 Order = Literal["source", "popular-first", "obscure-first", "shuffled"]
 
@@ -336,6 +337,11 @@ class SelectSettings(Settings):
     where: str | list[str] | tuple[str, ...] | Mapping[str, Any] | None = option(
         None,
         "Only rows with COLUMN=VALUE,VALUE,… (or !=), in all conditions given; also ambiguous=no, shared:TESTSET=no.",
+    )
+    dedup: Dedup | None = option(
+        None,
+        "Of questions asked more than once only the best known: exact (but for capitals and blanks), or near ones too.",
+        choices=get_args(Dedup),
     )
     min_score: float | None = option(None, "Only rows with at least this score.")
     max_score: float | None = option(None, "Only rows with at most this score.")

@@ -209,6 +209,8 @@ def _note_clashes(out: Output, content: Mapping[str, Any]) -> None:
     """Say what is ambiguous, and what evaluation sets share with the splits to train on."""
     found = remarks(content.get("ambiguous"))
     found += ["--where ambiguous=no selects the others."] if found else []
+    if again := content.get("duplicates"):
+        found += [f"{again} examples ask again what another asks; --dedup exact keeps the best known of each."]
     for pair in content.get("shared", ()):
         shared = [f"the {name} of {pair[name]}" for name in ("question", "subject", "answer") if pair[name]]
         found += [f"{pair['split']} shares with {pair['test']}: {', '.join(shared)} examples."] if shared else []

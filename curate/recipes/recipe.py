@@ -129,7 +129,7 @@ KEYS: dict[str, Setting] = {
     **_of("estimators", ModelSettings, "dtype", "processes"),
     **{key: item for section, group in OTHERS.items() for key, item in _of(section, group, without=_SHARED).items()},
     **_of("selection", SelectSettings, "by", "top", "bottom", "random", "whole", "band"),
-    **_of("selection", SelectSettings, "known", "mix", "size", "sizes", "stratify_by", "min_known"),
+    **_of("selection", SelectSettings, "known", "mix", "size", "sizes", "stratify_by", "min_known", "dedup"),
     **_of("selection", SelectSettings, "controlled_by", "holdout", "holdout_by", "min_score", "max_score"),
     **_of("selection", SelectSettings, "missing", "order", "seed"),
     **_of("finetuning", FinetuneConfig),

@@ -73,7 +73,7 @@ class Rules:
         if repeated is not None:
             again = setting("by", repeated)
             raise SelectionError(f"{again} is given twice.", expected="each score once", try_next=again)
-        filters = (self.where, self.min_score is not None, self.max_score is not None, self.holdout)
+        filters = (self.where, settings.dedup, self.min_score is not None, self.max_score is not None, self.holdout)
         if not asked and not any(filters) and not settings.controlled_by:
             sizes = ", ".join(setting(name, 0.3) for name in ("top", "bottom", "random"))
             raise SelectionError(
@@ -124,6 +124,7 @@ class Rules:
             "max_score": self.max_score,
             "stratify_by": ",".join(self.stratify_by) or None,
             "controlled_by": self.settings.controlled_by,
+            "dedup": self.settings.dedup,
             "min_known": self.settings.min_known,
             "sizes": self.settings.sizes and list(self.settings.sizes),
             "holdout": self.holdout and {"size": str(self.holdout), "by": self.holdout_by},

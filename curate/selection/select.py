@@ -39,6 +39,7 @@ from curate.data.table import QATable, make_manifest, read_with
 from curate.display import Outline, Shown
 from curate.errors import OutputError, SelectionError, Spelling, in_python, setting, spelled
 from curate.prompts import CHAT, Template
+from curate.selection.duplicates import duplicates
 from curate.selection.explain import MixSample, explain_scores, notes, told
 from curate.selection.ranking import Ranking, make_ranking, ranked_by
 from curate.selection.rules import SPLITS, Rules
@@ -212,7 +213,8 @@ class Selection(Shown):
 
     @cached_property
     def clashes(self) -> dict[str, Any]:
-        """How many rows of the pool are `ambiguous`, and what evaluation sets have in common with the other splits.
+        """How many rows of the pool are `ambiguous`, how many ask again what another asks (`duplicates`), and what
+        evaluation sets have in common with the other splits.
 
         Empty of more rows than are counted unasked.
         """
@@ -228,7 +230,10 @@ class Selection(Shown):
             for split in self.splits.values()
             if split.use == "training"
         ]
-        return {"ambiguous": found, **({"shared": shared} if shared else {})}
+        questions = duplicates(self.data)[self.pool.before]
+        again = int(np.count_nonzero(questions >= 0)) - len(np.unique(questions[questions >= 0]))
+        repeats = {"duplicates": again} if again else {}
+        return {"ambiguous": found, **repeats, **({"shared": shared} if shared else {})}
 
     @property
     def _tests(self) -> list[str]:

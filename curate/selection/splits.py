@@ -21,6 +21,7 @@ from curate.data.table import QATable
 from curate.errors import ColumnError, SelectionError, setting
 from curate.prompts import solution
 from curate.records import Example
+from curate.selection.duplicates import duplicates
 from curate.selection.groups import (
     CLASS_COLUMN,
     KNOWN,
@@ -346,8 +347,20 @@ def make_pool(data: QATable, rules: Rules, ranking: Ranking) -> Pool:
             expected=f"a wider {setting('min_score')} and {setting('max_score')}",
             try_next="curate show FILE, for the quantiles of the scores",
         )
+    for near in {None: (), "exact": (False,), "near": (False, True)}[rules.settings.dedup]:
+        _leave_out_repeats(pool, duplicates(data, near))
     pool.before = pool.mask
     return pool
+
+
+def _leave_out_repeats(pool: Pool, questions: NDArray[np.int64]) -> None:
+    """Of the rows of each question (N,), -1 where there is one only, leave the best known in the pool."""
+    rows = np.flatnonzero(pool.mask & (questions >= 0))
+    rows = rows[pool.ordered(rows)]
+    best = rows[np.unique(questions[rows], return_index=True)[1]]
+    repeats = np.zeros(len(questions), dtype=bool)
+    repeats[np.setdiff1d(rows, best)] = True
+    pool.leave_out(repeats, "asked more than once")
 
 
 def _meet_missing(pool: Pool) -> None:
