@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from curate import __version__, scoring
-from curate.cli.console import EXIT_MISSING, Commands, DryRun, Force, Output, command, make_table, own_settings
+from curate.cli.console import EXIT_MISSING, Commands, DryRun, Force, Output, command, make_table, own_settings, start
 from curate.cli.tables import (
     as_typed,
     one_of,
@@ -85,7 +85,7 @@ MaxMissing = Annotated[int | None, Option(help="End with exit code 3 if more exa
 
 def main() -> None:
     """The entry point of the `curate` command."""
-    app()
+    start(app)
 
 
 def _version(asked: bool) -> None:

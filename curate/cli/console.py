@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
 import logging
 import os
@@ -11,19 +12,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from curate.data.files import plain
 from curate.display import Progress, bar, clean, lines
-from curate.errors import CurateError, SettingError, as_option, missing_extra, setting
+from curate.errors import CurateError, OutputError, SettingError, as_option, missing_extra, setting
 from curate.estimators import find_estimator
 from curate.settings import Setting, Settings, is_group, settings_of
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+T = TypeVar("T")
 
 EXIT_FIXABLE = 1
 EXIT_MISSING = 3
@@ -53,6 +57,15 @@ def make_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequenc
     for row in texts:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def can_print(text: str) -> bool:
+    """Whether standard output can spell a text."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Commands(TyperGroup):
@@ -186,6 +199,67 @@ def own_settings(by: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+class _Stream:
+    """A standard stream: one of results that cannot be written ends the command; one of notes is done without."""
+
+    def __init__(self, stream: TextIO, needed: bool) -> None:
+        self._stream, self._needed = stream, needed
+        self._broken: OutputError | None = None
+
+    def write(self, text: str) -> int:
+        """Write, or raise OutputError where results cannot be."""
+        return self._do(partial(self._stream.write, text)) or 0
+
+    def flush(self) -> None:
+        """Likewise."""
+        self._do(self._stream.flush)
+
+    def _do(self, work: Callable[[], T]) -> T | None:
+        if self._broken and self._needed:
+            raise self._broken
+        try:
+            return work()
+        except OSError as error:
+            # What still waits to be written must not be tried again when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if isinstance(error, BrokenPipeError) and self._needed:
+                raise
+            why = f"Standard output cannot be written: {error.strerror}."
+            self._broken = OutputError(why, expected="a file with room, or a terminal")
+            return self._do(work)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def start(app: Callable[[], Any]) -> None:
+    """Run the commands as a process of their own does, whatever its standard streams are.
+
+    What a stream cannot spell is written as an escape; closed streams are as if nobody read them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # closed; opened at its own number, or a file of ours would take it
+            closed = os.open(os.devnull, os.O_RDWR if name != "stdout" else os.O_RDONLY)
+            setattr(sys, name, os.fdopen(closed, "r" if number == 0 else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    plain_streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Stream(sys.stdout, needed=True), _Stream(sys.stderr, needed=False)  # type: ignore[assignment]
+    try:
+        with messages():
+            try:
+                app()
+            except SystemExit as ended:
+                if not ended.code:
+                    sys.stdout.flush()
+                raise
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    finally:
+        sys.stdout, sys.stderr = plain_streams
+
+
 @contextmanager
 def messages() -> Iterator[None]:
     """What the user can fix ends in a message and exit code 1, Ctrl-C in 130; neither in a traceback."""
@@ -230,7 +304,9 @@ class Output:
     def result(self, content: Mapping[str, Any], *tables: Any) -> None:
         """The outcome: `content` as JSON, or the tables and lines for a person."""
         if self.as_json:
-            print(clean(json.dumps(plain(content), indent=2, ensure_ascii=False, default=str, allow_nan=False)))
+            told = partial(json.dumps, plain(content), indent=2, default=str, allow_nan=False)
+            text = clean(told(ensure_ascii=False))
+            print(text if can_print(text) else told())
             return
         from rich.console import Console
 

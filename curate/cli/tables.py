@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.cli.console import make_table
+from curate.cli.console import can_print, make_table
 from curate.data.export import score_text
 from curate.errors import DataError
 from curate.wikipedia.views import MEASURED
@@ -239,8 +239,9 @@ def _dataset_tables(found: Mapping[str, Any]) -> Tables:
 def _score_tables(name: str, summary: Mapping[str, Any]) -> Tables:
     """The quantiles of a score, and its histogram as bars."""
     counts, edges = summary["histogram"]["counts"], summary["histogram"]["edges"]
+    block = "█" if can_print("█") else "#"
     bars = [
-        [f"{low:.4g} to {high:.4g}", n, "█" * round(30 * n / max(counts))]
+        [f"{low:.4g} to {high:.4g}", n, block * round(30 * n / max(counts))]
         for n, low, high in zip(counts, edges, edges[1:], strict=False)
     ]
     row = [name, summary["measured"]], summary["quantiles"]

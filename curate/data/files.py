@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from curate import __version__
 from curate.data.sources import find_files
-from curate.data.stores import PARQUET, seal, write_table
+from curate.data.stores import PARQUET, in_utf8, seal, write_table
 from curate.errors import DataError, OutputError, setting
 
 METADATA_KEY = b"curate"
@@ -244,6 +244,12 @@ def check_writable(path: Path, suffixes: frozenset[str] = frozenset()) -> None:
 
     `suffixes` are the endings a file may have; empty for a folder.
     """
+    if not in_utf8(path.absolute()):
+        raise OutputError(
+            f"The name {path} is not UTF-8, which manifests and cards are.",
+            expected="a name that is, in a folder whose name is",
+            try_next=setting("output", "scored.parquet" if suffixes else "out/"),
+        )
     if suffixes and path.suffix not in suffixes:
         raise OutputError(
             f"{path} does not end in {' or '.join(sorted(suffixes))}.",
@@ -295,7 +301,7 @@ def write_json(content: Any, path: Path) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write UTF-8 text."""
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def manifest_path(path: Path) -> Path:
@@ -304,7 +310,8 @@ def manifest_path(path: Path) -> Path:
 
 
 def _json(content: Any) -> str:
-    return json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, default=str, allow_nan=False)
+    text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, default=str, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()  # halves of characters, as in names that are not UTF-8
 
 
 def plain(content: Any) -> Any:

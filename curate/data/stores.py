@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import threading
 import zlib
 from collections import deque
@@ -100,10 +101,17 @@ def open_parquet_file(source: Any, **how: Any) -> pq.ParquetFile:
     if isinstance(source, Path):
         with source.open("rb") as file:
             check_seal(file, str(source))
+        if not in_utf8(source):
+            source = pa.OSFile(os.fsencode(source))  # Arrow takes any bytes for a name, but no such text
     elif isinstance(source, bytes):
         check_seal(io.BytesIO(source), "the file")
         source = pa.BufferReader(source)
     return pq.ParquetFile(source, page_checksum_verification=True, **how)
+
+
+def in_utf8(path: Path) -> bool:
+    """Whether the bytes of a file's name are UTF-8, as of nearly all they are."""
+    return not re.search("[\ud800-\udfff]", str(path))
 
 
 def write_table(table: pa.Table, path: Path, **how: Any) -> None:

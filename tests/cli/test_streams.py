@@ -1,0 +1,92 @@
+"""Whatever the standard streams are and however files are called: no traceback, the right exit code, no result lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+
+Typed = Callable[..., subprocess.CompletedProcess[str]]
+SCORE = "score facts.jsonl --by column:views -o scored.parquet"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Typed:
+    """Types a command into a shell, in a folder with facts.jsonl; `streams` are redirections."""
+    rows = [{"question": f"Who wrote Žižek {n}?", "answer": "Ž", "views": n} for n in range(9)]
+    (tmp_path / "facts.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+
+    def run(words: str, streams: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        line = f'"{sys.executable}" -m curate {words} {streams}'
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+@pytest.mark.parametrize("words", ["show facts.jsonl", "show facts.jsonl --json", "--help", "--version", SCORE])
+@pytest.mark.parametrize(("stream", "why"), [("/dev/full", "No space left on device"), ("&-", "Bad file descriptor")])
+def test_standard_output_that_cannot_be_written_is_one_message(
+    typed: Typed, tmp_path: Path, words: str, stream: str, why: str
+) -> None:
+    done = typed(words, f">{stream}")
+    assert done.returncode == 1
+    assert done.stderr.count(f"curate: Standard output cannot be written: {why}.") == 1
+    assert (tmp_path / "scored.parquet").exists() == (words == SCORE), "what was done is done"
+
+
+@pytest.mark.parametrize("stream", ["/dev/full", "&-"])
+def test_notes_that_cannot_be_printed_are_done_without(typed: Typed, tmp_path: Path, stream: str) -> None:
+    done = typed(SCORE, f"2>{stream}")
+    assert done.returncode == 0 and done.stdout.endswith("scored.parquet\n")
+    assert typed("show nowhere.parquet", f"2>{stream}").returncode == 1
+    assert typed("show nowhere.parquet", f"2>{stream}").stdout == "", "a message is no result"
+    assert typed("show --nonsense", f"2>{stream}").returncode == 2
+    whole = typed("select scored.parquet --top 4 -o top.parquet --json", "0<&- 2>&-")
+    assert json.loads(whole.stdout)["rows"] == 9
+
+
+def test_what_a_stream_cannot_spell_is_written_as_an_escape(typed: Typed) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    told = typed("show facts.jsonl --json", **ascii_only)
+    assert told.stdout.isascii() and json.loads(told.stdout)["examples"][0]["prompt"].startswith(
+        "Question: Who wrote Ž"
+    )
+    typed(SCORE, **ascii_only)
+    shown = typed("show scored.parquet", **ascii_only)
+    assert shown.returncode == 0 and "####" in shown.stdout and r"\u017di\u017eek" in shown.stdout
+    assert "Žižek" in typed("show facts.jsonl", PYTHONIOENCODING="utf-8").stdout
+
+
+def test_names_that_are_not_utf8_are_read_and_refused_for_what_is_written(typed: Typed, tmp_path: Path) -> None:
+    odd = r"$(printf 'b\xff')"
+    typed(SCORE)
+    folder = tmp_path / os.fsdecode(b"b\xff")
+    folder.mkdir()
+    for name in ("facts.jsonl", "scored.parquet", "scored.parquet.manifest.json"):
+        (folder / os.fsdecode(b"c\xff" + name.encode())).write_bytes((tmp_path / name).read_bytes())
+    inside = rf"{odd}/$(printf 'c\xff')"
+    for name in ("facts.jsonl", "scored.parquet"):
+        assert typed(f"show {inside}{name}").returncode == 0
+    done = typed(f"score {inside}facts.jsonl --by column:views -o again.parquet")
+    assert done.returncode == 0, done.stderr
+    assert typed(f"select {inside}scored.parquet --top 4 -o top.parquet").returncode == 0
+    assert typed("show again.parquet --json").returncode == 0
+    for words in (
+        f"score facts.jsonl --by column:views -o {odd}.parquet",
+        f"select scored.parquet --top 4 -o {odd}.parquet",
+    ):
+        done = typed(words)
+        assert done.returncode == 1 and r"The name b\udcff.parquet is not UTF-8" in done.stderr
+        assert "Try: -o scored.parquet" in done.stderr
+    assert r"There is no file, folder or dataset 'no\udcff'" in typed(r"show $(printf 'no\xff')").stderr
