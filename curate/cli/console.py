@@ -245,7 +245,7 @@ def start(app: Callable[[], Any]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     plain_streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Stream(sys.stdout, needed=True), _Stream(sys.stderr, needed=False)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Stream(sys.stdout, needed=True), _Stream(sys.stderr, needed=False)
     try:
         with messages():
             try:
