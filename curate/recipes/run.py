@@ -184,7 +184,9 @@ class Step:
             if items and all(type(item) in (int, float) for item in items):
                 items = (",".join(map(str, items)),)
             for item in items:
-                if item is not None and item is not False:
+                if item is False and name == "knowledge":  # the one whose default is neither yes nor no
+                    words.append(as_option("no_knowledge", ""))
+                elif item is not None and item is not False:
                     words += [as_option(name, "")] if item is True else [as_option(name, ""), str(item)]
         return shlex.join(words)
 
