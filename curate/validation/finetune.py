@@ -190,6 +190,7 @@ def _adapters(loaded: LoadedModel, config: FinetuneConfig) -> Iterator[Any]:
                 expected="a model with linear layers on which peft puts adapters",
                 try_next=setting("method", "full"),
             ) from error
+    adapted.eval()  # as what is inside; new, it says that it trains, and training would not switch the layers over
     try:
         yield adapted
     finally:

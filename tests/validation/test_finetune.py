@@ -178,6 +178,18 @@ def test_a_batch_in_parts_learns_what_the_whole_batch_does(loaded: LoadedModel) 
     assert losses(MicroBatches(4, checkpointing=True)) == pytest.approx(whole, rel=1e-3)
 
 
+def test_activations_are_computed_again_where_that_is_asked_for(loaded: LoadedModel) -> None:
+    """The layers must know that they train: in evaluation mode transformers keeps all activations, and says nothing."""
+    seen: list[bool] = []
+    layer: Any = loaded.model.model.layers[0]
+    layer.mlp.register_forward_pre_hook(lambda module, arguments: seen.append(module.training))
+    config = replace(CONFIG, max_steps=2, held_out=0)
+    for checkpointing, times in ((False, 2), (True, 4)):
+        seen.clear()
+        with finetuning(loaded, config, batches=MicroBatches(4, checkpointing=checkpointing)):
+            assert sum(seen) == times
+
+
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
     """From now on the first training runs out of memory at that step; gives the steps that were trained."""
     import torch
