@@ -1,4 +1,4 @@
-"""The tables of docs/cost.md: what validation costs on a GPU, by arithmetic. Nothing here is measured.
+"""The tables of docs/cost.md: what validation costs on a GPU, by arithmetic from what one GPU was measured to do.
 
 python docs/tables/cost.py
 """
@@ -12,8 +12,9 @@ BATCH, TOKENS = 16, 24
 """Examples a step, and tokens an example: question and answer of PopQA in the template `qa`, rounded up."""
 ACTIVATIONS = 34
 """Bytes kept of a layer for the backward pass, per token and unit of width, in bfloat16 (Korthikanti et al. 2022)."""
-PEAK, UTILISED = 989e12, 0.1
-"""bfloat16 operations a second of an H100, and the share of them that short batches are taken to reach."""
+PEAK, TRAINING, ASKING = 989e12, 0.059, 0.2
+"""bfloat16 operations a second of an H100 or H200; the share of them that LoRA reached with 16 short questions a step
+(benchmarks/results/gpu), and half of what answers reached without adapters."""
 CACHED = 8192
 """Tokens whose keys and values are kept at most while questions are answered."""
 
@@ -85,16 +86,16 @@ def memory_row(model: Model) -> list[str]:
     ]
 
 
-def minutes(model: Model, examples: int, epochs: float, questions: int, new_tokens: int = 5) -> tuple[float, float]:
+def minutes(model: Model, examples: int, epochs: float, questions: int, new_tokens: int = 10) -> tuple[float, float]:
     """Minutes of one finetuning (4 operations a parameter and token) and of asking the questions (2)."""
     train = 4 * model.parameters * 0.9 * examples * epochs * TOKENS
     held_out = 2 * model.parameters * 0.1 * examples * epochs * TOKENS
     ask = 2 * model.parameters * questions * (TOKENS + new_tokens)
-    return (train + held_out) / (PEAK * UTILISED) / 60, ask / (PEAK * UTILISED) / 60
+    return (train + held_out) / (PEAK * TRAINING) / 60, ask / (PEAK * ASKING) / 60
 
 
 def time_row(model: Model) -> list[str]:
-    """Hours on one H100: one finetuning with its questions, and runs of four arms."""
+    """Hours on one H100 or H200: one finetuning with its questions, and runs of four arms."""
     train, ask = minutes(model, 5000, 5, 5000)
     once = train + ask
     run = ask + 12 * once
