@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,6 +171,39 @@ def accuracy_figure(arms: Rows) -> Figure:
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set_ylabel("accuracy on the test set (%)")
     axes.margins(y=0.15)
+    return made
+
+
+def ladders(arms: Rows) -> list[dict[str, Any]]:
+    """The arms that `select --sizes` made, `top-60` and `top-240`, and the `top` they lie within, by its name.
+
+    Empty where no two arms are of one ladder.
+    """
+    found = []
+    names = {row["arm"] for row in arms}
+    for row in arms:
+        name, _, size = row["arm"].rpartition("-")
+        rung = bool(name) and size.isdigit() and row["n_train"] <= int(size)
+        if rung or any(other.startswith(f"{row['arm']}-") for other in names):
+            error = row["stderr"] or 0
+            ends = {"low": row["accuracy"] - error, "high": row["accuracy"] + error}
+            found.append({"arm": name if rung else row["arm"], **{k: row[k] for k in ("n_train", "accuracy")}, **ends})
+    several = Counter(row["arm"] for row in found)
+    return [row for row in found if several[row["arm"]] > 1]
+
+
+@figure
+def sizes_figure(rungs: Rows) -> Figure:
+    """Accuracy against the size of the finetuning set, a line a ladder, with one standard error over seeds."""
+    made, axes = new_figure()
+    lines_with_bands(axes, rungs, x="n_train", y="accuracy", scale=100, markers=True)
+    axes.set_xscale("log")
+    sizes = sorted({row["n_train"] for row in rungs})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("finetuning examples")
+    axes.set_ylabel("accuracy (%)")
+    axes.legend()
     return made
 
 
@@ -384,6 +418,7 @@ def _along_training(summary: Mapping[str, Any], attention: Rows, name: str) -> R
 
 FIGURES: dict[str, tuple[Callable[..., Drawing], Callable[[Mapping[str, Any], Rows], Any]]] = {
     "accuracy": (accuracy_figure, lambda summary, _: summary["arms"]),
+    "sizes": (sizes_figure, lambda summary, _: ladders(summary["arms"])),
     "by-answer": (answers_figure, lambda summary, _: summary.get("by_answer")),
     "curves": (curves_figure, lambda summary, _: summary.get("curves")),
     "quintiles": (quintiles_figure, lambda summary, _: summary.get("quintiles")),

@@ -158,7 +158,7 @@ def read_inputs(
     tables = read_splits(splits, reading.changed(split=None))
     form = one_template(settings, {**tables, "the test set": data})
     rank = {name: i for i, name in enumerate(PAPER_ORDER)}
-    tables = dict(sorted(tables.items(), key=lambda split: (rank.get(split[0], len(rank)), split[0])))
+    tables = dict(sorted(tables.items(), key=lambda split: (rank.get(split[0], len(rank)), numbers_in_order(split[0]))))
     arms = [make_arm(name, table, form, limit) for name, table in tables.items()]
     for arm in arms:
         if len(arm.examples) < 2:
@@ -174,6 +174,11 @@ def read_inputs(
     bands, banded_by, scores = training_bands(tables, test.popularity)
     arms = [ordered(arm, settings, scores) for arm in [*arms, *arms_otherwise(arms, settings.arm)]]
     return Inputs(arms, test, form, source, popularity, bands, banded_by, ambiguous)
+
+
+def numbers_in_order(name: str) -> list[tuple[int, str]]:
+    """What sorts names as people do: `top-60` before `top-240`."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def one_template(settings: ValidateSettings, tables: Mapping[str, QATable]) -> Template:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from curate.report.figures import ladders, sizes_figure
 from curate.report.page import RunTables, draw_figures, flat, report_page
 from tests.report.made_up import made_up_run
 
@@ -95,3 +96,12 @@ def test_intervals_beyond_0_and_100_percent_leave_the_axis_as_it_is() -> None:
     axes = curves_figure([{**few, "top_percent": x} for x in (50, 100)]).figure.axes[0]
     assert axes.get_ylim() == (-3, 103)
     assert relations_figure([{**few, "relation": "sport"}]).figure.axes[0].get_xlim() == (-3, 103)
+
+
+def test_accuracy_is_drawn_against_size_where_there_are_ladders() -> None:
+    names = {"base": 0, "top-60": 60, "top-240": 240, "top": 1500, "mix-60": 57, "random": 1500, "band-20-70": 700}
+    arms = [{"arm": arm, "n_train": n, "accuracy": 0.5, "stderr": 0.01} for arm, n in names.items()]
+    assert [(row["arm"], row["n_train"]) for row in ladders(arms)] == [("top", 60), ("top", 240), ("top", 1500)]
+    assert ladders(arms[:2]) == []
+    axes = sizes_figure(ladders(arms)).figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["60", "240", "1,500"]

@@ -96,6 +96,12 @@ def test_the_holdout_beside_the_splits_is_tested_on(tmp_path: Path) -> None:
         assert "holdout=0.2" in str(error.value.try_next)
 
 
+def test_sizes_of_a_ladder_come_in_order(films: list[dict[str, Any]]) -> None:
+    names = ["random", "top-1920", "top-240", "top-60", "top"]
+    arms = read_inputs(dict.fromkeys(names, films), films).arms
+    assert [arm.name for arm in arms] == ["top", "random", "top-60", "top-240", "top-1920"]
+
+
 def test_data_without_a_name_is_no_arm(films: list[dict[str, Any]], tmp_path: Path) -> None:
     for splits in (films, pd.DataFrame(films), [pd.DataFrame(films)]):
         with pytest.raises(DataError, match="what its arms are called"):
