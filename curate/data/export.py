@@ -199,7 +199,9 @@ def dataset_card(
 ) -> str:
     """README.md for a folder with one file a split; `kind` is its ending, the first two come from a Selection."""
     source = data.name
-    files = "\n".join(f"  - split: {s['split']}\n    path: {s['split']}.{kind}" for s in summary["splits"])
+    # In the names of splits `datasets` allows no dashes.
+    named = [(split["split"].replace("-", "_"), split["split"]) for split in summary["splits"]]
+    files = "\n".join(f"  - split: {name}\n    path: {file}.{kind}" for name, file in named)
     rows = "\n".join(_row(split) for split in summary["splits"])
     missing = summary["missing"]
     left_out = "".join(f"\n* {why}: {n}" for why, n in summary["left_out"].items())

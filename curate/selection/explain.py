@@ -292,6 +292,8 @@ def _known_notes(rows: Mapping[str, int], explanation: Mapping[str, Any]) -> Ite
 
 
 def _few_notes(rules: Rules, rows: Mapping[str, int], pool: int) -> Iterator[str]:
+    if any(asked.rule == "band" for asked in rules.asked.values()):
+        return
     few = [n for n, asked in rules.asked.items() if asked.rule == "top" and rows[n] < min(FEW, EXTREME * pool)]
     if few:
         yield (

@@ -273,6 +273,8 @@ def test_all_but_some_values(facts: Rows) -> None:
 
 
 def test_all_arms_of_a_comparison_in_one_folder(facts: Rows, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
     options: dict[str, Any] = {
         "top": 0.3, "bottom": 0.3, "random": 0.3, "whole": True, "band": ["20:70", "0:70"],
         "known": ["maybe", "highly"], "mix": MIX, "size": 100, "sizes": [20, 60],
@@ -282,6 +284,10 @@ def test_all_arms_of_a_comparison_in_one_folder(facts: Rows, tmp_path: Path) -> 
     arms = ["top", "bottom", "random", "band-20-70", "band-0-70", "known-maybe", "known-highly", "mix"]
     assert list(chosen) == [name for arm in arms for name in (f"{arm}-20", f"{arm}-60", arm)] + ["whole"]
     assert pq.read_metadata(tmp_path / "arms" / "band-20-70.parquet").num_rows == 500
+    loaded = load_dataset(str(tmp_path / "arms"), cache_dir=str(tmp_path / "cache"))
+    assert {name: split.num_rows for name, split in loaded.items()} == {
+        name.replace("-", "_"): int(split.mask.sum()) for name, split in chosen.splits.items()
+    }
 
 
 @pytest.mark.parametrize(
