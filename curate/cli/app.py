@@ -361,6 +361,7 @@ def validate(
             {"dry_run": True, **found},
             make_table(None, ["arm", "examples", "steps at most"], rows),
             f"{found['trials']} trials, {found['finetunings']} finetunings, {found['answers']} answers",
+            f"--knowledge is {'on' if found['knowledge'] else 'off'}, {found['knowledge_cost']:.0%} more work",
             f"{output} is {ALREADY}" if earlier else f"would write {output}",
         )
         for warning in found["warnings"]:
