@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import mmap
 import struct
@@ -171,10 +172,21 @@ def _can_unpack(kind: str) -> bool:
 
 @contextmanager
 def alone(path: Path) -> Iterator[str]:
-    """A folder with nothing but the file: what else lies beside it is not looked at."""
+    """A folder with nothing but the file: what else lies beside it is not looked at.
+
+    Meanwhile its header is read once, and the names of an architecture's tensors are made once: transformers does the
+    first for tokenizer, config and weights, the second for every module, which is most of the time.
+    """
+    import gguf
+
+    slow = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
     with tempfile.TemporaryDirectory(prefix="curate-") as folder, redirect_stderr(io.StringIO()):  # a progress bar
         (Path(folder) / ALONE).symlink_to(path.resolve())
-        yield folder
+        vars(gguf).update({name: functools.cache(function) for name, function in slow.items()})
+        try:
+            yield folder
+        finally:
+            vars(gguf).update(slow)
 
 
 def plain(read: Any, found: GgufFile, transformers: Any) -> Any:
