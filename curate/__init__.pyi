@@ -207,7 +207,8 @@ def select(
     """Choose rows of a scored table by popularity; the Python twin of `curate select`.
 
     `top`, `bottom` and `random` take a share of the pool (0.3 or "30%") or a count (500), `band` a stretch of the
-    order ("30:70"), `budget_tokens` the best known examples that fit; they can be asked for together. The pool is
+    order ("30:70"), `known` the rows of some classes ("highly,maybe"), `mix` a draw of so many of each, `budget_tokens`
+    the best known examples that fit; they can be asked for together, and `sizes` adds smaller ones within each. The pool is
     the rows that have a score and meet `where`, `min_score` and `max_score`. `by` names the score, or several to
     rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md; the columns of a file that
     does not remember them are named as for `read`. With `output`, writes one

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -288,6 +289,32 @@ def test_all_arms_of_a_comparison_in_one_folder(facts: Rows, tmp_path: Path) -> 
     assert {name: split.num_rows for name, split in loaded.items()} == {
         name.replace("-", "_"): int(split.mask.sum()) for name, split in chosen.splits.items()
     }
+
+
+def test_every_kind_of_file_and_frame_gives_the_same_splits(facts: Rows, tmp_path: Path) -> None:
+    import datasets
+    import pandas as pd
+    import polars as pl
+
+    rows = [row for row in facts if row["relation"] != "r3"]
+    options: dict[str, Any] = {
+        "top": 0.3, "band": "20:70", "known": "maybe", "mix": MIX, "size": 60, "sizes": [10, 30], "dedup": "exact",
+        "min_known": "relation=0.6", "stratify_by": ["relation", "answer-frequency"], "order": "obscure-first",
+    }  # fmt: skip
+
+    def kept(data: Any) -> dict[str, list[str]]:
+        chosen = curate.select(data, **options)
+        return {name: list(pa.table(chosen.table(name))["curate_id"].to_pylist()) for name in chosen}
+
+    expected = kept(rows)
+    frame = pd.DataFrame(rows)
+    frame.to_parquet(tmp_path / "rows.parquet", row_group_size=100)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    frame.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    for file in ("rows.parquet", "rows.csv", "rows.jsonl"):
+        assert kept(tmp_path / file) == expected
+    for data in (frame, pl.DataFrame(rows), datasets.Dataset.from_list(rows), pa.Table.from_pylist(rows)):
+        assert kept(data) == expected
 
 
 @pytest.mark.parametrize(
