@@ -387,8 +387,8 @@ def select(
     `top`, `bottom` and `random` take a share of the pool (0.3 or "30%") or a count (500), `band` a stretch of the
     order ("30:70"), `known` the rows of some classes ("highly,maybe"), `mix` a draw of so many of each, `budget_tokens`
     the best known examples that fit; they can be asked for together, and `sizes` adds smaller ones within each. The
-    pool is the rows that have a score and meet `where`, `min_score` and `max_score`. `by` names the score, or several to
-    rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md; the columns of a file that
+    pool is the rows that have a score and meet `where`, `min_score` and `max_score`. `by` names the score, or several
+    to rank by the mean of their percentile ranks. The exact rules are in docs/selecting.md; the columns of a file that
     does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
