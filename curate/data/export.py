@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -198,13 +200,12 @@ def dataset_card(
     kind: str = "parquet",
 ) -> str:
     """README.md for a folder with one file a split; `kind` is its ending, the first two come from a Selection."""
-    source = data.name
     # In the names of splits `datasets` allows no dashes.
     named = [(split["split"].replace("-", "_"), split["split"]) for split in summary["splits"]]
     files = "\n".join(f"  - split: {name}\n    path: {file}.{kind}" for name, file in named)
     rows = "\n".join(_row(split) for split in summary["splits"])
     missing = summary["missing"]
-    left_out = "".join(f"\n* {why}: {n}" for why, n in summary["left_out"].items())
+    left_out = "".join(f"\n* {as_markdown(why)}: {n}" for why, n in summary["left_out"].items())
     made_from = hashlib.sha256(f"{data.fingerprint} {format} {files} {json.dumps(plain(summary))}".encode()).hexdigest()
     # `datasets` keeps what it loaded under the folder's name and what stands here: without a description that tells one
     # content from another it would give the rows of any other folder of that name.
@@ -220,9 +221,9 @@ tags:
 - curate
 ---
 
-# Splits of {source} by popularity
+# Splits of {as_markdown(data.name)} by popularity
 
-{summary["rows"]} examples, {summary["pool"]} of them ranked by `{summary["by"]}` (higher is better known);
+{summary["rows"]} examples, {summary["pool"]} of them ranked by {as_code(summary["by"])} (higher is better known);
 {missing["rows"]} without a score ({missing["policy"]}). Seed {summary["seed"]}.
 
 | split | asked | rows | for | score at the cut | rows with that score (kept) |
@@ -246,14 +247,32 @@ All settings are in `<split>.{kind}.manifest.json`{IN_PARQUET if kind == "parque
 """
 
 
+def as_markdown(text: object) -> str:
+    r"""A text of the data as Markdown that shows it and is nothing else: no HTML, no link, no cell of a table.
+
+    >>> print(as_markdown("<b>R&B</b> | [x](y)"))
+    &lt;b&gt;R&amp;B&lt;/b&gt; \| \[x\](y)
+    """
+    return re.sub(r"[\\`*\[\]|~$]", r"\\\g<0>", html.escape(" ".join(str(text).split()), quote=False))
+
+
+def as_code(text: object) -> str:
+    """The same as `code`."""
+    return f"`{' '.join(str(text).split()).replace('`', chr(39)) or ' '}`"
+
+
 def _made(data: QATable, format: str) -> str:
     """What the scored file says of its source and estimators, and the shape the rows were given."""
     origin = data.manifest.get("input", {})
-    lines = [f"* scored from `{origin['name']}`, {origin['rows']} rows, SHA-256 `{origin['sha256']}`"] if origin else []
+    lines = (
+        [f"* scored from {as_code(origin['name'])}, {origin['rows']} rows, SHA-256 `{origin['sha256']}`"]
+        if origin
+        else []
+    )
     for estimator in data.manifest.get("estimators", []):
         model = estimator.get("model", {})
-        of = f" of `{model['name']}`" if isinstance(model, Mapping) and "name" in model else ""
-        lines.append(f"* score `{estimator['name']}`: estimator `{estimator.get('estimator', '')}`{of}")
+        of = f" of {as_code(model['name'])}" if isinstance(model, Mapping) and "name" in model else ""
+        lines.append(f"* score {as_code(estimator['name'])}: estimator {as_code(estimator.get('estimator', ''))}{of}")
     lines.append(f"* format `{format}`")
     return "\n".join(["", *lines, ""])
 
@@ -285,7 +304,7 @@ def _mix(role: str, explanation: Mapping[str, Any]) -> str:
 
 
 def _shift(shift: Mapping[str, Any]) -> str:
-    return f"{shift['value']} {_percent(shift['before'])} → {_percent(shift['after'])}"
+    return f"{as_markdown(shift['value'])} {_percent(shift['before'])} → {_percent(shift['after'])}"
 
 
 def _percent(share: float) -> str:

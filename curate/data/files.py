@@ -190,17 +190,21 @@ ROW_GROUP = 96 * 1024
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path to write to; on success it is synced to disk and renamed to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Gives a temporary path to write to; on success it is synced to disk and renamed to `path`.
+
+    A link stays a link: what it leads to is replaced.
+    """
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         sync(temporary)
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+        temporary.unlink(missing_ok=True) if place.parent.is_dir() else None
 
 
 def sync(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import sys
 import threading
@@ -107,8 +108,11 @@ def check_named(name: str) -> None:
             expected="a file, a folder, a glob, a URL or a Hub id",
             try_next="ls, to see what is in this folder",
         )
+    path = Path(name).expanduser()
     try:
-        Path(name).expanduser().exists()
+        closed = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+    except PermissionError:
+        closed = True
     except OSError as error:
         if not is_url(name):
             raise DataError(
@@ -116,6 +120,13 @@ def check_named(name: str) -> None:
                 expected="a file, a folder, a glob, a URL or a Hub id",
                 try_next="- as the name and the data on standard input, if this is the data itself",
             ) from error
+        closed = False
+    if closed:
+        raise DataError(
+            f"{name} cannot be read: its folder may not be listed.",
+            expected="a folder that you may read",
+            try_next=f"ls -ld {path} {path.parent}, to see who may",
+        )
 
 
 def find_files(name: str) -> list[Path]:

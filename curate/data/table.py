@@ -49,7 +49,7 @@ from curate.data.ids import (
     number_ids,
 )
 from curate.data.layouts import FIRST_ROWS, PRESETS, default_template, recognise
-from curate.data.sources import open_data
+from curate.data.sources import check_named, open_data
 from curate.data.stores import MemoryRows, Rows, as_arrow, encode, in_order
 from curate.errors import ColumnError, DataError, setting
 from curate.prompts import TEMPLATES, Template, count_chats, find_template
@@ -343,6 +343,8 @@ def read_with(data: Any, settings: ReadSettings, unless_remembered: bool = False
     if isinstance(data, QATable):
         return data
     path = str(data) if isinstance(data, (str, Path)) else None
+    if path is not None:
+        check_named(path)
     if path is not None and len(splits := splits_in(Path(path).expanduser())) > 1:
         raise DataError(  # they share rows, and some are to be tested on
             f"{splits[0].parent} is a folder of splits: {', '.join(split.name for split in splits)}.",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +92,48 @@ def test_names_that_are_not_utf8_are_read_and_refused_for_what_is_written(typed:
         assert done.returncode == 1 and r"The name b\udcff.parquet is not UTF-8" in done.stderr
         assert "Try: -o scored.parquet" in done.stderr
     assert r"There is no file, folder or dataset 'no\udcff'" in typed(r"show $(printf 'no\xff')").stderr
+
+
+def test_an_output_through_a_link_keeps_the_link(typed: Typed, tmp_path: Path) -> None:
+    for place in ("far", "far/splits"):
+        (tmp_path / place).mkdir()
+    for name in ("scored.parquet", "splits"):
+        (tmp_path / name).symlink_to(f"far/{name}")  # one leads nowhere yet
+    for _ in range(2):
+        assert typed(f"{SCORE} --force").returncode == 0
+        assert typed("select scored.parquet --top 4 --bottom 4 -o splits/ --force").returncode == 0
+        assert (tmp_path / "scored.parquet").is_symlink() and (tmp_path / "splits").is_symlink()
+    assert (tmp_path / "far" / "splits" / "top.parquet").exists()
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert typed(f"show {tmp_path}/far/scored.parquet").returncode == 0
+
+
+LOOK = """
+import os, sys
+import curate
+b"warm".decode("utf-8-sig")
+curate.read(sys.argv[1]).examples()
+os.setuid(65534)  # only now, since the packages may be root's alone
+try:
+    curate.read(sys.argv[2]).examples()
+except curate.CurateError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root may be somebody else")
+def test_a_folder_that_may_not_be_listed_is_said_to_be_so(typed: Typed, tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp())  # where another user may look, up to here
+    try:
+        (folder / "data.jsonl").write_text('{"question": "q?", "answer": "a"}')
+        for mode in (0o711, 0o744, 0o700):
+            folder.chmod(mode)
+            for name in (folder, folder / "data.jsonl"):
+                command = [sys.executable, "-c", LOOK, str(tmp_path / "facts.jsonl"), str(name)]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if mode == 0o711 and name != folder:
+                    assert done.returncode == 0, "a file in it may be read by its name"
+                else:
+                    assert done.returncode == 1 and "its folder may not be listed" in done.stderr, done.stderr
+    finally:
+        shutil.rmtree(folder)

@@ -249,3 +249,21 @@ def test_selecting_from_a_file_imports_no_pandas_and_no_torch(file: Path, tmp_pa
     )
     command = [sys.executable, "-c", code, str(file), str(tmp_path / "top.parquet")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_card_shows_what_the_data_holds_and_obeys_none_of_it(tmp_path: Path) -> None:
+    relations = ["<script>alert(1)</script>", "a | b", "[click](http://evil)", "`code`\n# heading", "R&B"]
+    rows = [
+        {
+            "question": f"{n}?",
+            "answer": f"<img src=x>{n % 3}",
+            "relation": relations[n % 5],
+            "score_views": float(n % 5),
+        }
+        for n in range(40)
+    ]
+    curate.select(rows, top=0.3, bottom=0.3, output=tmp_path / "splits")
+    card = (tmp_path / "splits" / "README.md").read_text()
+    assert "<script>" not in card and "<img" not in card and "[click]" not in card
+    assert "\n# heading" not in card and "a | b" not in card
+    assert "&lt;img src=x&gt;" in card or "&lt;script&gt;" in card or "R&amp;B" in card
