@@ -299,6 +299,9 @@ class ValidateEngineSettings(EngineSettings):
     )
 
 
+ANSWERS_BY = ("transformers", "vllm")
+"""What can generate answers; of vllm, see curate/lm/vllm.py."""
+
 Dedup = Literal["exact", "near"]
 Missing = Literal["exclude", "lowest", "error"]
 Order = Literal["source", "popular-first", "obscure-first", "shuffled"]
@@ -473,6 +476,11 @@ class ValidateSettings(Settings):
         least=1,
         shown_default="what the longest accepted answer takes, at least 10",
     )
+    answers_by: str = option(
+        "transformers",
+        "What generates the answers: transformers, or vllm (a GPU, --method lora; not yet run on hardware).",
+        choices=ANSWERS_BY,
+    )
     base_shots: int = option(0, "Ask the untouched model also after so many solved training examples.", least=0)
     knowledge: bool | None = option(
         None,
@@ -486,6 +494,16 @@ class ValidateSettings(Settings):
     )
     along: int = option(0, "Ask so many test questions after every epoch too: accuracy along training.", least=0)
     report_to: str = option("none", "none, tensorboard, wandb or trackio.")
+
+    def check(self) -> None:
+        """SettingError for vLLM where there is no adapter of the model's own weights that it could read."""
+        if self.answers_by == "vllm" and (self.config.method != "lora" or self.tune == "paper"):
+            given = setting("tune", "paper") if self.tune == "paper" else setting("method", self.config.method)
+            raise SettingError(
+                f"{setting('answers_by', 'vllm')} answers with adapters on the model's own weights, not with {given}.",
+                expected=f"{setting('method', 'lora')}, with {setting('tune', 'off')} or quick",
+                try_next=setting("answers_by", "transformers"),
+            )
 
 
 LEARNING_RATES = (1e-5, 1e-4, 1e-3)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from curate.errors import SettingError, setting
 from curate.estimators.base import ModelEstimator, ModelSettings, patterns_of, unaskable
 from curate.prompts import TEMPLATES, draw_exemplars
 from curate.records import Example, Score
-from curate.settings import option
+from curate.settings import ANSWERS_BY, option
+
+if TYPE_CHECKING:  # torch
+    from curate.lm.model import LoadedModel
 
 CLASSES = ("HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown")
 """From the best known: always right when greedy, sometimes, only in samples, never."""
@@ -27,6 +31,20 @@ class KnownSettings(ModelSettings):
         choices=("exact", "sampled"),
     )
     known_samples: int = option(16, "For known: sampled answers a set, beside the greedy one.", least=1)
+    answers_by: str = option(
+        "transformers",
+        "For known, sampled: what generates: transformers, or vllm (a GPU; not yet run on hardware).",
+        choices=ANSWERS_BY,
+    )
+
+    def check(self) -> None:
+        """SettingError for vLLM where nothing is generated."""
+        if self.answers_by != "transformers" and self.known_mode != "sampled":
+            raise SettingError(
+                f"{setting('answers_by', self.answers_by)} is an option of {setting('known_mode', 'sampled')}: exact "
+                "generates nothing.",
+                try_next=setting("known_mode", "sampled"),
+            )
 
 
 class KnownEstimator(ModelEstimator):
@@ -48,6 +66,26 @@ class KnownEstimator(ModelEstimator):
     evidence: Mapping[str, str] = {"class": "string", "greedy": "float64", "sampled": "float64", "sets": "int64"}
     settings: KnownSettings
     template = TEMPLATES["slick"]
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model, loaded now if it is not yet, with what generates its answers."""
+        if self.settings.answers_by == "transformers":
+            return super().model
+        from curate.lm.vllm import by_vllm, check_vllm
+
+        check_vllm(str(self.settings.model))
+        loaded = super().model
+        if loaded.generator is None:
+            self._loaded = loaded = by_vllm(loaded, str(self.settings.model), self.settings.revision)
+        return loaded
+
+    def request(self) -> Mapping[str, Any]:
+        """As of every model's estimator."""
+        asked = dict(super().request())
+        if self.settings.answers_by == "transformers":
+            del asked["answers_by"]
+        return asked
 
     def draw(self, examples: Callable[[], Iterable[Example]]) -> None:
         """Draws the sets of solved examples from the dataset."""

@@ -61,7 +61,12 @@ def greedy_answers(
     prompt alone does not fit in memory.
     """
     distinct = list(dict.fromkeys(prompts))
-    said = dict(zip(distinct, _texts(loaded, distinct, max_new_tokens, token_budget, None), strict=True))
+    if loaded.generator:
+        new = loaded.generator.greedy(_prompt_ids(loaded, distinct, max_new_tokens), max_new_tokens)
+        texts = _first_lines(loaded, new)
+    else:
+        texts = _texts(loaded, distinct, max_new_tokens, token_budget, None)
+    said = dict(zip(distinct, texts, strict=True))
     return [said[prompt] for prompt in prompts]
 
 
@@ -78,6 +83,10 @@ def sampled_answers(
     What is drawn depends on the seed, the prompt and the number of the sample, and on nothing else: not on the other
     prompts, nor on how they come in batches.
     """
+    if loaded.generator:
+        ids = _prompt_ids(loaded, prompts, max_new_tokens)
+        drawn = loaded.generator.sampled(ids, samples, seed, max_new_tokens)
+        return [_first_lines(loaded, new) for new in drawn]
     if not can_share(loaded):
         raise ModelError(
             f"Answers of {loaded.name} cannot be sampled: its memory is not keys and values.",
@@ -113,17 +122,26 @@ def _texts(
     loaded: LoadedModel, prompts: Sequence[str], max_new_tokens: int, budget: int | None, draws: torch.Tensor | None
 ) -> list[str]:
     """What the model says after each prompt, the first line of it: greedily, or by `draws` (prompts, tokens)."""
-    room = max(2, loaded.context - max_new_tokens)
-    texts = loaded.tokenize(list(prompts), return_attention_mask=False)["input_ids"] if prompts else []
-    ids = [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
+    ids = _prompt_ids(loaded, prompts, max_new_tokens)
     wanted = Wanted(max_new_tokens, line_ends(loaded).tolist(), draws)
     said = [""] * len(prompts)
     for indices, new in _answers(loaded, ids, wanted, budget or budget_of(loaded, CPU_BUDGET)):
-        new = [tokens[:-1] if tokens[-1] == loaded.turn_end else tokens for tokens in new]
-        spoken = loaded.tokenizer.batch_decode(new, skip_special_tokens=True)
-        for index, text in zip(indices, spoken, strict=True):
-            said[index] = text.split("\n")[0]
+        for index, text in zip(indices, _first_lines(loaded, new), strict=True):
+            said[index] = text
     return said
+
+
+def _prompt_ids(loaded: LoadedModel, prompts: Sequence[str], max_new_tokens: int) -> list[tuple[int, ...]]:
+    room = max(2, loaded.context - max_new_tokens)
+    texts = loaded.tokenize(list(prompts), return_attention_mask=False)["input_ids"] if prompts else []
+    return [tuple(text) if len(text) <= room else (text[0], *text[len(text) - room + 1 :]) for text in texts]
+
+
+def _first_lines(loaded: LoadedModel, new: Sequence[list[int]]) -> list[str]:
+    """What new tokens say, as text, up to a line break."""
+    new = [tokens[:-1] if tokens[-1:] == [loaded.turn_end] else tokens for tokens in new]
+    texts = loaded.tokenizer.batch_decode(new, skip_special_tokens=True) if new else []
+    return [text.split("\n")[0] for text in texts]
 
 
 def _answers(

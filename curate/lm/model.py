@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.data.files import versions
 from curate.data.hub import downloaded, hub_problem
@@ -43,12 +43,32 @@ OLD_BUFFER = re.compile(r"(^|\.)((attn|attention)\.(masked_)?bias|inv_freq)$")
 """Causal masks and rotary frequencies, which older versions of transformers saved; today's compute them."""
 
 
+class Generator(Protocol):
+    """What generates answers in place of the model itself: prompts and answers are token ids."""
+
+    @property
+    def name(self) -> str:
+        """Of its package."""
+
+    def with_adapter(self, folder: Path) -> Generator:
+        """The same, to answer as the model does with the adapter that is saved in a folder."""
+
+    def greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """New tokens of every prompt, that which ends an answer included or not."""
+
+    def sampled(
+        self, prompts: Sequence[Sequence[int]], samples: int, seed: int, max_new_tokens: int
+    ) -> list[list[list[int]]]:
+        """The same for so many samples of every prompt (temperature 0.5, the 40 most likely tokens)."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model in evaluation mode with its tokenizer, and what it was loaded from.
 
     `in_chat` is whether its texts come from its chat template, which writes special tokens itself; `turn_end` the token
-    that ends a turn there, None where it has none. `gguf` tells what a GGUF file held.
+    that ends a turn there, None where it has none. `gguf` tells what a GGUF file held. Answers come from `generator`
+    if there is one; all else from `model`.
     """
 
     model: PreTrainedModel
@@ -58,6 +78,7 @@ class LoadedModel:
     in_chat: bool = False
     turn_end: int | None = None
     gguf: Mapping[str, Any] | None = None
+    generator: Generator | None = None
 
     def asked_in(self, template: Template) -> LoadedModel:
         """The same model, to be asked in a template."""
@@ -94,13 +115,15 @@ class LoadedModel:
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What could change its numbers: name, revision and dtype; of a GGUF file what it holds."""
+        more = [*(["gguf"] if self.gguf else []), *([self.generator.name] if self.generator else [])]
         return {
             "name": self.name,
             "revision": self.revision,
             **({"gguf": self.gguf} if self.gguf else {}),
+            **({"answers_by": self.generator.name} if self.generator else {}),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.device.type,
-            "versions": versions("torch", "transformers", "tokenizers", *(["gguf"] if self.gguf else [])),
+            "versions": versions("torch", "transformers", "tokenizers", *more),
         }
 
 

@@ -19,7 +19,8 @@ from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder
 from curate.errors import SettingError, setting
 from curate.lm.generate import MAX_NEW_TOKENS
-from curate.lm.model import load_model, version_of
+from curate.lm.model import LoadedModel, load_model, version_of
+from curate.lm.vllm import by_vllm, check_vllm
 from curate.prompts import Shots, Template
 from curate.records import BASE, Example, as_seeds, few_shot_name, is_untouched
 from curate.settings import FinetuneConfig, ValidateSettings, grid
@@ -153,6 +154,8 @@ class Experiment:
         own = settings.changed(seeds=1, lm_eval=(), template=None, by=None, report_to="none", revision=None)
         own = own.changed(knowledge=None, arm_shots=0, arm=())
         told = {name: value for name, value in own.as_dict().items() if name not in ("config", "system")}
+        if settings.answers_by == "transformers":
+            del told["answers_by"]
         request = {
             "model": version_of(self.model, settings.revision),
             "arms": {arm.name: arm.fingerprint for arm in inputs.arms},
@@ -221,7 +224,8 @@ def _differences(request: Mapping[str, Any], earlier: Mapping[str, Any], changed
     for name in changed:
         new, old = request[name], earlier.get(name)
         if name in ("settings", "finetuning") and isinstance(old, Mapping):
-            told += [f"{key} {old.get(key)}, not {value}" for key, value in new.items() if old.get(key) != value]
+            keys = [key for key in {**new, **old} if new.get(key) != old.get(key)]
+            told += [f"{key} {old.get(key)}, not {new.get(key)}" for key in keys]
         elif name in ("seeds", "lm_eval", "model"):
             told.append(f"{name} {', '.join(map(str, old or ()))}")
         else:
@@ -263,6 +267,13 @@ class Runner:
         self.experiment, self.settings, self.say = experiment, settings, say
         self.test, self.template = inputs.test, inputs.template
         self.arms = {arm.name: arm for arm in inputs.arms}
+        if settings.answers_by == "vllm":
+            check_vllm(experiment.model)
+            if self.template.multiple_choice:
+                raise SettingError(
+                    f"{setting('answers_by', 'vllm')} is for answers in words; letters are chosen by their loss.",
+                    try_next=setting("answers_by", "transformers"),
+                )
         self.shots = shots_from(inputs.arms, experiment.base_shots, inputs.template)
         self.arm_shots = shots_from(inputs.arms, settings.arm_shots, inputs.template)
         self.swapped = swapped(self.test.examples) if experiment.knowledge else []
@@ -279,6 +290,10 @@ class Runner:
             if config.method != "full":  # what has no place for adapters is told before hours of answers
                 with trainable(self.loaded, config):
                     break
+        self.answering = self.loaded
+        if settings.answers_by == "vllm":
+            rank = max(config.lora_rank for config in experiment.grid)
+            self.answering = by_vllm(self.loaded, experiment.model, settings.revision, rank)
         self.new_tokens, self.too_long = self._room_for_answers()
         self.probe = make_probe(self.loaded, self.test.examples, self.template)
         self.kept = Checkpoint(experiment.folder / PARTS)
@@ -381,9 +396,17 @@ class Runner:
 
     def _answers(self, run: Run, shots: Shots | None = None) -> dict[str, Any]:
         """The run with what the model, as it is now, answers, and where it looks; it is marked when it is read."""
-        said = answers_of(self.loaded, self.test.examples, self.template, shots, self.new_tokens)
+        answering = self._answering(Part(run.arm, run.seed))
+        said = answers_of(answering, self.test.examples, self.template, shots, self.new_tokens)
         attention = None if shots else self.probe.measure(self.loaded)
         return asdict(replace(run, attention=attention)) | {"predictions": said}
+
+    def _answering(self, part: Part) -> LoadedModel:
+        """The model that answers for a part; another generator does so with the adapter that was saved of it."""
+        generator = self.answering.generator
+        if generator is None or is_untouched(part.arm):
+            return self.answering
+        return replace(self.answering, generator=generator.with_adapter(self._adapter(part)))
 
     def _last_said(self) -> list[str]:
         """Answers to the test questions that are asked at the end of training, where another step is kept."""
@@ -416,7 +439,7 @@ class Runner:
         for asked in self._unasked(part, key):
             self.say(f"{part}: {asked.title}")
             said = self._get(key)["predictions"]
-            self._put(self._asked_key(key, asked), partial(asked.ask, self.loaded, said))
+            self._put(self._asked_key(key, asked), partial(asked.ask, self._answering(part), said))
 
     def _ask_more(self, part: Part, config: FinetuneConfig, key: str, adapter: str | None) -> None:
         """Ask a finished run what it was not asked: with its saved adapter, or else by training again."""
@@ -433,7 +456,9 @@ class Runner:
             what = "--lm-eval" if unasked[0] in self.tasks else unasked[0].title
             self.say(f"{part}: nothing of its weights is kept; finetuning again for {what}")
             again = self._finetuned(self.arms[part.arm], config, part.seed, key)
-        with again:
+        with again as trained:
+            if self.answering.generator and not there:
+                save_adapter(trained.model, folder)
             self._ask(part, key)
 
     def _unasked(self, part: Part, key: str) -> list[Asked]:
@@ -447,7 +472,7 @@ class Runner:
 
     def _key(self, *content: Any) -> str:
         """A hash of curate's version, the model, the template and `content`."""
-        return key_of(__version__, dict(self.loaded.fingerprint()), self.template.as_dict(), *content)
+        return key_of(__version__, dict(self.answering.fingerprint()), self.template.as_dict(), *content)
 
     def _get(self, key: str) -> Any:
         return by_first(lambda: self.kept.get(key))

@@ -198,7 +198,7 @@ def made_from(runner: Runner) -> dict[str, Any]:
     """All that could change a number of the run, for its manifest."""
     experiment, settings, test = runner.experiment, runner.experiment.settings, runner.experiment.inputs.test
     return {
-        "model": dict(runner.loaded.fingerprint()),
+        "model": dict(runner.answering.fingerprint()),
         "finetune": settings.config.as_dict(),
         "tune": settings.tune,
         "template": experiment.inputs.template.as_dict(),
