@@ -143,6 +143,7 @@ KEYS: dict[str, Setting] = {
         "dtype",
         "metric",
         "max_new_tokens",
+        "answers_by",
         "base_shots",
         "knowledge",
         "arm_shots",
