@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -197,12 +198,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     place = Path(os.path.realpath(path))
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        sync(temporary)
-        temporary.replace(place)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with writing(path):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            sync(temporary)
+            temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True) if place.parent.is_dir() else None
 
@@ -222,23 +222,20 @@ def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     path = path.expanduser().resolve()  # a link stays a link: what it leads to is replaced
     if not replace:
         check_folder(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            retired = path.with_name(f".{path.name}.old.{os.getpid()}")
-            path.rename(retired)
-            temporary.rename(path)
-            shutil.rmtree(retired)
-        else:
-            temporary.rename(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with writing(path):
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                retired = path.with_name(f".{path.name}.old.{os.getpid()}")
+                path.rename(retired)
+                temporary.rename(path)
+                shutil.rmtree(retired)
+            else:
+                temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -373,12 +370,35 @@ def check_not_input(data: Any, output: Path) -> None:
             )
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{path} cannot be written: {error.strerror or error}.",
-        expected="a place you may write to, with room on the disk",
-        try_next=ANOTHER,
-    )
+@contextmanager
+def writing(path: Path, try_next: str = ANOTHER) -> Iterator[None]:
+    """Whatever cannot be written inside the `with` is an OutputError about `path`, whatever library was to do it."""
+    try:
+        yield
+    except Exception as error:
+        why = _why_not_written(error)
+        if why is None:
+            raise
+        raise OutputError(
+            f"{path} cannot be written: {why}.",
+            expected="a place you may write to, with room on the disk",
+            try_next=try_next,
+        ) from error
+
+
+def _why_not_written(error: Exception) -> str | None:
+    """Why a file could not be written, if that is what an error tells; None of any other error.
+
+    safetensors and torch have errors of their own for it, and that of torch does not tell what the system said.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if type(error).__name__ == "SafetensorError" and "while serializing" in str(error):
+        found = re.search(r"(?:os error|code:) (\d+)", str(error))
+        return os.strerror(int(found[1])) if found else str(error)
+    if isinstance(error, RuntimeError) and re.search("unexpected pos|iostream error|PytorchStreamWriter", str(error)):
+        return "the disk is full, or takes no such file"
+    return None
 
 
 def check_own_folder(folder: Path, mark: str, command: str) -> None:

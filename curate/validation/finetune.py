@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from curate.data.files import whole_folder, write_json
+from curate.data.files import whole_folder, write_json, writing
 from curate.data.stores import file_fingerprint
-from curate.errors import ModelError, OutputError, setting
+from curate.errors import ModelError, setting
 from curate.lm.model import LoadedModel
 from curate.prompts import Template
 from curate.records import Example
@@ -34,6 +34,7 @@ from curate.validation.trainer import (
 )
 
 WEIGHTS = "adapter_model.safetensors"
+GOES_ON = "the same command again, once there is room: it goes on from the last checkpoint"
 
 
 @contextmanager
@@ -77,13 +78,8 @@ def finetuned(
         set_seed(how.seed)
         with trainable(loaded, config) as model:
             try:
-                trained = train(model, loaded, items, held_out_items, how, batches, sharded)
-            except OSError as error:
-                raise OutputError(
-                    f"A checkpoint cannot be written to {how.checkpoints}: {error.strerror or error}.",
-                    expected="a place you may write to, with room on the disk",
-                    try_next="the same command again, once there is room: it goes on from the last checkpoint",
-                ) from error
+                with writing(how.checkpoints, GOES_ON):
+                    trained = train(model, loaded, items, held_out_items, how, batches, sharded)
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -508,7 +509,7 @@ def train(
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and how.logs is not None:
             callback.logging_dir = str(how.logs)  # its own choice lies among the checkpoints, which do not stay
-    whole = [path.parent for path in how.checkpoints.glob("checkpoint-*/trainer_state.json")]  # written last
+    whole = [path.parent for path in how.checkpoints.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
     newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     try:
         trainer.train(resume_from_checkpoint=newest and str(newest))
@@ -521,6 +522,14 @@ def train(
         if row["step"] == state.best_global_step:  # None if nothing was held out
             return Trained(model, state.best_global_step, row["held_out_accuracy"], row["held_out_loss"], rows)
     return Trained(model, state.global_step, None, None, rows)
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether a checkpoint is: its state is written last, and is no JSON where a full disk took part of it only."""
+    try:
+        return bool(json.loads(state.read_bytes()))
+    except ValueError:
+        return False
 
 
 def training_arguments(loaded: LoadedModel, how: Training, batches: MicroBatches, sharded: bool, held_out: bool) -> Any:

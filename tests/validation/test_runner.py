@@ -3,11 +3,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,50 @@ def test_a_full_disk_is_told_and_loses_nothing(
     said.clear()
     assert len(run().runs) == 2
     assert not any(line.startswith("base:") for line in said)
+
+
+@contextmanager
+def room_for_files_of(size: int) -> Iterator[None]:
+    """Every file that grows beyond so many bytes cannot be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_whatever_does_not_fit_is_told_and_the_same_command_goes_on(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The room grows from nothing until all is there; once for what trains, and once for what is told of it."""
+    grown, told = tmp_path / "grown", list[str]()
+
+    def run(folder: Path) -> None:
+        config = FinetuneConfig(learning_rate=1e-2, max_steps=2, batch_size=4)
+        curate.validate({"films": films}, eval=films, model=tiny_model("llama"), output=folder, seeds=1, config=config)
+
+    def run_with_growing_room() -> None:
+        size = 64
+        while not (grown / "manifest.json").exists():
+            try:
+                with room_for_files_of(size):
+                    run(grown)
+            except OutputError as error:
+                told.append(str(error))
+            assert not list(grown.rglob(".*tmp"))
+            size *= 4
+
+    run(tmp_path / "whole")
+    run_with_growing_room()
+    for path in [*grown.glob("*.*"), *grown.glob("figures/*")]:
+        path.unlink() if path.is_file() else None
+    run_with_growing_room()
+    failed = {Path(message.partition(" cannot be written")[0]) for message in told}
+    assert {"", ".json", ".parquet", ".png", ".html"} <= {path.suffix for path in failed}, "checkpoints have no suffix"
+    for name in ("summary.json", "predictions.parquet", "curves.parquet", "trials.parquet"):
+        assert (grown / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list(grown.glob(".parts/*/"))
 
 
 def test_accuracy_along_training_is_that_of_the_model_as_it_is_by_then_and_changes_nothing(
