@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pyarrow as pa
 from curate.data.files import manifest_in, manifest_path, read_manifest, write_text
 from curate.data.stores import open_parquet_file
 from curate.errors import DataError, OutputError, setting
+
+DIGITS = 32
 
 
 def key_of(*content: Any) -> str:
@@ -26,7 +29,7 @@ def key_of(*content: Any) -> str:
     True
     """
     text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 
 class Checkpoint:
@@ -68,6 +71,13 @@ class Checkpoint:
         if key not in self:
             self.put(key, work())
         return self.get(key)
+
+    def drop_others(self, keys: Collection[str]) -> None:
+        """Remove what is kept under other keys, which settings that no longer apply have left."""
+        for path in self.folder.glob("*"):
+            key = path.name[:DIGITS]
+            if re.fullmatch("[0-9a-f]+", key) and len(key) == DIGITS and key not in keys:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove all pieces: the work is done as a whole."""

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ T = TypeVar("T")
 EXIT_FIXABLE = 1
 EXIT_MISSING = 3
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 _PRINTING = {
     "json": typer.Option("--json", help="Print one machine-readable object on stdout."),
@@ -235,8 +237,11 @@ class _Stream:
 def start(app: Callable[[], Any]) -> None:
     """Run the commands as a process of their own does, whatever its standard streams are.
 
-    What a stream cannot spell is written as an escape; closed streams are as if nobody read them.
+    What a stream cannot spell is written as an escape; closed streams are as if nobody read them. SIGTERM ends a
+    command as Ctrl-C does; of several processes (torchrun) it ends each at once, since they may wait for one another.
     """
+    if "RANK" not in os.environ:
+        signal.signal(signal.SIGTERM, _terminate)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed; opened at its own number, or a file of ours would take it
             closed = os.open(os.devnull, os.O_RDWR if name != "stdout" else os.O_RDONLY)
@@ -260,9 +265,19 @@ def start(app: Callable[[], Any]) -> None:
         sys.stdout, sys.stderr = plain_streams
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    """The first signal ends the command; another would only disturb what is put in order (`timeout` sends two)."""
+    signal.signal(number, signal.SIG_IGN)
+    raise Terminated
+
+
 @contextmanager
 def messages() -> Iterator[None]:
-    """What the user can fix ends in a message and exit code 1, Ctrl-C in 130; neither in a traceback."""
+    """What the user can fix ends in a message and exit code 1, Ctrl-C in 130, SIGTERM in 143; none in a traceback."""
     try:
         yield
     except (CurateError, ImportError) as error:
@@ -272,9 +287,9 @@ def messages() -> Iterator[None]:
         _wait_for_the_first_process()
         print(f"curate: {clean(found.message(as_option))}", file=sys.stderr)
         raise typer.Exit(EXIT_FIXABLE) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("curate: interrupted; type the same command again: what was kept is not done twice", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has what they wanted (curate show … | head)
         raise typer.Exit(0) from None

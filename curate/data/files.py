@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import glob
 import json
 import math
 import os
+import platform
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 import pyarrow as pa
@@ -196,15 +198,46 @@ def whole_file(path: Path) -> Iterator[Path]:
     A link stays a link: what it leads to is replaced.
     """
     place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    temporary = _hidden(place, "tmp")
     try:
         with writing(path):
             place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(place, "tmp")
             yield temporary
             sync(temporary)
             temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True) if place.parent.is_dir() else None
+
+
+def _here() -> str:
+    """Where the numbers of processes mean what they mean here: this machine, and on Linux this container."""
+    container = Path("/proc/self/ns/pid")
+    where = platform.node() + (str(container.readlink()) if container.is_symlink() else "")
+    return f"{zlib.crc32(where.encode()):08x}"
+
+
+def _hidden(path: Path, ending: str) -> Path:
+    """A name beside `path` that tells whose it is: this process's."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{_here()}.{ending}")
+
+
+def _remove_leftovers(path: Path, ending: str) -> None:
+    """Remove what was hidden beside `path` by processes that are no more, as one with the number of this one is."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-{_here()}.{ending}"):
+        process = left.name.removeprefix(f".{path.name}.").partition("-")[0]
+        if process.isdigit() and (int(process) == os.getpid() or not _is_alive(int(process))):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def sync(path: Path) -> None:
@@ -224,18 +257,21 @@ def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
         check_folder(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        _remove_leftovers(path, "tmp")
+        temporary, retired = _hidden(path, "tmp"), _hidden(path, "old")
+        temporary.mkdir(mode=0o700)
     try:
         with writing(path):
             yield temporary
             temporary.chmod(0o755)
             if path.exists():
-                retired = path.with_name(f".{path.name}.old.{os.getpid()}")
+                _remove_leftovers(path, "old")
                 path.rename(retired)
                 temporary.rename(path)
                 shutil.rmtree(retired)
             else:
                 temporary.rename(path)
+            _remove_leftovers(path, "old")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -175,6 +175,7 @@ def simulate(
     result = Simulation(found, chosen, as_seeds(seeds), tables, summary)
     if not made:
         write_simulation(result, folder)
+        kept.drop_others({part.key for part in parts})
     return result
 
 

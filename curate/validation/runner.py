@@ -296,7 +296,7 @@ class Runner:
             self.answering = by_vllm(self.loaded, experiment.model, settings.revision, rank)
         self.new_tokens, self.too_long = self._room_for_answers()
         self.probe = make_probe(self.loaded, self.test.examples, self.template)
-        self.kept = Checkpoint(experiment.folder / PARTS)
+        self.kept, self._used = Checkpoint(experiment.folder / PARTS), set[str]()
 
     def _room_for_answers(self) -> tuple[int, int]:
         """Tokens that an answer may have, and how many test questions have no accepted answer of so few.
@@ -465,7 +465,7 @@ class Runner:
         return [asked for asked in self._more(part) if self._get(self._asked_key(key, asked)) is None]
 
     def _asked_key(self, key: str, asked: Asked) -> str:
-        return self._key(key, asked.fingerprint())
+        return f"{key}-{self._key(asked.fingerprint())}"
 
     def _adapter(self, part: Part) -> Path:
         return self.experiment.folder / "adapters" / part.arm / f"seed-{part.seed}"
@@ -474,7 +474,12 @@ class Runner:
         """A hash of curate's version, the model, the template and `content`."""
         return key_of(__version__, dict(self.answering.fingerprint()), self.template.as_dict(), *content)
 
+    def drop_others(self) -> None:
+        """Remove what is kept of other settings, the run being whole; what its parts were ever asked stays."""
+        self.kept.drop_others(self._used)
+
     def _get(self, key: str) -> Any:
+        self._used.add(key)
         return by_first(lambda: self.kept.get(key))
 
     def _put(self, key: str, make: Callable[[], Any]) -> Any:

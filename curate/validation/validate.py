@@ -141,6 +141,7 @@ def finish(runner: Runner, write: bool = True, show: Progress = lambda *told: No
     result = Validation(inputs, runs, trials, attention, made, experiment.folder)
     if is_first() and write:
         write_run(result, experiment.folder, experiment.request())
+        runner.drop_others()
     return result
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.data import files
 from curate.data.files import check_not_input, check_writable, plain, whole_file, whole_folder, write_parquet
 from curate.errors import OutputError
 
@@ -95,3 +98,32 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="not a folder"):
         check_writable(tmp_path / "file" / "out.parquet")
+
+
+@pytest.mark.parametrize("whole", ["whole_file", "whole_folder"])
+def test_what_a_killed_run_left_hidden_is_removed_by_the_next_and_not_what_a_living_one_writes(
+    whole: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    place = "made / 'x'" if whole == "whole_folder" else "made"
+    program = (
+        "import pathlib, sys, time; from curate.data import files\n"
+        f"with files.{whole}(pathlib.Path({str(output)!r})) as made:\n"
+        f"    ({place}).write_text('half'); print('written', flush=True); time.sleep(600)\n"
+    )
+    ours = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for process in ours:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "written\n"
+        ours[0].kill()
+        ours[0].wait()
+        assert len(list(tmp_path.iterdir())) == 2
+        with getattr(files, whole)(output) as made:
+            (made / "x" if whole == "whole_folder" else made).write_text("all")
+        (hidden,) = {*tmp_path.iterdir()} - {output}
+        assert f".{ours[1].pid}-" in hidden.name
+    finally:
+        for process in ours:
+            process.kill()
+            process.communicate()

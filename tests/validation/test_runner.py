@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,55 @@ def test_a_run_killed_in_the_middle_of_an_arm_ends_with_the_same_numbers(whole: 
     assert predictions(folder / "killed") == predictions(folder / "whole")
     assert (folder / "killed/summary.json").read_bytes() == (folder / "whole/summary.json").read_bytes()
     assert not list(folder.glob("killed/.parts/*/")), "checkpoints of finished arms are dropped"
+
+
+@pytest.mark.parametrize(("name", "moment"), [("early", "*.json"), ("late", "*/checkpoint-*/trainer_state.json")])
+def test_a_run_that_sigterm_ends_says_so_and_the_same_command_leaves_the_same(
+    name: str, moment: str, whole: tuple[Path, Path]
+) -> None:
+    model, folder = whole
+    first = subprocess.Popen(command(model, folder, name), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while first.poll() is None and not list(folder.glob(f"{name}/.parts/{moment}")):
+        time.sleep(0.02)
+    first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGTERM)  # as `timeout` does
+    _, errors = first.communicate(timeout=60)
+    assert (first.returncode, b"Traceback" in errors) == (143, False), errors
+    assert b"interrupted" in errors
+    assert not list(folder.rglob(".*.tmp"))
+    subprocess.run(command(model, folder, name), check=True, capture_output=True)
+    for file in ("summary.json", "predictions.parquet", "trials.parquet"):
+        assert (folder / name / file).read_bytes() == (folder / "whole" / file).read_bytes()
+    kept = [{path.name for path in (folder / run / ".parts").iterdir()} for run in (name, "whole")]
+    assert kept[0] == kept[1]
+
+
+def test_what_a_stopped_run_with_other_settings_kept_is_removed_once_a_run_is_whole(
+    tiny_model: Callable[[str], Path], films: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    def stop(line: str) -> None:
+        if "seed 1" in line:
+            raise KeyboardInterrupt
+
+    def run(folder: str, steps: int, progress: Callable[[str], None] | None = None) -> set[str]:
+        config = FinetuneConfig(learning_rate=1e-2, max_steps=steps, batch_size=4)
+        with suppress(KeyboardInterrupt):
+            curate.validate(
+                {"films": films},
+                eval=films,
+                model=tiny_model("llama"),
+                output=tmp_path / folder,
+                seeds=2,
+                config=config,
+                progress=progress,
+            )
+        return {path.name for path in (tmp_path / folder / ".parts").iterdir()}
+
+    stopped = run("changed", 2, stop)
+    assert len(stopped) == 2, "the untouched model and an arm with a seed"
+    changed, alone = run("changed", 3), run("alone", 3)
+    assert changed == alone
+    assert len(stopped & changed) == 1, "the untouched model is the same"
 
 
 def test_what_a_template_may_name_is_part_of_the_key_of_what_is_kept() -> None:

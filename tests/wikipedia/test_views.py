@@ -328,8 +328,9 @@ def test_a_killed_run_goes_on_where_it_was(serve: Callable[..., WikimediaServer]
     print(f"{killed} kills, {max(server.asked(None).values())} requests at most for one title")
 
 
-def test_ctrl_c_ends_with_130_and_keeps_what_was_answered(
-    serve: Callable[..., WikimediaServer], tmp_path: Path
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_with_their_codes_and_keep_what_was_answered(
+    sent: int, code: int, serve: Callable[..., WikimediaServer], tmp_path: Path
 ) -> None:
     world, expected = big_world(300)
     world.delay = 0.02
@@ -342,9 +343,9 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_answered(
     world.failing, world.stumbles, world.retry_after = 1.0, ["429"], "500"  # everybody waits when the signal comes
     while not any(request.met == "429" for request in server.log):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert b"interrupted" in errors and b"Traceback" not in errors
     assert not (tmp_path / "scored.parquet").exists()
     assert len(kept_titles(tmp_path / "cache")) >= 20
