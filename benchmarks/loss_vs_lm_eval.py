@@ -2,6 +2,9 @@
 
     pip install lm_eval==0.4.13
     python benchmarks/loss_vs_lm_eval.py --data popQA.tsv -o benchmarks/results/loss_vs_lm_eval.json
+    python benchmarks/loss_vs_lm_eval.py --data popQA.tsv --model FOLDER --rounds 1 -o FILE.json   # a pretrained model
+
+With `--model` the texts are those that `loss` (four solved examples of the relation) and `known` (ten such sets) read.
 
 The models are Llamas of seeded random weights with a tokenizer trained on the data. Measured at one thread, in seconds
 of the processor; each rate is the best of the rounds, lm-eval's that of its best batch size. The ceilings are the bare
@@ -22,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from curate.data.table import read
+from curate.estimators.known import KnownEstimator, KnownSettings
+from curate.estimators.loss import LossEstimator, LossSettings
 from curate.lm.loss import answer_losses
-from curate.lm.model import LoadedModel
+from curate.lm.model import LoadedModel, load_model
 from curate.lm.packing import encode
 from curate.prompts import DEFAULT, Shots
 from curate.records import Example
@@ -176,12 +181,26 @@ def cases(examples: list[Example], scale: float, rounds: int) -> Iterator[dict[s
         yield {"model": size, "shots": shots, **compare(loaded, pairs, rounds)}
 
 
+def estimator_cases(model: str, examples: list[Example], scale: float, rounds: int) -> Iterator[dict[str, Any]]:
+    """What the estimators read of a pretrained model: 120 examples by loss, 8 by known."""
+    loaded = load_model(model)
+    for kind, settings, count in ((LossEstimator, LossSettings(model), 120), (KnownEstimator, KnownSettings(model), 8)):
+        estimator = kind(settings, loaded)
+        estimator.draw(lambda: examples)
+        few = sorted(examples, key=lambda e: (e.relation or "", e.id))[
+            :: max(1, len(examples) // max(1, int(count * scale)))
+        ]
+        pairs = list(dict.fromkeys(pair for example in few for pair in estimator.pairs(example)))
+        yield {"model": loaded.name, "estimator": estimator.name, "rows": len(few), **compare(loaded, pairs, rounds)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="curate/world/train.parquet", help="any dataset that curate reads")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of examples")
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--model", help="a pretrained model, instead of those of random weights")
     options = parser.parse_args()
     import torch
 
@@ -191,7 +210,12 @@ def main() -> None:
     examples = [e for e in data.examples() if e.question and e.answers]
     random.Random(0).shuffle(examples)
     results = []
-    for result in cases(examples, options.scale, options.rounds):
+    measured = (
+        estimator_cases(options.model, examples, options.scale, options.rounds)
+        if options.model
+        else cases(examples, options.scale, options.rounds)
+    )
+    for result in measured:
         results.append(result)
         print(json.dumps(result), flush=True)
     content = {
