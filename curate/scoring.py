@@ -181,7 +181,7 @@ def run(
                 stream = ParquetStream(temporary, schema)
                 write_behind(stream, batches)
                 if or_nothing and shard is None and not counts.measured:
-                    raise measured_nothing(counts.statuses)
+                    raise measured_nothing(counts.statuses, [why for e in estimators if (why := e.trouble())])
                 manifest = score_manifest(table, stages, counts, shard, rows)
                 stream.close(manifest)
             write_json(manifest, manifest_path(output))

@@ -102,6 +102,10 @@ class Estimator(ABC):
         values = [[score.value for score in scores], *evidence, [score.status for score in scores]]
         return [pa.array(column, kind) for column, kind in zip(values, self.schema.types, strict=True)]
 
+    def trouble(self) -> str | None:
+        """The commonest reason why examples failed, in words, where there is one."""
+        return None
+
     def notes(self) -> Sequence[str]:
         """What a person should know of how it scored, a sentence each."""
         return ()
@@ -295,11 +299,12 @@ def unaskable(example: Example, template: Template) -> str | None:
     return "answer_not_in_choices" if template.multiple_choice and example.answers[0] not in example.choices else None
 
 
-def measured_nothing(statuses: Mapping[str, Mapping[str, int]]) -> EstimatorError:
-    """The error for a run in which no estimator could score any row."""
+def measured_nothing(statuses: Mapping[str, Mapping[str, int]], troubles: Sequence[str] = ()) -> EstimatorError:
+    """The error for a run in which no estimator could score any row, with what troubled them most."""
     counts = [f"{status} {n} ({name})" for name, found in statuses.items() for status, n in found.items() if n]
     return EstimatorError(
-        f"No example could be scored: {', '.join(counts)}. Nothing is written.",
+        f"No example could be scored: {', '.join(counts)}{''.join(f'; most often: {t}' for t in troubles)}. "
+        "Nothing is written.",
         expected="at least one example that can be scored",
         try_next=f"{setting('max_missing', 0)}, to write the file with the reasons all the same",
     )

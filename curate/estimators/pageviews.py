@@ -57,6 +57,9 @@ class SubjectEstimator(Estimator):
     def score_of(self, found: Any, reference: Reference) -> Score:
         """The score of a subject, out of what the source found."""
 
+    def trouble(self) -> str | None:
+        return next((reason for reason, _ in self.source.stats.reasons.most_common(1)), None)
+
     def notes(self) -> Sequence[str]:
         """How the lookups went: how many, how fast, what is missing."""
         stats = self.source.stats
@@ -69,7 +72,7 @@ class SubjectEstimator(Estimator):
         if stats.missing:
             shown, more = ", ".join(stats.missing[:SHOWN_MISSING]), len(stats.missing) - SHOWN_MISSING
             others = f" and {more} more" if more > 0 else ""
-            why = "".join(f"; most often: {reason}" for reason, _ in stats.reasons.most_common(1))
+            why = f"; most often: {reason}" if (reason := self.trouble()) else ""
             lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{others}{why}")
         return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,16 @@ def test_each_title_is_asked_once_however_many_chunks(
     scored = library.score(rows, by="pageviews", window="2021-10", pageviews_url=server.url, mediawiki_url=server.url)
     assert [row["pageviews_views"] for row in scored] == [300_000.0, 100_000.0, 0.0] * 10
     assert server.asked() == {"AC/DC": 1, "Ridley Scott": 1, "Unread": 1}
+
+
+def test_where_every_lookup_fails_the_reason_is_told(
+    curate: Curate, serve: Serve, world: World, questions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.wikipedia.client.Retry.delay", lambda *_: 0.0)
+    world.failing, world.stumbles = 1.0, ["other"]
+    run = curate("score", questions, "--by", "pageviews", *OCTOBER, *serve(world).options, "-o", "a.parquet")
+    assert run.exit_code == 1
+    assert re.search(r"failed \d+ \(pageviews\).*; most often: an answer .*\. Nothing is written", run.stderr)
 
 
 def test_offline_then_online_then_offline(
