@@ -152,7 +152,7 @@ def trainable(loaded: LoadedModel, config: FinetuneConfig) -> Iterator[Any]:
             yield model
         finally:
             if any(getattr(module, "gradient_checkpointing", False) for module in loaded.model.modules()):
-                model_: Any = loaded.model  # the method has a new name since transformers 5.18
+                model_: Any = loaded.model  # older versions of transformers know another name only
                 getattr(model_, "activation_checkpointing_disable", model_.gradient_checkpointing_disable)()
             loaded.model.eval()
 
