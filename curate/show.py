@@ -17,7 +17,7 @@ from curate.data.sources import check_named
 from curate.data.stores import open_parquet_file
 from curate.data.table import QATable, asked_in, read_with
 from curate.errors import DataError
-from curate.estimators.column import score_of_number
+from curate.estimators.base import score_of_number
 from curate.prompts import Template, solution
 from curate.records import Example
 from curate.report.page import flat

@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import EstimatorError, setting
-from curate.estimators.base import Estimator
-from curate.estimators.column import ColumnEstimator
+from curate.estimators.base import ColumnEstimator, Estimator
 from curate.estimators.known import KnownEstimator
 from curate.estimators.loss import LossEstimator
-from curate.estimators.pageviews import PageViewsEstimator
-from curate.estimators.sitelinks import SitelinksEstimator
+from curate.estimators.pageviews import PageViewsEstimator, SitelinksEstimator
 from curate.records import Example, Score
 
 ESTIMATORS: dict[str, type[Estimator]] = {

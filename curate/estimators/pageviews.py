@@ -1,4 +1,8 @@
-"""`pageviews`: how often the Wikipedia article of the subject is read (Ghosal et al. 2024, Mallen et al. 2023)."""
+"""How known a subject is on Wikipedia.
+
+`pageviews`: how often its article is read (Ghosal et al. 2024, Mallen et al. 2023). `sitelinks`: how many wikis have an
+article about it, as Wikidata counts them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,13 @@ from typing import Any
 import pyarrow as pa
 
 from curate.errors import EstimatorError, setting
-from curate.estimators.base import Estimator
-from curate.estimators.column import ColumnEstimator
+from curate.estimators.base import ColumnEstimator, Estimator
 from curate.records import OK, Example, Score
+from curate.wikipedia.cache import Item
 from curate.wikipedia.client import BATCH
-from curate.wikipedia.options import PageviewSettings
+from curate.wikipedia.options import PageviewSettings, WikiSettings
 from curate.wikipedia.titles import Reference, SubjectFinder
-from curate.wikipedia.views import ZERO_VIEWS, Source, Views, make_finder, open_source
+from curate.wikipedia.views import ZERO_VIEWS, Source, Views, make_finder, open_sitelinks, open_source
 
 NO_SUBJECT = "no_subject"
 SHOWN_MISSING = 5
@@ -152,3 +156,31 @@ def score_of_views(views: Views, reference: Reference | None) -> Score:
     value = None if views.views is None else math.log10(1 + views.views)
     subject = reference.text if reference else None
     return Score(value, views.status, {"views": views.views, "title": views.title, "subject": subject})
+
+
+class SitelinksEstimator(SubjectEstimator):
+    """Scores an example by how many wikis, in any language, have an article about its subject.
+
+    The value is log10(1 + sitelinks), so higher means better known. Evidence: their `count`, and the `qid` of the item.
+    There is no month to choose, and no news that lifts a subject. A status other than `ok` comes without a value.
+    """
+
+    usage = "sitelinks"
+    Settings = WikiSettings
+    name = "sitelinks"
+    evidence: Mapping[str, str] = {"count": "int64", "qid": "string"}
+
+    @classmethod
+    def make(cls, argument: str, settings: WikiSettings, columns: Sequence[str]) -> Estimator:
+        source = open_sitelinks(settings)
+        return cls(source, make_finder(settings, columns, source))
+
+    def score_of(self, found: Item, reference: Reference) -> Score:
+        """log10(1 + sitelinks)."""
+        value = None if found.sitelinks is None else math.log10(1 + found.sitelinks)
+        return Score(value, found.status, {"count": found.sitelinks, "qid": found.item})
+
+    def requests_of(self, subjects: Sequence[Reference]) -> int:
+        """50 items a request; a title is resolved first."""
+        titles = sum(reference.kind == "title" for reference in subjects)
+        return 2 * -(-titles // BATCH) + -(-(len(subjects) - titles) // BATCH)

@@ -4,7 +4,7 @@ import pytest
 
 from curate.errors import EstimatorError
 from curate.estimators import find_estimator
-from curate.estimators.column import score_of_number
+from curate.estimators.base import score_of_number
 from curate.records import Score
 
 
