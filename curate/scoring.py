@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 
 from curate import __version__
 from curate.checkpoint import Checkpoint, is_made, key_of, manifest_of
-from curate.data.ambiguity import count_ambiguous, shared_parts
 from curate.data.columns import column_list, columns_of, columns_read, nearest, number_within, values_of
 from curate.data.files import (
     ParquetStream,
@@ -36,6 +35,7 @@ from curate.data.files import (
     write_json,
 )
 from curate.data.ids import ID_COLUMN, key_texts
+from curate.data.repeats import count_ambiguous, shared_parts
 from curate.data.sources import is_ray_dataset
 from curate.data.stores import open_parquet_file, read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.data.ambiguity import SHARES, Held, ambiguous
 from curate.data.answers import answer_text, parse_answers
 from curate.data.columns import column_list, columns_of, columns_read, nearest
 from curate.data.ids import hash_texts
+from curate.data.repeats import SHARES, Held, ambiguous
 from curate.data.stores import as_arrow, as_numpy, encode, valid_rows
 from curate.data.table import QATable, read
 from curate.errors import ColumnError, SelectionError, setting

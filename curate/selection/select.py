@@ -16,7 +16,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.checkpoint import is_made, manifest_of, would_go
-from curate.data.ambiguity import Held, count_ambiguous
 from curate.data.export import ORIGINAL, STREAMS, SplitFile, check_format, dataset_card
 from curate.data.files import (
     CARD,
@@ -33,13 +32,13 @@ from curate.data.files import (
     write_text,
 )
 from curate.data.formats import SUFFIXES, data_suffix
+from curate.data.repeats import Held, count_ambiguous, duplicates
 from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
 from curate.display import Outline, Shown
 from curate.errors import OutputError, SelectionError, Spelling, in_python, setting, spelled
 from curate.prompts import CHAT, Template
-from curate.selection.duplicates import duplicates
 from curate.selection.explain import MixSample, explain_scores, notes, told
 from curate.selection.ranking import Ranking, make_ranking, ranked_by
 from curate.selection.rules import SPLITS, Rules

@@ -16,12 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.ids import hash_texts, keyed
+from curate.data.repeats import duplicates
 from curate.data.stores import as_arrow
 from curate.data.table import QATable
 from curate.errors import ColumnError, SelectionError, setting
 from curate.prompts import solution
 from curate.records import Example
-from curate.selection.duplicates import duplicates
 from curate.selection.groups import (
     CLASS_COLUMN,
     KNOWN,

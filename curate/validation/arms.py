@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.data.ambiguity import Held, count_ambiguous, remarks
 from curate.data.columns import columns_of
 from curate.data.files import manifest_path, read_manifest, splits_in
 from curate.data.formats import data_suffix
 from curate.data.layouts import default_template
+from curate.data.repeats import Held, count_ambiguous, remarks
 from curate.data.sources import find_files
 from curate.data.table import QATable, read_with, template_in, whole_prompts
 from curate.errors import ColumnError, DataError, SettingError, setting

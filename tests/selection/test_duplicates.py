@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import curate
-from curate.data.ambiguity import folded
+from curate.data.repeats import folded
 from tests.selection.rows import Rows
 
 QUESTIONS = st.lists(

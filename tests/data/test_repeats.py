@@ -13,7 +13,7 @@ import pytest
 
 import curate as library
 from curate.data import ambiguity
-from curate.data.ambiguity import Held, ambiguous, count_ambiguous
+from curate.data.repeats import Held, ambiguous, count_ambiguous
 from curate.errors import SelectionError
 from curate.validation.arms import read_inputs
 
