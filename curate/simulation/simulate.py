@@ -26,7 +26,7 @@ from curate.records import as_seeds
 from curate.report.figures import Drawing
 from curate.report.page import configuration, render_page
 from curate.simulation import figures, summary
-from curate.simulation.dynamics import run_one_layer
+from curate.simulation.one_layer import run_one_layer
 from curate.simulation.settings import (
     FACTS,
     PAPER_SIZED,

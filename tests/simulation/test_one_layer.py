@@ -16,39 +16,39 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.simulation.dynamics import finetune, pretrain, watched_steps
 from curate.simulation.one_layer import (
+    THEOREMS,
     OneLayer,
+    Theorem,
     Triples,
     attention_push,
+    erasure_bound,
+    fact_counts,
+    finetune,
     is_right,
     log_odds,
     loss,
     one_epoch,
+    pretrain,
     probabilities,
     prompt_relevance,
     questions,
     random_weights,
+    relation_lead,
     repeated,
     salience,
+    salience_constant,
     sgd_step,
     statements,
     subject_attention,
     subject_relevance,
     vocabulary,
+    watched_steps,
     zero_weights,
 )
 from curate.simulation.settings import OneLayerSettings
 from curate.simulation.simulate import find_experiment
-from curate.simulation.theorems import (
-    THEOREMS,
-    Theorem,
-    erasure_bound,
-    fact_counts,
-    relation_lead,
-    salience_constant,
-)
-from curate.simulation.world import make_arms, make_facts, partition
+from curate.simulation.synthetic import make_arms, make_facts, partition
 
 INSIDE = [theorem for theorem in THEOREMS if theorem.assumptions_met]
 OUTSIDE = [theorem for theorem in THEOREMS if not theorem.assumptions_met]
@@ -218,8 +218,8 @@ SMALL = ("--subjects", 60, "--finetuning-subjects", 30, "--answers", 6, "--steps
 def test_the_command_leaves_theorems_dynamics_and_figures(
     curate: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.simulation.dynamics.WORLDS", 4)
-    monkeypatch.setattr("curate.simulation.dynamics.EPOCH_STATEMENTS", 300)
+    monkeypatch.setattr("curate.simulation.one_layer.WORLDS", 4)
+    monkeypatch.setattr("curate.simulation.one_layer.EPOCH_STATEMENTS", 300)
     result = curate("simulate", "one-layer", "-o", "out", *SMALL, "--seeds", 1, "--json")
     assert result.exit_code == 0, result.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

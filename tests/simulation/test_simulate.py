@@ -82,8 +82,8 @@ COLUMNS = {
 def test_the_tables_have_these_columns_in_this_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("curate.simulation.dynamics.WORLDS", 1)
-    monkeypatch.setattr("curate.simulation.dynamics.EPOCH_STATEMENTS", 50)
+    monkeypatch.setattr("curate.simulation.one_layer.WORLDS", 1)
+    monkeypatch.setattr("curate.simulation.one_layer.EPOCH_STATEMENTS", 50)
     monkeypatch.setattr("curate.simulation.synthetic.MULTIPLES", {"finetuning_steps": (2,)})
     monkeypatch.setattr("curate.simulation.synthetic.EXPONENTS", {})
     own = find_experiment(name).default.names()

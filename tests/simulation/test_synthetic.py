@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.simulation.world import (
+from curate.simulation.synthetic import (
     Shape,
     Transformers,
     draw_statements,
