@@ -394,7 +394,7 @@ def export_task(
 
     Example: curate export-task run/ -o task/
     """
-    from curate.validation.task import export_task as write
+    from curate.validation.evaluate import export_task as write
 
     found = write(run, output, name, force)
     out.result(found, f"{found['questions']} questions, the task {found['task']}", str(output))

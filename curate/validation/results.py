@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -462,7 +464,6 @@ SCHEMAS = {
 def write_run(result: Validation, folder: Path, request: Mapping[str, Any]) -> None:
     """Write everything a finished validation leaves in its folder; the manifest last: it says that the run is whole."""
     from curate.report.page import RunTables, write_report
-    from curate.validation.task import adapter_card
 
     tables = {
         "predictions": prediction_rows(result),
@@ -498,6 +499,51 @@ def write_run(result: Validation, folder: Path, request: Mapping[str, Any]) -> N
         folder, RunTables(summary, manifest, tables["predictions"], tables["attention"], tables["attention_maps"])
     )
     write_json(manifest, folder / "manifest.json")
+
+
+def adapter_card(summary: Mapping[str, Any], arm: str, seed: int, config: Mapping[str, Any], steps: int) -> str:
+    """The model card of one adapter: what it was made from and how, what came of it, and how to use it."""
+    settings = summary["config"]
+    model, test = settings["model"]["name"], settings["eval"]
+    row = next(row for row in summary["arms"] if row["arm"] == arm)
+    arms = "\n".join(f"| {r['arm']} | {r['n_train']:,} | {100 * r['accuracy']:.1f} |" for r in summary["arms"])
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists()
+    base = f"base_model: {json.dumps(model)}\n" if on_hub else ""
+    made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in config.items() if value is not None)
+    prompt, completion = (json.dumps(settings["template"][text])[1:-1] for text in ("prompt", "completion"))
+    return f"""---
+{base}library_name: peft
+pipeline_tag: text-generation
+tags:
+- lora
+- curate
+---
+
+# {model}, finetuned on `{arm}` (seed {seed})
+
+A {config["method"]} adapter on `{model}` (revision {settings["model"]["revision"]}). It was trained by \
+`curate validate` on the {row["n_train"]:,} questions of the split `{arm}`, for {steps} steps, to see \
+which questions are worth finetuning on.
+
+| arm | questions | accuracy %, mean of the seeds |
+|---|---:|---:|
+{arms}
+
+Tested on {row["n_eval"]:,} questions of `{test["name"]}` (SHA-256 {test["sha256"][:16]}…), metric \
+`{settings["metric"]}`. {summary["verdict"]}
+
+How: {made}. Prompt: `{prompt}`, then `{completion}`.
+
+```python
+from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("THIS FOLDER")
+```
+
+```sh
+vllm serve {model} --enable-lora --max-lora-rank {config["lora_rank"]} --lora-modules {arm}=THIS_FOLDER
+```
+"""
 
 
 def prediction_rows(result: Validation) -> list[dict[str, Any]]:

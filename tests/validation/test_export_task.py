@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from curate.errors import DataError, OutputError
+from curate.validation.evaluate import export_task
 from curate.validation.results import Validation
-from curate.validation.task import export_task
 from tests.validation.made import TO_THE_END
 
 
