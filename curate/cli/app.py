@@ -22,9 +22,8 @@ from curate.cli.tables import (
     simulation_tables,
     summary_tables,
 )
-from curate.data.export import ORIGINAL, SHAPES, STREAMS
+from curate.data.export import ORIGINAL, SHAPES, STREAMS, check_push, push_folder
 from curate.data.files import check_writable, write_text
-from curate.data.hub import check_push, push_folder
 from curate.data.repeats import remarks
 from curate.display import clean
 from curate.errors import DataError, OutputError, SettingError, as_option

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.data.files import versions
-from curate.data.hub import downloaded, hub_problem
+from curate.data.sources import downloaded, hub_problem
 from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, setting
 from curate.lm.gguf import ALONE, SUFFIX, alone, is_gguf, plain, read_gguf

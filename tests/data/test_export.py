@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import curate
-from curate.data.hub import push_folder
+from curate.data.export import push_folder
 from curate.errors import OutputError, SettingError
 
 Films = list[dict[str, Any]]
