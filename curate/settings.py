@@ -300,7 +300,7 @@ class ValidateEngineSettings(EngineSettings):
 
 
 ANSWERS_BY = ("transformers", "vllm")
-"""What can generate answers; of vllm, see curate/lm/vllm.py."""
+"""What can generate answers; of vllm, see curate/lm/generate.py."""
 
 Dedup = Literal["exact", "near"]
 Missing = Literal["exclude", "lowest", "error"]

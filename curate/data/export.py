@@ -1,4 +1,4 @@
-"""Rows in the shape that trainers read, JSONL and CSV; of a folder of splits the dataset card, and the way to the Hub."""
+"""Rows in the shape that trainers read, JSONL and CSV; of a folder of splits the card, and the way to the Hub."""
 
 from __future__ import annotations
 

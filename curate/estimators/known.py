@@ -72,7 +72,7 @@ class KnownEstimator(ModelEstimator):
         """The model, loaded now if it is not yet, with what generates its answers."""
         if self.settings.answers_by == "transformers":
             return super().model
-        from curate.lm.vllm import by_vllm, check_vllm
+        from curate.lm.generate import by_vllm, check_vllm
 
         check_vllm(str(self.settings.model))
         loaded = super().model

@@ -16,10 +16,9 @@ import pytest
 import curate as package
 from curate.errors import CurateError, ModelError
 from curate.estimators.known import KnownEstimator, KnownSettings
-from curate.lm import vllm as ours
-from curate.lm.generate import greedy_answers, sampled_answers
+from curate.lm import generate as ours
+from curate.lm.generate import by_vllm, greedy_answers, sampled_answers
 from curate.lm.model import LoadedModel, load_model
-from curate.lm.vllm import by_vllm
 from curate.prompts import DEFAULT, find_template
 from curate.records import Example
 from curate.settings import FinetuneConfig, ValidateSettings
@@ -35,7 +34,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in installed, on a machine whose CPU passes for a GPU with 40 of 80 GB free."""
     import torch
 
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "stand_ins"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "stand_ins"))
     monkeypatch.setattr(ours, "DEVICES", ("cpu",))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (40 << 30, 80 << 30))
     import vllm
