@@ -25,7 +25,7 @@ import curate
 from curate.lm.generate import greedy_answers
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import TEMPLATES, draw_exemplars
-from curate.selection.agreement import agreement
+from curate.show import agreement
 
 LEAST_ROWS = 70
 """Rows of a relation that is asked about."""

@@ -1,10 +1,9 @@
-"""What a selection changed, told from scores and masks; files of splits side by side."""
+"""What a selection changed, told from scores and masks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.columns import columns_read, values_of
-from curate.data.ids import hash_texts
 from curate.data.stores import as_arrow, in_types_of
-from curate.data.table import QATable, read_with
+from curate.data.table import QATable
 from curate.errors import setting
 from curate.selection.groups import (
     CLASS_COLUMN,
@@ -26,11 +24,8 @@ from curate.selection.groups import (
     first_answers,
     groups_of,
     question_patterns,
-    subjects_of,
 )
-from curate.selection.ranking import SCORE_PREFIX, as_float, is_number
 from curate.selection.rules import Rules, as_values
-from curate.settings import ReadSettings
 from curate.summary import explained, mean_ranks, quantiles
 
 Mask = NDArray[np.bool_]
@@ -92,7 +87,7 @@ class MixSample:
         table = pa.concat_tables(self._parts)
         before, after = pool[:: self.stride], {name: mask[:: self.stride] for name, mask in splits.items()}
         found: dict[str, Any] = {"counted": "all rows" if self.stride == 1 else f"1 row in {self.stride}"}
-        groups = {role: _grouped(role, values_of(table, name), name) for role, name in self._roles.items()}
+        groups = {role: grouped(role, values_of(table, name), name) for role, name in self._roles.items()}
         if "pattern" in groups and len(groups["pattern"].labels) < 2:  # all questions are of one kind, or of none
             del groups["pattern"]
         groups["answer_frequency"] = answer_frequency(groups["answers"], groups.get("relation"))
@@ -128,7 +123,8 @@ PATTERNED = 10_000
 """Rows of the sample whose question patterns are looked for unasked."""
 
 
-def _grouped(role: str, column: pa.ChunkedArray, name: str) -> Groups:
+def grouped(role: str, column: pa.ChunkedArray, name: str) -> Groups:
+    """The rows by their text in the column of a role; by question patterns, or first answers."""
     if role == "pattern":
         stride = -(-len(column) // PATTERNED) or 1
         found = question_patterns(column.take(as_arrow(np.arange(0, len(column), stride))), name)
@@ -322,80 +318,3 @@ def told(rules: Rules, summary: Mapping[str, Any], explanation: Mapping[str, Any
             *found,
         ]
     )
-
-
-def compare(files: list[str], settings: ReadSettings) -> dict[str, Any]:
-    """Compare splits (or any QA files) by the ids, subjects, scores, relations and answers they hold.
-
-    Mixes are told as shifts from the first file to each of the others.
-    """
-    tables = {name: read_with(file, settings) for name, file in zip(_names(files), files, strict=True)}
-    ids = {name: np.unique(data.id_hashes()) for name, data in tables.items()}
-    subjects = {name: _subjects(data, data.roles.subject) for name, data in tables.items() if data.roles.subject}
-    return {
-        "kind": "comparison",
-        "files": files,
-        "splits": [
-            {"split": name, "rows": len(data), "distinct_subjects": len(subjects.get(name, []))}
-            for name, data in tables.items()
-        ],
-        "overlap": [
-            {
-                "a": a,
-                "b": b,
-                "rows": _in_common(ids[a], ids[b]),
-                "subjects": _in_common(subjects[a], subjects[b]) if a in subjects and b in subjects else None,
-            }
-            for a, b in combinations(tables, 2)
-        ],
-        "scores": {column.removeprefix(SCORE_PREFIX): _scores(column, tables) for column in _common_scores(tables)},
-        **dict(_mixes(tables)),
-    }
-
-
-def _names(files: list[str]) -> list[str]:
-    """What to call the files: by their names, or their paths, or numbered, whatever tells them apart."""
-    stems = [Path(file).name.removesuffix(".parquet") for file in files]
-    names = stems if len(set(stems)) == len(stems) else files
-    return list(names) if len(set(names)) == len(names) else [f"{name} ({i})" for i, name in enumerate(names, start=1)]
-
-
-def _subjects(data: QATable, name: str) -> NDArray[np.uint64]:
-    """Hashes of the distinct subjects, those that a holdout would call the same being one."""
-    subjects = subjects_of(data, name)
-    used = np.unique(subjects.codes[subjects.codes >= 0])  # a dictionary may have values that no row has
-    return np.unique(hash_texts([subjects.labels[code] for code in used]))
-
-
-def _in_common(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
-    return len(np.intersect1d(a, b, assume_unique=True))
-
-
-def _common_scores(tables: Mapping[str, QATable]) -> list[str]:
-    """The score columns that hold numbers in all files."""
-    schemas = [data.schema for data in tables.values()]
-    names = [name for name in schemas[0].names if name.startswith(SCORE_PREFIX)]
-    return [name for name in names if all(name in s.names and is_number(s.field(name).type) for s in schemas)]
-
-
-def _scores(column: str, tables: Mapping[str, QATable]) -> dict[str, dict[str, Any]]:
-    """How many rows of each file have this score, and its quantiles there."""
-    values = {name: as_float(data.column(column)) for name, data in tables.items()}
-    return {n: {"measured": int(np.count_nonzero(~np.isnan(v))), "quantiles": quantiles(v)} for n, v in values.items()}
-
-
-def _mixes(tables: Mapping[str, QATable]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Of relations and of answers, where all files have them in columns of comparable types."""
-    source = np.repeat(np.arange(len(tables)), [len(data) for data in tables.values()])
-    masks = {name: source == number for number, name in enumerate(tables)}
-    for role in ("relation", "answers"):
-        columns = [data.roles.as_dict()[role] for data in tables.values()]
-        if None in columns:
-            continue
-        parts = [data.column(str(name)) for data, name in zip(tables.values(), columns, strict=True)]
-        if any(part.type != parts[0].type for part in parts):
-            if any(pa.types.is_nested(part.type) for part in parts):
-                continue
-            parts = [part.cast(pa.string()) for part in parts]
-        joined = pa.chunked_array([chunk for part in parts for chunk in part.chunks])
-        yield role, mix(_grouped(role, joined, role), next(iter(masks.values())), masks)

@@ -17,7 +17,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 import curate as library
 from curate.cli.tables import shown_tables
 from curate.errors import ColumnError, DataError
-from curate.selection.agreement import agreement
+from curate.show import agreement
 
 Curate = Callable[..., Any]
 
@@ -138,7 +138,7 @@ def test_question_patterns_stand_for_relations_that_are_not_known(frame: pd.Data
 
 def test_of_a_large_file_a_sample_tells_what_explains(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = of(frame)
-    monkeypatch.setattr("curate.selection.agreement.EXPLAINED", 60)
+    monkeypatch.setattr("curate.show.EXPLAINED", 60)
     sampled = of(frame)
     assert sampled["explained"] == of(frame[::2])["explained"] != whole["explained"]
     assert sampled["known"] == whole["known"] and sampled["pairs"] == whole["pairs"]
