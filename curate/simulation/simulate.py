@@ -25,7 +25,7 @@ from curate.errors import SettingError, setting
 from curate.records import as_seeds
 from curate.report.figures import Drawing
 from curate.report.page import configuration, render_page
-from curate.simulation import figures, summary
+from curate.simulation import summary
 from curate.simulation.one_layer import run_one_layer
 from curate.simulation.settings import (
     FACTS,
@@ -64,7 +64,7 @@ _sweep = partial(
     run=run_sweep,
     summarise=summary.summarise_sweep,
     tables=summary.sweep_tables,
-    figures=figures.sweep_figures,
+    figures=summary.sweep_figures,
 )
 
 _EXPERIMENTS = (
@@ -90,7 +90,7 @@ _EXPERIMENTS = (
         run_region,
         summary.summarise_map,
         summary.map_tables,
-        figures.map_figures,
+        summary.map_figures,
     ),
     Experiment(
         "one-layer",
@@ -101,7 +101,7 @@ _EXPERIMENTS = (
         run_one_layer,
         summary.summarise_one_layer,
         summary.one_layer_tables,
-        figures.one_layer_figures,
+        summary.one_layer_figures,
     ),
 )
 EXPERIMENTS = {experiment.name: experiment for experiment in _EXPERIMENTS}
