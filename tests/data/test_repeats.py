@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import curate as library
-from curate.data import ambiguity
+from curate.data import repeats
 from curate.data.repeats import Held, ambiguous, count_ambiguous
 from curate.errors import SelectionError
 from curate.validation.arms import read_inputs
@@ -60,7 +60,7 @@ def test_the_same_question_of_other_choices_is_another_question() -> None:
 
 
 def test_of_very_many_rows_nothing_is_counted_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ambiguity, "COUNTED", 8)
+    monkeypatch.setattr(repeats, "COUNTED", 8)
     data = library.read(FILMS)
     assert count_ambiguous(data) is None
     assert "ambiguous" not in library.select(data, top=0.5).summary()
