@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -284,14 +285,31 @@ class Estimate:
         return {"low": self.low, "high": self.high}
 
 
-def estimates(values: Sequence[NDArray[np.float64]], clusters: NDArray[np.int64]) -> list[Estimate]:
-    """The mean of each of the values (S, N), of seeds by examples; the same draws for all. clusters (N,)"""
+def pooled_noise(correct: Mapping[str, NDArray[np.float64]], clusters: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What the seeds could have moved the difference of any two arms by, told from all of them. {arm: (S, N)} -> (R,)
+
+    Two or three seeds of one pair tell next to nothing. If seeds move all arms alike, K arms have Student's t with
+    (K − 1) × (S − 1) degrees of freedom, as in an analysis of variance of arms by seeds.
+    """
+    variances = [seed_variance(a - b, clusters) for a, b in combinations(correct.values(), 2)]
+    freedom = (len(correct) - 1) * (len(next(iter(correct.values()))) - 1)
+    return seed_noise(float(np.mean(variances)) if variances else 0.0, freedom + 1)
+
+
+def estimates(
+    values: Sequence[NDArray[np.float64]], clusters: NDArray[np.int64], noise: NDArray[np.float64] | None = None
+) -> list[Estimate]:
+    """The mean of each of the values (S, N), of seeds by examples; the same draws for all. clusters (N,)
+
+    `noise` (R,) is what the seeds add to each resample; by default Student's t on the seeds of each.
+    """
     if not values:
         return []
     drawn = resampled_means(np.stack([by_seed.mean(axis=0) for by_seed in values]), clusters)[:, 0]  # (R, K)
     found = []
     for by_seed, by_examples in zip(values, drawn.T, strict=True):
-        resampled = by_examples + seed_noise(seed_variance(by_seed, clusters), len(by_seed))
+        own = seed_noise(seed_variance(by_seed, clusters), len(by_seed)) if noise is None else noise
+        resampled = by_examples + own
         p = min(1.0, 2 * (min((resampled <= 0).sum(), (resampled >= 0).sum()) + 1) / (RESAMPLES + 1))
         found.append(Estimate(float(by_seed.mean()), *interval(resampled), float(p), float(by_examples.var())))
     return found
@@ -302,17 +320,19 @@ def compare_arms(
     pairs: Sequence[tuple[str, str]],
     clusters: NDArray[np.int64],
     weights: NDArray[np.float64] | None = None,
+    pooled: bool = False,
 ) -> list[Difference]:
     """The difference of each pair of arms, `p_adjusted` over all of them. {arm: (S, N)}, clusters (N,)
 
-    With the `weights` (N,) of an equal answer mix also the difference that it leaves.
+    With the `weights` (N,) of an equal answer mix also the difference that it leaves. `pooled`, the seeds' part is that
+    of all arms (`pooled_noise`).
 
     The seeds' part is Student's t on the differences seed by seed. An arm with one seed (the base model) is set beside
     every seed of the other.
     The interval is the 2.5th to 97.5th percentile; p is twice the share of resamples on the other side of 0.
     """
     deltas = [correct[a] - correct[b] for a, b in pairs]  # (S, N): one seed broadcasts
-    measured = estimates(deltas, clusters)
+    measured = estimates(deltas, clusters, pooled_noise(correct, clusters) if pooled else None)
     found = []
     for (a, b), delta, e, p in zip(pairs, deltas, measured, holm([e.p for e in measured]), strict=True):
         from_seeds = seed_variance(delta, clusters, taken_off=1)
@@ -322,7 +342,8 @@ def compare_arms(
         found.append(Difference(a, b, e.mean, e.low, e.high, e.p, p_adjusted=p, needed=needed, needed_seeds=more))
     if weights is None:
         return found
-    mixed = compare_arms({name: ratio(c * weights, weights[None]) for name, c in correct.items()}, pairs, clusters)
+    mix = {name: ratio(c * weights, weights[None]) for name, c in correct.items()}
+    mixed = compare_arms(mix, pairs, clusters, pooled=pooled)
     return [
         replace(d, equal_mix=m.difference, equal_mix_low=m.low, equal_mix_high=m.high, equal_mix_p=m.p_adjusted)
         for d, m in zip(found, mixed, strict=True)

@@ -1,0 +1,1 @@
+"""`search`: which examples to train on, measured on the model itself."""
