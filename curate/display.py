@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from html import escape
 
 Progress = Callable[..., None]
-"""Called with a name, what is done of it and how much there is, and the tokens read since the last call, if any."""
+"""Called with a name, what is done of it and how much there is in all; and the tokens read since the last call, if any.
+
+The first call tells where the run begins: at 0, or after what an earlier run had done.
+"""
 
 
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +39,7 @@ from curate.data.repeats import count_ambiguous, shared_parts
 from curate.data.sources import is_ray_dataset
 from curate.data.stores import open_parquet_file, read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read
-from curate.display import bar_in_python
+from curate.display import Progress, bar_in_python
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
 from curate.errors import ColumnError, CurateError, EstimatorError, SettingError, setting
 from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
@@ -60,15 +60,6 @@ BATCH = 96
 MOST_FAILED = 16
 """More rows of one chunk that an estimator fails on are not a matter of rows: something is wrong with the run."""
 _FAILED = Score(None, FAILED)
-
-
-class Progress(Protocol):
-    """Called with estimator name, examples done and in all, and tokens read since the last call.
-
-    The first call tells where this run begins: at 0, or after the examples that an earlier run had scored.
-    """
-
-    def __call__(self, name: str, done: float, total: int, tokens: int = 0) -> None: ...
 
 
 @dataclass(frozen=True)

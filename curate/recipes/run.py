@@ -29,7 +29,7 @@ from curate.data.ids import ID_COLUMN
 from curate.data.sources import commit_of, find_files, is_hub_id, is_url
 from curate.data.stores import as_arrow, file_fingerprint
 from curate.data.table import make_manifest, read
-from curate.display import Outline, Shown
+from curate.display import Outline, Progress, Shown
 from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError, as_option
 from curate.estimators import find_estimator
 from curate.lm.model import load_tokenizer
@@ -45,7 +45,7 @@ from curate.recipes.recipe import (
     local_path,
     recipe_text,
 )
-from curate.scoring import Progress, score
+from curate.scoring import score
 from curate.selection.groups import rows_with
 from curate.selection.ranking import as_float, random_rows
 from curate.selection.rules import Rules

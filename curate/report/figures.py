@@ -249,28 +249,26 @@ def relations_figure(relations: Rows) -> Figure:
 @figure
 def answers_figure(answers: Rows) -> Figure:
     """Accuracy by how often the right answer occurs in what trains, a mark an arm with its 95% interval."""
-    names = list(dict.fromkeys(row["answer"] for row in answers))
-    n = {row["answer"]: row["n"] for row in answers}
-    made, axes = new_figure()
-    _marks(axes, answers, "answer", names, vertical=True)
-    axes.set_xticks(range(len(names)), [f"{name}\n({n[name]})" for name in names])
-    _percent(axes.yaxis)
-    axes.set_xlabel("how often the right answer occurs in training")
-    axes.grid(axis="y", alpha=0.2)
-    axes.legend()
-    return made
+    said = {row["answer"]: f"{row['answer']}\n({row['n']})" for row in answers}
+    return _parts(answers, "answer", said, "how often the right answer occurs in training")
 
 
 @figure
 def quintiles_figure(quintiles: Rows) -> Figure:
     """Accuracy on each fifth of the test questions by popularity, a mark an arm with its 95% interval."""
-    fifths = sorted({row["quintile"] for row in quintiles})
-    said = {fifths[-1]: "\nleast popular", fifths[0]: "\nmost popular"}
+    said = {fifth: str(fifth) for fifth in sorted({row["quintile"] for row in quintiles})}
+    ends = {max(said): "\nleast popular", min(said): "\nmost popular"}
+    said = {fifth: text + ends.get(fifth, "") for fifth, text in said.items()}
+    return _parts(quintiles, "quintile", said, "test questions by popularity, in fifths")
+
+
+def _parts(rows: Rows, part: str, said: Mapping[Any, str], axis: str) -> Figure:
+    """Accuracy on parts of the test set, a mark an arm with its 95% interval; `said` names the parts."""
     made, axes = new_figure()
-    _marks(axes, quintiles, "quintile", fifths, vertical=True)
-    axes.set_xticks(range(len(fifths)), [f"{fifth}{said.get(fifth, '')}" for fifth in fifths])
+    _marks(axes, rows, part, list(said), vertical=True)
+    axes.set_xticks(range(len(said)), [*said.values()])
     _percent(axes.yaxis)
-    axes.set_xlabel("test questions by popularity, in fifths")
+    axes.set_xlabel(axis)
     axes.grid(axis="y", alpha=0.2)
     axes.legend()
     return made

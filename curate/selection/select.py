@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from curate.data.repeats import Held, count_ambiguous, duplicates
 from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
-from curate.display import Outline, Shown
+from curate.display import Outline, Progress, Shown
 from curate.errors import OutputError, SelectionError, Spelling, in_python, setting, spelled
 from curate.prompts import CHAT, Template
 from curate.selection.explain import MixSample, explain_scores, notes, told
@@ -44,9 +44,6 @@ from curate.selection.ranking import Ranking, make_ranking, ranked_by
 from curate.selection.rules import SPLITS, Rules
 from curate.selection.splits import Pool, Split, make_splits
 from curate.settings import ReadSettings, SelectSettings, takes
-
-Progress = Callable[[str, int, int], None]
-"""Called with ("select", rows done, rows in all)."""
 
 DROPPED_COLUMN = "curate_dropped"
 

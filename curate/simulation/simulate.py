@@ -19,7 +19,7 @@ import torch
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
 from curate.data.stores import write_table
-from curate.display import Outline, Shown
+from curate.display import Outline, Progress, Shown
 from curate.engines import Work, WorkerDiedError, in_processes
 from curate.errors import SettingError, setting
 from curate.records import as_seeds
@@ -38,9 +38,6 @@ from curate.simulation.settings import (
 )
 from curate.simulation.summary import Table
 from curate.simulation.synthetic import regions, run_region, run_sweep
-
-Progress = Callable[[str, int, int], None]
-"""Called with the experiment's name, how many of its runs are done, and how many there are."""
 
 
 @dataclass(frozen=True)

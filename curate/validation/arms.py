@@ -24,8 +24,10 @@ from curate.data.repeats import Held, count_ambiguous, remarks
 from curate.data.sources import find_files
 from curate.data.table import QATable, read_with, template_in, whole_prompts
 from curate.errors import ColumnError, DataError, SettingError, setting
+from curate.estimators.known import CLASSES
 from curate.prompts import TEMPLATES, Template, chats_left_out, count_chats, find_template, solution
 from curate.records import PAPER_ORDER, Example, is_untouched
+from curate.selection.groups import CLASS_COLUMN
 from curate.selection.ranking import SCORE_PREFIX, as_float, is_number, random_rows, score_column
 from curate.selection.select import Selection
 from curate.settings import ReadSettings, ValidateSettings
@@ -295,7 +297,6 @@ def histograms(tables: Mapping[str, QATable], column: str | None) -> dict[str, A
     return {"column": column, "log": is_skewed(everything), "edges": edges.tolist(), "shares": shares}
 
 
-CLASS = "known_class"
 FOURTHS = ("1st fourth", "2nd fourth", "3rd fourth", "4th fourth")
 """Of what trains by its score, the best known first."""
 
@@ -333,9 +334,6 @@ def ordered(arm: Arm, settings: ValidateSettings, scores: Mapping[str, float]) -
     return replace(arm, examples=sorted(arm.examples, key=lambda e: scores.get(e.id, -math.inf)))
 
 
-CLASSES = ("Unknown", "WeaklyKnown", "MaybeKnown", "HighlyKnown")
-
-
 def training_bands(
     tables: Mapping[str, QATable], popularity: str | None
 ) -> tuple[dict[str, str], str | None, dict[str, float]]:
@@ -343,14 +341,19 @@ def training_bands(
     the test set; the column that tells it, None without any; and a number for each, higher for better known."""
     by = [f"{SCORE_PREFIX}{data.manifest.get('selection', {}).get('by')}" for data in tables.values()]
     scores = {name for data in tables.values() for name in data.schema.names if name.startswith(SCORE_PREFIX)}
-    columns = [CLASS, *dict.fromkeys(by), *([popularity] if popularity else []), *(scores if len(scores) == 1 else ())]
+    columns = [
+        CLASS_COLUMN,
+        *dict.fromkeys(by),
+        *([popularity] if popularity else []),
+        *(scores if len(scores) == 1 else ()),
+    ]
     column = next((c for c in columns if all(columns_of(c, data.schema.names) for data in tables.values())), None)
     if column is None:
         return {}, None, {}
-    if column == CLASS:
+    if column == CLASS_COLUMN:
         cells = [zip(data.ids, data.column(column).to_pylist(), strict=True) for data in tables.values()]
         names = {id: str(name) for rows in cells for id, name in rows if name is not None}
-        return names, column, {id: float(CLASSES.index(name)) for id, name in names.items() if name in CLASSES}
+        return names, column, {id: -float(CLASSES.index(name)) for id, name in names.items() if name in CLASSES}
     scored = {id: s for data in tables.values() for id, s in zip(data.ids, as_float(data.column(column)), strict=True)}
     percentiles = popularity_percentiles(np.array([*scored.values()]), [*scored])
     fourths = {id: FOURTHS[int(p // 25)] for id, p in zip(scored, percentiles, strict=True) if not np.isnan(p)}

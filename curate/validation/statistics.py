@@ -8,7 +8,6 @@ is their standard error times Student's t.
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.records import is_untouched
+from curate.selection.groups import OFTEN as AT_LEAST_ONCE
 from curate.selection.ranking import total_order
 
 RESAMPLES = 10_000
@@ -104,7 +104,7 @@ def relation_groups(relations: Sequence[str | None]) -> Groups:
     return [({"relation": name}, np.array([r == name for r in relations])) for name in order]
 
 
-OFTEN = {0: "never", 1: "once", 4: "2-4", 20: "5-20", sys.maxsize: "over 20"}
+OFTEN = {0: "never", **AT_LEAST_ONCE}
 """How common a right answer is in its relation among all that trains: by the most that it may occur."""
 
 

@@ -24,6 +24,7 @@ from pyarrow import csv
 
 from curate.data.files import manifest_path, versions, whole_file, with_manifest, write_json
 from curate.data.stores import PARQUET, file_fingerprint, open_parquet_file, read_ahead, seal
+from curate.display import Progress
 from curate.errors import DataError, EstimatorError, OutputError, PageViewsError, setting
 from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Retry, TroubleError, check_busy
 from curate.wikipedia.options import MONTH, BuildSettings, FetchSettings, check_contact, http_base, parse_window
@@ -158,8 +159,6 @@ SELECT replace(title, '_', ' ') AS title, CAST(sum(views) AS BIGINT) AS views FR
 """
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
-"""Called with (what, bytes done, bytes in all)."""
 
 
 def build_table(
