@@ -223,7 +223,7 @@ class ModelEstimator(Estimator):
 
     def request(self) -> Mapping[str, Any]:
         """Its settings, but for where it works; for the model, what its files hold."""
-        from curate.lm.model import version_of
+        from curate.lm.files import version_of
 
         loaded = self._loaded
         hashed = loaded is not None and loaded.revision.startswith("sha256:")

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from curate.errors import CurateError, ModelError, SettingError, setting
+from curate.lm.files import is_gguf
 from curate.lm.forward import (
     TEMPERATURE,
     TOP_K,
@@ -32,7 +33,6 @@ from curate.lm.forward import (
     read_packed,
     read_padded,
 )
-from curate.lm.gguf import is_gguf
 from curate.lm.loss import line_ends, smaller_budget
 from curate.lm.model import LoadedModel
 from curate.lm.packing import (

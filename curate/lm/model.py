@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.data.files import versions
 from curate.data.sources import downloaded, hub_problem
-from curate.data.stores import file_fingerprint
 from curate.errors import ModelError, setting
-from curate.lm.gguf import ALONE, SUFFIX, alone, is_gguf, plain, read_gguf
+from curate.lm.files import (
+    ALONE,
+    OLD_BUFFER,
+    alone,
+    check_folder,
+    check_place,
+    is_gguf,
+    is_gpt2,
+    no_model,
+    place_of,
+    plain_model,
+    read_gguf,
+    revision_of,
+)
 from curate.prompts import Template
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 DTYPES = ("float32", "bfloat16", "float16")
 
-CHECK_NAME = "check the name; for a private model, `hf auth login` first"
-
-SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json")
-"""Files of a folder by which transformers knows the kind of a tokenizer."""
-
-OPENED = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".pt", ".pth")
-"""Endings of the files of a folder that are opened: by transformers, or to tell one model from another."""
-
-MOST_LAYERS = 10_000
 PROBE = "Question: Which bird cannot fly?\nAnswer: a kiwi"
 """A text that every tokenizer makes something of, and that every model can read."""
-
-OLD_BUFFER = re.compile(r"(^|\.)((attn|attention)\.(masked_)?bias|inv_freq)$")
-"""Causal masks and rotary frequencies, which older versions of transformers saved; today's compute them."""
 
 
 class Generator(Protocol):
@@ -147,10 +141,10 @@ def load_model(
     if dtype not in DTYPES:
         raise ModelError(f"There is no dtype {dtype!r}.", expected=f"one of {', '.join(DTYPES)}")
     torch, transformers = _libraries()
-    folder = _place(name)
-    _check_place(name)
+    folder = place_of(name)
+    check_place(name)
     file = read_gguf(folder) if is_gguf(folder) else None
-    weights = file.numbers if file else _check_folder(folder, allow_pickle) if folder.is_dir() else 1 << 42
+    weights = file.numbers if file else check_folder(folder, allow_pickle) if folder.is_dir() else 1 << 42
     more = _quantization(torch, transformers, name, dtype, device, quantized)
     with _source(name, revision) as source:
         tokenizer = _load_tokenizer(source, revision, name)
@@ -174,10 +168,10 @@ def load_model(
         except Exception as error:  # transformers raises many kinds; each of them is something the user can fix
             raise _refused(name, error) from error
     _check_weights(report, name)
-    loaded = plain(loaded, file, transformers) if file else loaded
+    loaded = plain_model(loaded, file, transformers) if file else loaded
     _with_gradients(loaded) if quantized else _move(loaded, device, torch)
     _check_vocabulary(tokenizer, loaded, name)
-    revision = _revision(name, source, loaded)
+    revision = revision_of(name, source, loaded)
     called = folder.name if folder.is_dir() or file else name
     found = LoadedModel(loaded, tokenizer, called, revision, gguf=file.told() if file else None)
     _check_reading(found)
@@ -191,10 +185,10 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
     """
     _libraries()
     name = str(model)
-    if not _is_gpt2(_place(name)):
-        _check_place(name)
-    if is_gguf(_place(name)):
-        read_gguf(_place(name))
+    if not is_gpt2(place_of(name)):
+        check_place(name)
+    if is_gguf(place_of(name)):
+        read_gguf(place_of(name))
     with _source(name, revision) as source:
         return _load_tokenizer(source, revision, name)
 
@@ -202,7 +196,7 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
 @contextmanager
 def _source(name: str, revision: str | None) -> Iterator[str]:
     """The folder to load from, or the name on the Hub; where the Hub cannot be asked, what was downloaded before."""
-    folder = _place(name)
+    folder = place_of(name)
     if is_gguf(folder):
         with alone(folder) as place:
             yield place
@@ -212,7 +206,7 @@ def _source(name: str, revision: str | None) -> Iterator[str]:
 
 def _gguf_file(name: str) -> dict[str, str]:
     """What transformers must be told besides the folder where the model is a GGUF file."""
-    return {"gguf_file": ALONE} if is_gguf(_place(name)) else {}
+    return {"gguf_file": ALONE} if is_gguf(place_of(name)) else {}
 
 
 def _on_hub(name: str, revision: str | None) -> str:
@@ -221,13 +215,13 @@ def _on_hub(name: str, revision: str | None) -> str:
         return name
     copy = downloaded(name, revision=revision)
     if copy is None:
-        raise _no_model(name, f"it is not on this machine, and {problem}", "the folder of a model on this machine")
+        raise no_model(name, f"it is not on this machine, and {problem}", "the folder of a model on this machine")
     return str(copy)
 
 
 def _load_tokenizer(source: str, revision: str | None, name: str) -> PreTrainedTokenizerBase:
     _, transformers = _libraries()
-    kind = transformers.GPT2Tokenizer if _is_gpt2(Path(source)) else transformers.AutoTokenizer
+    kind = transformers.GPT2Tokenizer if is_gpt2(Path(source)) else transformers.AutoTokenizer
     try:
         tokenizer = kind.from_pretrained(source, revision=revision, trust_remote_code=False, **_gguf_file(name))
         _check_tokenizer(tokenizer, name)
@@ -256,12 +250,6 @@ def _load_config(source: str, revision: str | None, name: str) -> Any:
     return config
 
 
-def _is_gpt2(folder: Path) -> bool:
-    """Whether a folder has the vocabulary and merges of byte-level BPE and nothing that says whose they are."""
-    said = any((folder / name).is_file() for name in SAYS_WHAT_IT_IS)
-    return not said and all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
-
-
 def _libraries() -> tuple[Any, Any]:
     """PyTorch and transformers, which from here on say nothing of their own."""
     import huggingface_hub
@@ -276,7 +264,7 @@ def _libraries() -> tuple[Any, Any]:
 
 def _quantization(torch: Any, transformers: Any, name: str, dtype: str, device: str, quantized: bool) -> dict[str, Any]:
     """How transformers is to keep the weights: as plain numbers, or `quantized` in 4 bits."""
-    if not is_gguf(_place(name)):
+    if not is_gguf(place_of(name)):
         return _four_bits(torch, dtype, device) if quantized else {}
     if quantized:
         raise ModelError(
@@ -315,155 +303,6 @@ def _with_gradients(model: Any) -> None:
     for module in model.eval().modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _place(name: str) -> Path:
-    """The folder of that name, if there is one; ModelError for a name that no folder can have."""
-    try:
-        folder = Path(name).expanduser()
-        folder.exists()
-    except (OSError, RuntimeError) as error:
-        raise ModelError(
-            f"The name of a model cannot be {name[:60]!r}: {getattr(error, 'strerror', None) or error}.",
-            expected="the folder of a model on this machine, or the name of one on the Hub",
-        ) from error
-    return folder
-
-
-def _check_place(name: str) -> None:
-    """ModelError for what is neither the name of a Hub model nor a folder with a tokenizer that says what it is."""
-    folder = _place(name)
-    if is_gguf(folder) and folder.exists():
-        _check_file(folder, folder.parent)
-    elif folder.is_dir():
-        _check_files(folder)
-        if not any((folder / name).is_file() for name in SAYS_WHAT_IT_IS):
-            raise _no_model(name, "the folder has no config.json and no tokenizer.json")
-    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or is_gguf(folder):
-        missing = "there is no such file" if is_gguf(folder) else "there is no such folder"
-        why = "it is not a folder" if folder.exists() else missing
-        raise _no_model(name, why, "the folder of a model on this machine, or the name of one on the Hub")
-
-
-def _check_files(folder: Path) -> None:
-    """ModelError for a file that cannot be read: a link to nothing, a device, a pipe at which one would wait for ever.
-
-    None of them is opened to find that out.
-    """
-    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
-        if path.suffix in OPENED and not path.name.startswith("."):
-            _check_file(path, folder)
-
-
-def _check_file(path: Path, folder: Path) -> None:
-    try:
-        odd = "" if stat.S_ISREG(path.stat().st_mode) else "it is no ordinary file"
-    except OSError as error:
-        odd = "it is a link to nothing" if path.is_symlink() else str(error.strerror)
-    if odd or not os.access(path, os.R_OK):
-        raise ModelError(
-            f"The file {path.name} of the model {str(folder)!r} cannot be read: {odd or 'permission denied'}.",
-            expected="ordinary files, or links to such",
-            try_next="download or copy the model again, whole",
-        )
-
-
-def _check_folder(folder: Path, allow_pickle: bool) -> int:
-    """The bytes of the weights in a folder that holds all that a model needs; ModelError for any other."""
-    if not (folder / "config.json").is_file():
-        raise _no_model(str(folder), "the folder has no config.json")
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise _no_model(str(folder), f"the folder has no tokenizer ({' or '.join(TOKENIZER_FILES)})")
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"The folder {str(folder)!r} holds an adapter beside a model, or instead of one (adapter_config.json).",
-            expected="the weights of one whole model",
-            try_next="PeftModel.from_pretrained(MODEL, ADAPTER).merge_and_unload().save_pretrained(FOLDER)",
-        )
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        weights = sorted(path for kind in ("*.bin", "*.pt", "*.pth") for path in folder.glob(kind))
-        if not weights:
-            raise _no_model(str(folder), "the folder has no weights")
-        if not allow_pickle:
-            raise ModelError(
-                f"The model {str(folder)!r} has only pickle weights ({weights[0].name}), which can carry code.",
-                expected="*.safetensors",
-                try_next=f"{setting('allow_pickle')}, if you trust where the file comes from",
-            )
-    config = _check_config(folder)
-    if weights[0].suffix == ".safetensors" and "quantization_config" not in config:
-        _check_numbers(weights)
-    _check_parts(folder, config)
-    return sum(path.stat().st_size for path in weights)
-
-
-def _check_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json; ModelError where it says nothing that a model could be built by."""
-    config = _json(folder / "config.json")
-    odd = [] if isinstance(config.get("model_type"), str) else ["no model_type"]
-    for key, value in sorted((key, value) for key, value in config.items() if isinstance(value, (int, float))):
-        if re.search(r"(^|_)n?_?layers?$", key) and not 0 <= value <= MOST_LAYERS:
-            odd.append(f"{key} is {value}")
-        if key in ("vocab_size", "max_position_embeddings", "n_positions") and not value >= 1:
-            odd.append(f"{key} is {value}")
-        if key.endswith(("dropout", "pdrop", "dropout_prob")) and not 0 <= value <= 1:
-            odd.append(f"{key} is {value}")
-    if odd:
-        raise ModelError(
-            f"The config.json of {str(folder)!r} describes no model: {', '.join(odd)}.",
-            expected="config.json as save_pretrained wrote it, with the kind and the sizes of the model",
-            try_next="download or save the model again",
-        )
-    return config
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON; ModelError for anything else."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "it is not an object of JSON")
-    return content
-
-
-def _check_numbers(files: list[Path]) -> None:
-    """ModelError for safetensors files that are cut off, or whose header tells something else than what is in them."""
-    from safetensors import SafetensorError, safe_open
-
-    for path in files:
-        try:
-            with safe_open(path, "pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 it is no mapping
-                    kind = tensors.get_slice(key).get_dtype()
-                    weights = key.endswith((".weight", ".bias")) and not OLD_BUFFER.search(key)
-                    if weights and not re.match("B?F", kind):
-                        raise _damaged(path, f"the weights {key} are of the type {kind}")
-        except SafetensorError as error:
-            raise _damaged(path, str(error)) from error
-
-
-def _check_parts(folder: Path, config: Mapping[str, Any]) -> None:
-    """ModelError unless the files in which weights are said to be lie in the folder itself."""
-    named = [config["transformers_weights"]] if config.get("transformers_weights") else []
-    for index in folder.glob("*.index.json"):
-        weight_map = _json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise _damaged(index, "it has no weight_map")
-        named += weight_map.values()
-    for file in dict.fromkeys(map(str, named)):
-        if Path(file).name != file or Path(file).suffix not in OPENED or not (folder / file).is_file():
-            raise _no_model(str(folder), f"there are to be weights in {file!r}, and the folder has no such file")
-
-
-def _damaged(path: Path, why: str) -> ModelError:
-    return ModelError(
-        f"The file {path.name} of the model {str(path.parent)!r} is damaged: {(why.splitlines() or ['?'])[0]}.",
-        expected="the file as save_pretrained wrote it, whole",
-        try_next="download or copy the model again",
-    )
 
 
 @contextmanager
@@ -505,7 +344,7 @@ def _check_weights(report: Mapping[str, Any], name: str) -> None:
     }
     told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
     if told:
-        config = "header" if is_gguf(_place(name)) else "config.json"
+        config = "header" if is_gguf(place_of(name)) else "config.json"
         raise ModelError(
             f"The weights of {name!r} are not those that its {config} describes; tensors: {', '.join(told)}.",
             expected="every tensor of the model in its shape, and no other",
@@ -621,26 +460,6 @@ def _no_place(device: str, why: str, best: str) -> ModelError:
     )
 
 
-def version_of(name: str, revision: str | None) -> tuple[str, str | None]:
-    """A model without loading it: the name and hash of a folder; of one on the Hub the name and what was asked for."""
-    folder = Path(name).expanduser()
-    here = folder.is_dir() or (is_gguf(folder) and folder.is_file())
-    return (folder.name, _revision(name, name, None)) if here else (name, revision)
-
-
-def _revision(name: str, source: str, model: Any) -> str:
-    """The commit of a Hub model; for a local folder, a hash of its weights and tokenizer, or of the GGUF file."""
-    folder = _place(name)
-    if is_gguf(folder):
-        return f"sha256:{file_fingerprint([folder])[:16]}"
-    if not folder.is_dir():
-        return str(getattr(model.config, "_commit_hash", None)) if source == name else Path(source).name
-    kinds = (".safetensors", ".bin", ".json", ".model", ".txt")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in kinds and path.name[0] != "."]
-    named = [part for path in files for part in (f"{path.name}\0".encode(), path)]
-    return f"sha256:{file_fingerprint(named)[:16]}"
-
-
 def _refused(name: str, error: BaseException) -> ModelError:
     """What the user can do about an error of transformers, which wraps the one that tells."""
     from huggingface_hub import constants
@@ -658,32 +477,9 @@ def _refused(name: str, error: BaseException) -> ModelError:
     if cause is None:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason is given"]
         why = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
-        return _no_model(name, why if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {why}")
+        return no_model(name, why if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {why}")
     return ModelError(
         f"The model {name!r} is gated: its owners let in only accounts that they gave access.",
         expected="an account with access, logged in on this machine (or its token in HF_TOKEN)",
         try_next=f"ask for access at {constants.ENDPOINT}/{name}, then `hf auth login`",
-    )
-
-
-def _no_model(name: str, why: str, otherwise: str = CHECK_NAME) -> ModelError:
-    """No such model; what to try is seen in the folder if the name is one or nearly one, `otherwise` if not."""
-    folder = _place(name)
-    beside = [str(found.parent) for found in folder.parent.glob("*/config.json")]
-    beside += map(str, folder.parent.glob(f"*{SUFFIX}"))
-    meant = get_close_matches(str(folder), beside, n=1)
-    if folder.is_dir() and (files := sorted(folder.glob(f"*{SUFFIX}"))):
-        advice = setting("model", files[0])
-    elif folder.exists():
-        advice = "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
-    else:
-        advice = f"{setting('model', meant[0])}, if that was meant" if meant else otherwise
-    if is_gguf(folder) and folder.exists():
-        advice = "another file, or the Hugging Face folder of the model"
-    return ModelError(
-        f"The model {name!r} cannot be loaded: {why.rstrip('.')}.",
-        expected="a GGUF file of an architecture that transformers reads (llama, qwen2, gemma3, …)"
-        if is_gguf(folder)
-        else "a Hugging Face folder with config.json, tokenizer.json and *.safetensors, or a Hub id",
-        try_next=advice,
     )

@@ -18,8 +18,9 @@ from curate import __version__
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder
 from curate.errors import SettingError, setting
+from curate.lm.files import version_of
 from curate.lm.generate import MAX_NEW_TOKENS, by_vllm, check_vllm
-from curate.lm.model import LoadedModel, load_model, version_of
+from curate.lm.model import LoadedModel, load_model
 from curate.prompts import Shots, Template
 from curate.records import BASE, Example, as_seeds, few_shot_name, is_untouched
 from curate.settings import FinetuneConfig, ValidateSettings, grid
