@@ -87,7 +87,7 @@ def groups_by_all(data: QATable, names: Sequence[str], asked_by: str) -> Groups:
     return Groups(of_rows.astype(np.int32), [", ".join(texts) for texts in zip(*parts, strict=True)])
 
 
-OFTEN = {1: "once", 4: "2-4", 20: "5-20", sys.maxsize: "over 20"}
+OFTEN: Mapping[int, str] = {1: "once", 4: "2-4", 20: "5-20", sys.maxsize: "over 20"}
 """How common an answer is in its relation: by the most that it may occur."""
 
 NONE = "(none)"

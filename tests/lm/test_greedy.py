@@ -13,7 +13,6 @@ from curate.lm import generate as greedy
 from curate.lm.forward import Cache
 from curate.lm.generate import greedy_answers, sampled_answers, sampled_tokens
 from curate.lm.model import LoadedModel, load_model
-from curate.lm.packing import Row
 from curate.prompts import DEFAULT
 
 QUESTIONS = [f"What is the colour of {name}?" for name in ("Ann", "Bob", "Cy", "Dee", "Eve", "Flo")]
@@ -95,26 +94,28 @@ def test_what_prompts_begin_with_is_read_once(loaded: LoadedModel) -> None:
     assert twice - once < each
 
 
-def test_when_memory_runs_out_the_batch_is_halved(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_memory_runs_out_the_batch_is_halved(loaded: LoadedModel) -> None:
     import torch
 
-    real, sizes = greedy._batch_answers, []
+    sizes: list[int] = []
 
-    def short_of_memory(loaded: LoadedModel, rows: list[Row], *rest: Any) -> list[list[int]]:
-        sizes.append(len(rows))
-        if len(rows) > room:
+    def short_of_memory(module: Any, arguments: Any, given: dict[str, Any]) -> None:
+        sizes.append(given["input_ids"].numel())
+        if sizes[-1] > room:
             raise torch.OutOfMemoryError("out of memory")
-        return real(loaded, rows, *rest)
 
     prompts = [DEFAULT.render_prompt(question) for question in QUESTIONS]
     expected = greedy_answers(loaded, prompts)
-    monkeypatch.setattr(greedy, "_batch_answers", short_of_memory)
-    room = 2
-    assert greedy_answers(loaded, prompts, token_budget=300) == expected
-    assert max(sizes) > 2 >= sizes[-1]
-    room = 0
-    with pytest.raises(ModelError, match="One example alone does not fit"):
-        greedy_answers(loaded, prompts)
+    room = max(len(ids) for ids in loaded.tokenizer(prompts)["input_ids"])
+    memory = loaded.model.register_forward_pre_hook(short_of_memory, with_kwargs=True)
+    try:
+        assert greedy_answers(loaded, prompts, token_budget=300) == expected
+        assert max(sizes) > room
+        room = 0
+        with pytest.raises(ModelError, match="One example alone does not fit"):
+            greedy_answers(loaded, prompts)
+    finally:
+        memory.remove()
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
