@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from curate.errors import ModelError, SettingError, setting
 from curate.lm.forward import head_at
@@ -23,6 +23,7 @@ from curate.lm.packing import Encoded, encode, fit
 from curate.prompts import Template, solution
 from curate.records import Example
 from curate.settings import FinetuneConfig
+from curate.validation.cuda_graphs import RecordedSteps
 
 T = TypeVar("T")
 
@@ -195,6 +196,8 @@ def check_logger(report_to: str) -> None:
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
 WATCHED = 400
 """Training examples at most of which it is seen after every epoch whether they are fitted."""
+WIDTHS, PLACES = 16, 64
+"""Where few shapes of batch are to come, tokens of a row and answer tokens of a batch are multiples of these."""
 SORTED_BATCHES = 16
 """Batches whose examples are sorted by length together: long enough a run to leave hardly any padding."""
 
@@ -230,18 +233,32 @@ def items_of(loaded: LoadedModel, examples: Sequence[Example], template: Templat
     return items
 
 
-def collate(items: Sequence[Item], pad: int) -> dict[str, torch.Tensor]:
+def collate(items: Sequence[Item], pad: int, most: int | None = None) -> dict[str, torch.Tensor]:
     """Right-padded (B, T) tensors of ids and labels; `places` (P,) of the flattened batch that predict answer tokens.
+
+    With `most`, T and P are rounded up, T to no more than that, so that few shapes come: the places that are added
+    predict what is ignored.
 
     There is no mask: padding is on the right, where a causal model never looks. With one, transformers would look
     whether anything is masked, and `places` would have to be found on a GPU: both wait for it in every step.
     """
-    ids, labels = ([torch.tensor(item[name]) for item in items] for name in ("input_ids", "labels"))
-    batch = {
-        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-    }
-    return batch | {"places": (following(batch["labels"]) != IGNORED).nonzero()[:, 0]}
+    width = max(len(item["labels"]) for item in items)
+    if most is not None:
+        width = max(width, min(most, _rounded_up(width, WIDTHS)))
+
+    def padded(name: str, value: int) -> torch.Tensor:
+        return torch.tensor([item[name] + [value] * (width - len(item[name])) for item in items])
+
+    labels = padded("labels", IGNORED)
+    places = (following(labels) != IGNORED).nonzero()[:, 0]
+    if most is not None:  # nothing follows the last place of a row
+        added = _rounded_up(len(places), PLACES) - len(places)
+        places = torch.nn.functional.pad(places, (0, added), value=width - 1)
+    return {"input_ids": padded("input_ids", pad), "labels": labels, "places": places}
+
+
+def _rounded_up(number: int, step: int) -> int:
+    return -(-number // step) * step
 
 
 def following(labels: torch.Tensor) -> torch.Tensor:
@@ -328,15 +345,20 @@ def distilled(model: Any, head_of: Any, inputs: dict[str, torch.Tensor], config:
     student, target = (torch.log_softmax(each / softer, dim=-1) for each in (logits, teacher))
     apart = torch.nn.functional.kl_div(student, target, log_target=True, reduction="none").sum(dim=-1)
     nats = torch.nn.functional.cross_entropy(logits, right, reduction="none")
-    return nats + config.distill_weight * softer**2 * apart
+    return nats + config.distill_weight * softer**2 * apart * (right != IGNORED)
 
 
-def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped, config: FinetuneConfig) -> Any:
-    """The class of Trainer; made here, since transformers is imported only when something trains."""
+def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped, config: FinetuneConfig, recorded: bool) -> Any:
+    """The class of Trainer; made here, since transformers is imported only when something trains.
+
+    `recorded`: steps are CUDA graphs.
+    """
+    from peft.helpers import disable_input_dtype_casting
     from transformers import Trainer
 
     class CompletionTrainer(Trainer):
         loss_is_scaled_for_ga = True
+        one_step: Any = None
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return sampler
@@ -344,8 +366,17 @@ def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped, config: Fin
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             if not model.training:  # Trainer sets every module's mode in every step, which small models feel
                 model.train()
-            loss = self.compute_loss(model, self._prepare_inputs(inputs), num_items_in_batch=num_items_in_batch)
-            self.accelerator.backward(loss)
+            if self.one_step is None:
+                step = functools.partial(self.forward_and_backward, model)
+                self.one_step = RecordedSteps(model.parameters(), step) if recorded else step
+            inputs = self._prepare_inputs(inputs)
+            return self.one_step(inputs | {"items": torch.as_tensor(num_items_in_batch, device=self.args.device)})
+
+        def forward_and_backward(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            # Autocast brings what adapters read to its own type; that peft brings it to theirs before is lost time.
+            with disable_input_dtype_casting(model, active=self.args.bf16):
+                loss = self.compute_loss(model, inputs, num_items_in_batch=inputs["items"])
+                self.accelerator.backward(loss)
             return loss.detach()
 
         def floating_point_ops(self, inputs: Any) -> int:
@@ -465,6 +496,12 @@ def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     return [row for row in rows.values() if row["train_loss"] is not None or row["held_out_accuracy"] is not None]
 
 
+def can_record(loaded: LoadedModel, batches: MicroBatches) -> bool:
+    """Whether steps are launched as CUDA graphs. Activations that are computed again go with large batches, which keep
+    a GPU busy as they are."""
+    return loaded.device.type == "cuda" and processes() == 1 and not batches.checkpointing
+
+
 def train(
     model: Any,
     loaded: LoadedModel,
@@ -487,10 +524,11 @@ def train(
     lengths = [len(item["input_ids"]) for item in items]
     filling, shuffled = len(items) if processes() > 1 else None, how.config.order == "shuffled"
     sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, filling, shuffled)
-    trainer = completion_trainer(replace(loaded, model=model) if sharded else loaded, sampler, how.config)(
+    recorded = can_record(loaded, batches)
+    trainer = completion_trainer(replace(loaded, model=model) if sharded else loaded, sampler, how.config, recorded)(
         model=model,
         args=training_arguments(loaded, how, batches, sharded, bool(held_out)),
-        data_collator=lambda chosen: collate(chosen, pad),
+        data_collator=lambda chosen: collate(chosen, pad, loaded.context if recorded else None),
         train_dataset=[*items, blank],
         eval_dataset=list(held_out) or None,
         compute_metrics=held_out_metrics,

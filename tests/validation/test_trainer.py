@@ -57,6 +57,17 @@ def test_padding_changes_no_loss_and_is_not_learned(tiny_model: Callable[[str], 
     assert nats.tolist() == pytest.approx([value for own in alone for value in own.tolist()], rel=1e-5)
 
 
+def test_rounding_up_the_shape_of_a_batch_changes_no_loss(tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model("llama"), device="cpu")
+    items = training_items(loaded, [Example(str(n), "Why? " * n, ("no one knows",)) for n in (1, 3, 9)], DEFAULT)
+    exact, rounded = collate(items, pad=0), collate(items, pad=0, most=loaded.context)
+    assert rounded["input_ids"].shape[1] % 16 == 0 and len(rounded["places"]) == 64
+    with torch.inference_mode():
+        nats, padded = (answer_nats(loaded.model, loaded, batch)[0] for batch in (exact, rounded))
+    assert padded[: len(nats)].tolist() == pytest.approx(nats.tolist(), rel=1e-5) and not padded[len(nats) :].any()
+    assert collate(items, pad=0, most=5)["input_ids"].shape == exact["input_ids"].shape  # no wider than the context
+
+
 def test_every_epoch_has_its_own_order_and_hardly_any_padding() -> None:
     lengths = [7 * i % 50 + 1 for i in range(203)]
     sampler = LengthGrouped(lengths, batch_size=8, seed=1)
