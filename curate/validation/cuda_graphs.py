@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 Inputs = dict[str, torch.Tensor]
+Shape = tuple[torch.Size, ...]
 Step = Callable[[Inputs], torch.Tensor]
 """Adds the gradients of a batch to the parameters' and gives its loss, ()."""
 Record = Callable[[Callable[[], torch.Tensor]], tuple[Callable[[], None], torch.Tensor]]
@@ -21,21 +22,23 @@ Record = Callable[[Callable[[], torch.Tensor]], tuple[Callable[[], None], torch.
 
 MOST_GRAPHS = 32
 """Shapes that are recorded at most."""
+APART = 0.02
+"""How far gradients of a recorded step may be from those of the same step as it is, relative: bfloat16 rounds."""
 
 
 class RecordedSteps:
     """Does what `step` does. A shape of batch is computed as it is the first time, and recorded the second.
 
-    Where that fails (a model that asks the GPU for a number to decide what comes next, no memory for it) every batch is
-    computed as it is from then on.
+    Where that fails (a model that asks the GPU for a number to decide what comes next, no memory for it), or where what
+    is recorded gives other gradients for that batch, every batch is computed as it is from then on.
     """
 
     def __init__(self, parameters: Iterable[torch.Tensor], step: Step, record: Record | None = None) -> None:
         self.step = step
         self.record = record or on_cuda()
         self.most = MOST_GRAPHS
-        self.seen: set[tuple[torch.Size, ...]] = set()
-        self.recorded: dict[tuple[torch.Size, ...], tuple[Inputs, Callable[[], None], torch.Tensor]] = {}
+        self.seen: set[Shape] = set()
+        self.recorded: dict[Shape, tuple[Inputs, Callable[[], None], torch.Tensor]] = {}
         by_type: dict[torch.dtype, list[torch.Tensor]] = {}
         for parameter in parameters:
             if parameter.requires_grad:
@@ -57,25 +60,41 @@ class RecordedSteps:
             for parameter, gradient in self.gradients:
                 parameter.grad = gradient
         shape = tuple(tensor.shape for tensor in inputs.values())
-        if shape in self.seen and shape not in self.recorded and len(self.recorded) < self.most:
-            self._record(shape, inputs)
-        if shape not in self.recorded:
-            self.seen.add(shape)
-            return self.step(inputs)
+        if shape in self.recorded:
+            return self._repeated(shape, inputs)
+        if shape in self.seen and len(self.recorded) < self.most:
+            return self._record(shape, inputs)
+        self.seen.add(shape)
+        return self.step(inputs)
+
+    def _repeated(self, shape: Shape, inputs: Inputs) -> torch.Tensor:
         batch, repeat, loss = self.recorded[shape]
         for name, tensor in inputs.items():
             batch[name].copy_(tensor, non_blocking=True)
         repeat()
         return loss.clone()  # the next step writes over it
 
-    def _record(self, shape: tuple[torch.Size, ...], inputs: Inputs) -> None:
+    def _record(self, shape: Shape, inputs: Inputs) -> torch.Tensor:
+        """Computes a batch as it is and records it; the gradients of both must agree."""
+        before = [block.clone() for block in self.blocks]
+        loss = self.step(inputs)
+        right = [block.clone() for block in self.blocks]
+        for block, start in zip(self.blocks, before, strict=True):
+            block.copy_(start)
         batch = {name: tensor.clone() for name, tensor in inputs.items()}
         try:
             self.recorded[shape] = (batch, *self.record(lambda: self.step(batch)))
+            self._repeated(shape, inputs)
+            pairs = zip(self.blocks, right, strict=True)
+            if not all((block - own).norm() <= APART * own.norm() for block, own in pairs):
+                raise RuntimeError("what is recorded gives other gradients")
         except RuntimeError as error:
             self.most = 0
             self.recorded.clear()
-            logging.getLogger(__name__).info("training steps are not recorded: %s", str(error).split("\n")[0])
+            logging.getLogger(__name__).warning("training steps are not recorded: %s", str(error).split("\n")[0])
+        for block, own in zip(self.blocks, right, strict=True):
+            block.copy_(own)
+        return loss
 
 
 def on_cuda() -> Record:

@@ -496,10 +496,11 @@ def training_rows(log_history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     return [row for row in rows.values() if row["train_loss"] is not None or row["held_out_accuracy"] is not None]
 
 
-def can_record(loaded: LoadedModel, batches: MicroBatches) -> bool:
+def can_record(loaded: LoadedModel, config: FinetuneConfig, batches: MicroBatches) -> bool:
     """Whether steps are launched as CUDA graphs. Activations that are computed again go with large batches, which keep
     a GPU busy as they are."""
-    return loaded.device.type == "cuda" and processes() == 1 and not batches.checkpointing
+    alone = loaded.device.type == "cuda" and processes() == 1
+    return config.cuda_graphs and alone and not batches.checkpointing
 
 
 def train(
@@ -524,7 +525,7 @@ def train(
     lengths = [len(item["input_ids"]) for item in items]
     filling, shuffled = len(items) if processes() > 1 else None, how.config.order == "shuffled"
     sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, filling, shuffled)
-    recorded = can_record(loaded, batches)
+    recorded = can_record(loaded, how.config, batches)
     trainer = completion_trainer(replace(loaded, model=model) if sharded else loaded, sampler, how.config, recorded)(
         model=model,
         args=training_arguments(loaded, how, batches, sharded, bool(held_out)),

@@ -72,6 +72,17 @@ def test_gradients_of_several_parts_of_a_batch_add_up() -> None:
     assert weight.grad is not None and weight.grad.tolist() == [4 * 12.0] * 3
 
 
+def test_what_is_recorded_wrong_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    def forgets(step: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        return lambda: None, torch.zeros(())
+
+    weight, bias = torch.ones(3, requires_grad=True), torch.zeros(1, requires_grad=True)
+    step = RecordedSteps([weight, bias], line(weight, bias), forgets)
+    assert [float(step({"x": torch.ones(2, 3)})) for _ in range(4)] == [18.0] * 4
+    assert weight.grad is not None and weight.grad.tolist() == [4 * 12.0] * 3
+    assert "other gradients" in caplog.text
+
+
 def test_what_cannot_be_recorded_is_computed_as_it_is() -> None:
     tries = []
 
