@@ -221,14 +221,13 @@ def lora(bench: Bench) -> Iterator[dict[str, Any]]:
     for name, examples in (("short", bench.examples[: 16 * many]), ("long", longer)):
         pairs = [(DEFAULT.zero_shot(e), DEFAULT.render_completion(e.answers[0])) for e in examples]
         tokens = sum(len(item.ids) + 1 for item in encode(bench.loaded, pairs)) / len(examples)
-        for checkpointing in (False, True):
+        for way in ("kept", "kept, CUDA graphs", "computed again"):
             reset_peak(bench)
-            times = [
-                trained(bench, examples, steps, MicroBatches(16, checkpointing=checkpointing)) for steps in (few, many)
-            ]
+            batches = MicroBatches(16, checkpointing=way == "computed again")
+            times = [trained(bench, examples, steps, batches, "graphs" in way) for steps in (few, many)]
             step = (times[1] - times[0]) / (many - few)
             yield {
-                "what": f"LoRA, {name}, activations {'computed again' if checkpointing else 'kept'}",
+                "what": f"LoRA, {name}, activations {way}",
                 "tokens an example": tokens,
                 "seconds a step": step,
                 "tokens/s": 16 * tokens / step,
@@ -237,10 +236,13 @@ def lora(bench: Bench) -> Iterator[dict[str, Any]]:
             }
 
 
-def trained(bench: Bench, examples: Sequence[Example], steps: int, batches: MicroBatches) -> float:
+def trained(
+    bench: Bench, examples: Sequence[Example], steps: int, batches: MicroBatches, graphs: bool = False
+) -> float:
     """Seconds of a training of so many steps, in a folder of its own."""
+    config = FinetuneConfig(max_steps=steps, held_out=0, cuda_graphs=graphs)
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-        how = Training(FinetuneConfig(max_steps=steps, held_out=0), 0, Path(folder) / "checkpoints")
+        how = Training(config, 0, Path(folder) / "checkpoints")
 
         def train() -> None:
             with finetuned(bench.loaded, examples, DEFAULT, how, batches=batches):

@@ -272,6 +272,7 @@ def validate(
     distill_weight: float = 1.0,
     distill_temperature: float = 2.0,
     order: str = "shuffled",
+    cuda_graphs: bool = False,
     method: str = "lora",
     arm: tuple[str, ...] = (),
     tune: str = "off",
