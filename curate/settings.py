@@ -381,8 +381,8 @@ class FinetuneConfig(Settings):
     `learning_rate` and `weight_decay` are AdamW's; `lora_rank` and `lora_alpha` those of the adapters on all linear
     layers. Training takes `epochs` passes over the arm at most, or `max_steps` optimizer steps of `batch_size`
     examples; `held_out` is the share of the arm that does not train but decides when to stop: after `patience` epochs
-    without a better one. `method` is `lora`, `full` or `qlora`; with `cuda_graphs` one GPU launches each step as a whole.
-    Raises SettingError for a value out of range.
+    without a better one. `method` is `lora`, `full` or `qlora`; with `cuda_graphs` one GPU launches each step as a
+    whole. Raises SettingError for a value out of range.
 
     Examples:
         >>> FinetuneConfig(batch_size=32, epochs=2).steps(examples=1000)
