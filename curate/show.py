@@ -26,7 +26,7 @@ from curate.records import Example
 from curate.report.page import flat
 from curate.selection.explain import EXPLAINED, grouped, mix
 from curate.selection.groups import NONE, Groups, first_answers, groups_by, question_patterns, quotas, subjects_of
-from curate.selection.ranking import SCORE_PREFIX, as_float, as_ranked, is_number
+from curate.selection.ranking import SCORE_PREFIX, as_float, as_ranked, is_number, ordered
 from curate.settings import ReadSettings
 from curate.summary import (
     auc,
@@ -409,7 +409,8 @@ def _lengths(answers: Groups) -> Codes:
 
 def _better_half(scores: NDArray[np.float64], ties: NDArray[np.uint64], groups: Codes) -> NDArray[np.bool_]:
     """The rows that `select --top 0.5 --stratify-by` takes of groups; `ties` put equal scores in order. (N,) -> (N,)"""
-    order = np.lexsort((ties, -scores, groups))
+    order = ordered(scores, ties)
+    order = order[np.argsort(groups[order], kind="stable")]
     sizes = np.bincount(groups)
     place = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[groups[order]]
     half = np.array(quotas(sizes.tolist(), Fraction(1, 2)))
