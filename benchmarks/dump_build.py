@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 JOIN = """
 import resource, sys, time
 from pathlib import Path
-from curate.wikipedia.titles import Reference
+from curate.wikipedia.views import Reference
 from curate.wikipedia.views import TableViews
 views = TableViews(Path(sys.argv[1]))
 references = [Reference("title", f"Article number {n * 13}") for n in range(1_000_000)]

@@ -57,8 +57,7 @@ def main() -> None:
 def measure(url: str, subjects: int, rate: float | None) -> dict[str, float | None]:
     """Look up as many subjects as take about five seconds at the rate."""
     from curate.wikipedia.options import PageviewSettings, parse_window
-    from curate.wikipedia.titles import Reference
-    from curate.wikipedia.views import ApiViews, open_resolver
+    from curate.wikipedia.views import ApiViews, Reference, open_resolver
 
     count = min(subjects, int(5 * rate)) if rate else subjects
     settings = PageviewSettings(pageviews_url=url, mediawiki_url=url, rate=rate or 0).resolved()

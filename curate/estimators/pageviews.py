@@ -17,11 +17,19 @@ import pyarrow as pa
 from curate.errors import EstimatorError, setting
 from curate.estimators.base import ColumnEstimator, Estimator
 from curate.records import OK, Example, Score
-from curate.wikipedia.cache import Item
 from curate.wikipedia.client import BATCH
 from curate.wikipedia.options import PageviewSettings, WikiSettings
-from curate.wikipedia.titles import Reference, SubjectFinder
-from curate.wikipedia.views import ZERO_VIEWS, Source, Views, make_finder, open_sitelinks, open_source
+from curate.wikipedia.pages import Item
+from curate.wikipedia.views import (
+    ZERO_VIEWS,
+    Reference,
+    Source,
+    SubjectFinder,
+    Views,
+    make_finder,
+    open_sitelinks,
+    open_source,
+)
 
 NO_SUBJECT = "no_subject"
 SHOWN_MISSING = 5

@@ -18,9 +18,21 @@ from urllib.parse import quote
 from curate import __version__
 from curate.errors import PageViewsError, setting
 from curate.records import OK
-from curate.wikipedia.cache import AMBIGUOUS, MOST_SITELINKS, MOST_VIEWS, NO_ARTICLE, NO_ITEM, A, Item, Page
 from curate.wikipedia.options import ResolvedSettings, Window
-from curate.wikipedia.titles import LONGEST_TITLE, encode, qid, site_id
+from curate.wikipedia.pages import (
+    AMBIGUOUS,
+    LONGEST_TITLE,
+    MOST_SITELINKS,
+    MOST_VIEWS,
+    NO_ARTICLE,
+    NO_ITEM,
+    A,
+    Item,
+    Page,
+    encode,
+    qid,
+    site_id,
+)
 
 if TYPE_CHECKING:
     import httpx

@@ -1,4 +1,4 @@
-"""What is known of subjects: their articles and items, and the page views of an API or a local table."""
+"""Subjects: what names them; what is known of their articles and items; page views, of an API or a local table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
-from curate.data.columns import ENTITY_QUESTIONS
+from curate.data.answers import answer_text
+from curate.data.columns import BLANK, ENTITY_QUESTIONS, match_template, split_templates
 from curate.data.files import manifest_in
 from curate.data.stores import file_fingerprint, open_parquet_file
 from curate.errors import PageViewsError, setting
-from curate.records import OK
-from curate.wikipedia.cache import NO_ARTICLE, A, Cache, Item, Page, default_cache
+from curate.records import OK, Example
 from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Wikimedia, batches
 from curate.wikipedia.dumps import in_duckdb
 from curate.wikipedia.options import (
@@ -31,14 +31,7 @@ from curate.wikipedia.options import (
     check_contact,
     parse_window,
 )
-from curate.wikipedia.titles import (
-    QID_COLUMNS,
-    TITLE_COLUMNS,
-    Reference,
-    SubjectFinder,
-    normalise,
-    read_templates,
-)
+from curate.wikipedia.pages import NO_ARTICLE, A, Cache, Item, Page, default_cache, normalise, qid
 
 ZERO_VIEWS = "zero_views"
 FAILED = "failed"
@@ -49,6 +42,72 @@ MEASURED = (OK, ZERO_VIEWS)
 
 CONCURRENCY = 16
 """Requests for views in flight; titles are resolved one batch after the other, as MediaWiki asks of its clients."""
+
+
+TITLE_COLUMNS = ("s_wiki_title",)
+QID_COLUMNS = ("s_uri", "wikidata_id")
+
+
+class Reference(NamedTuple):  # a tuple, since a million of them are keys of dictionaries
+    """What names the article of a subject: a title (or a name that may be one), or a Wikidata item."""
+
+    kind: Literal["title", "qid"]
+    text: str
+
+
+class SubjectFinder:
+    """Finds the reference of each example; the first of these that the row has decides.
+
+    A title column, a QID column (before it if `items_first`), the subject column, the subject that a template recovers
+    from the question.
+    """
+
+    def __init__(
+        self,
+        title_columns: Sequence[str] = (),
+        qid_columns: Sequence[str] = (),
+        templates: Iterable[str] = ENTITY_QUESTIONS,
+        items_first: bool = False,
+    ) -> None:
+        self.title_columns = tuple(title_columns)
+        self.qid_columns = tuple(qid_columns)
+        self.templates = tuple(templates)
+        self._finders = (self._item, self._title) if items_first else (self._title, self._item)
+        self._parts = split_templates(self.templates)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The input columns it reads."""
+        return (*self.title_columns, *self.qid_columns)
+
+    def find(self, example: Example) -> Reference | None:
+        """The reference of one example; None when nothing in it names a subject."""
+        for find in self._finders:
+            if reference := find(example):
+                return reference
+        subject = example.subject or match_template(example.question, self._parts)[1]
+        return Reference("title", subject) if subject else None
+
+    def _title(self, example: Example) -> Reference | None:
+        texts = (answer_text(example.extra[column]) for column in self.title_columns)
+        return next((Reference("title", text) for text in texts if text), None)
+
+    def _item(self, example: Example) -> Reference | None:
+        items = (qid(answer_text(example.extra[column])) for column in self.qid_columns)
+        return next((Reference("qid", item) for item in items if item), None)
+
+
+def read_templates(given: str | Sequence[str]) -> list[str]:
+    """Templates as typed after `--subject-template`: each a template, or the name of a file with one a line."""
+    templates: list[str] = []
+    for text in [given] if isinstance(given, str) else given:
+        if BLANK not in text and Path(text).is_file():
+            lines = Path(text).read_text(encoding="utf-8").splitlines()
+            templates += [line for line in lines if line.strip() and not line.startswith("#")]
+        else:
+            templates.append(text)
+    split_templates(templates)
+    return templates
 
 
 class Views(NamedTuple):

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate as library
-from curate.wikipedia.cache import Cache, Item
 from curate.wikipedia.client import parse_items
+from curate.wikipedia.pages import Cache, Item
 from tests.wikimedia_server import TRICKS, WikimediaServer, World
 
 Curate = Callable[..., Any]

@@ -8,11 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from curate.wikipedia.cache import Cache
 from curate.wikipedia.client import DEADLINE, PoliteClient, RateLimiter, Retry, Wikimedia
 from curate.wikipedia.options import PageviewSettings, parse_window
-from curate.wikipedia.titles import Reference
-from curate.wikipedia.views import ApiViews, Resolver
+from curate.wikipedia.pages import Cache
+from curate.wikipedia.views import ApiViews, Reference, Resolver
 from tests.wikimedia_server import WikimediaServer
 
 QUICK = Retry(attempts=20, base=0.001, longest=0.01)

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import PageViewsError
-from curate.wikipedia.cache import Page
 from curate.wikipedia.client import (
     GaveUpError,
     PoliteClient,
@@ -26,6 +25,7 @@ from curate.wikipedia.client import (
     total_views,
 )
 from curate.wikipedia.options import parse_window
+from curate.wikipedia.pages import Page
 from tests.wikimedia_server import WikimediaServer, World
 
 Serve = Callable[..., WikimediaServer]

@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 from curate.data.columns import ENTITY_QUESTIONS, match_template, split_templates
 from curate.errors import EstimatorError
 from curate.records import Example
-from curate.wikipedia.titles import (
-    Reference,
-    SubjectFinder,
-    encode,
-    normalise,
-    qid,
-    read_templates,
-    site_id,
-)
+from curate.wikipedia.pages import encode, normalise, qid, site_id
+from curate.wikipedia.views import Reference, SubjectFinder, read_templates
 from tests.wikimedia_server import Article, WikimediaServer, World, article_in
 
 HARD = [

@@ -21,8 +21,7 @@ from curate.errors import PageViewsError
 from curate.wikipedia.client import Retry
 from curate.wikipedia.dumps import build_table
 from curate.wikipedia.options import BuildSettings
-from curate.wikipedia.titles import Reference
-from curate.wikipedia.views import TableViews
+from curate.wikipedia.views import Reference, TableViews
 from tests.wikimedia_server import STUMBLES, Article, WikimediaServer, World
 from tests.wikipedia.lookups import answers, open_views
 

@@ -1,24 +1,111 @@
-"""Answers of Wikimedia's servers, kept on disk."""
+"""Titles of articles as MediaWiki writes them; what they lead to, as its servers answered, kept on disk."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from urllib.parse import quote
 
 from curate.errors import PageViewsError
 from curate.records import OK
 from curate.wikipedia.options import Window
 
 log = logging.getLogger(__name__)
+
+LONGEST_TITLE = 255
+"""Bytes of UTF-8 that MediaWiki allows in a title."""
+
+# What MediaWiki takes for a blank, and the marks of writing direction that it drops.
+_BLANKS = re.compile("[ _\t\n\r\u00a0\u1680\u180e\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_DIRECTION_MARKS = re.compile("[\u200e\u200f\u202a-\u202e]")
+# "#" would cut "C#" down to the letter C, and "%41" or "&amp;" would be read as something else than written.
+_IMPOSSIBLE = re.compile(
+    "[\x00-\x1f\x7f<>\\[\\]{}|#\ufffd\ud800-\udfff]|%[0-9A-Fa-f]{2}|&[0-9A-Za-z]+;|&#[0-9A-Za-z]+;|~~~"
+)
+_PLAIN = re.compile("[A-Z0-9][A-Za-z0-9'(),.-]*(?: [A-Za-z0-9'(),.-]+)*")
+
+DOTTED = ("tr", "az", "kaa")
+"""Languages whose small i has a large one with a dot."""
+
+_QID = re.compile(r"(?:^|[/:])([Qq][1-9]\d*)$")
+
+
+def normalise(title: str, project: str = "en.wikipedia") -> str | None:
+    """The title as MediaWiki writes it in a project: single spaces, NFC, the first letter as there is the rule.
+
+    None if no article can have this title. `normalise` of a normalised title changes nothing.
+    """
+    if _PLAIN.fullmatch(title) and len(title) <= LONGEST_TITLE:
+        return title  # most titles of a table of millions
+    text = unicodedata.normalize("NFC", _DIRECTION_MARKS.sub("", title))
+    text = _BLANKS.sub(" ", text).strip(" ").removeprefix(":").strip(" ")  # one colon in front says: an article
+    if not text or _IMPOSSIBLE.search(text) or text in (".", "..") or text.startswith(("./", "../", ":")):
+        return None
+    if len(text.encode()) > LONGEST_TITLE:
+        return None
+    return first_letter(text[0], project) + text[1:]
+
+
+@cache
+def first_letter(letter: str, project: str) -> str:
+    """The letter as a title of the project begins with it: large, except in the Wiktionaries and in Lojban.
+
+    Only a small letter that has a large one in its own alphabet changes: not ß, nor the Georgian ones, nor ⅷ.
+
+    >>> first_letter("é", "fr.wikipedia"), first_letter("ა", "ka.wikipedia"), first_letter("i", "tr.wikipedia")
+    ('É', 'ა', 'İ')
+    """
+    language, _, family = project.partition(".")
+    if family == "wiktionary" or language == "jbo" or unicodedata.category(letter) != "Ll":
+        return letter
+    if letter == "i" and language in DOTTED:
+        return "İ"
+    large = letter.title()  # which is how Georgian stays as it is, and ǆ becomes ǅ
+    return large if len(large) == 1 else letter
+
+
+def encode(title: str) -> str:
+    """The title as one segment of a URL path: underscores for spaces, every reserved character escaped.
+
+    >>> encode("AC/DC: Who's 100%?")
+    'AC%2FDC%3A_Who%27s_100%25%3F'
+    """
+    return quote(title.replace(" ", "_"), safe="")
+
+
+def qid(text: str) -> str | None:
+    """The Wikidata item that a cell names, as an id or a URL; None for anything else.
+
+    >>> qid("http://www.wikidata.org/entity/Q42")
+    'Q42'
+    """
+    match = _QID.search(text.strip())
+    return match[1].upper() if match else None
+
+
+def site_id(project: str) -> str:
+    """What Wikidata calls a project in its sitelinks.
+
+    >>> site_id("en.wikipedia"), site_id("zh-min-nan.wikipedia"), site_id("de.wiktionary")
+    ('enwiki', 'zh_min_nanwiki', 'dewiktionary')
+    """
+    language, _, family = project.partition(".")
+    return language.replace("-", "_") + ("wiki" if family in ("wikipedia", "wikimedia") else family)
+
+
+# What titles and items lead to, and how often articles are read, as the servers answered; kept on disk.
 
 AMBIGUOUS = "ambiguous"
 NO_ARTICLE = "no_article"

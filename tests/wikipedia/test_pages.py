@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from curate.errors import PageViewsError
-from curate.wikipedia.cache import Cache, Page, default_cache
 from curate.wikipedia.options import parse_window
+from curate.wikipedia.pages import Cache, Page, default_cache
 from tests.wikimedia_server import Article, WikimediaServer, World
 from tests.wikipedia.lookups import answers, open_views
 
@@ -95,7 +95,7 @@ def test_offline_uses_the_cache_however_old_and_says_what_is_missing(
 WRITER = """
 import sys, time
 from pathlib import Path
-from curate.wikipedia.cache import Cache, Page, default_cache
+from curate.wikipedia.pages import Cache, Page, default_cache
 from curate.wikipedia.options import parse_window
 from datetime import date
 cache, window = Cache(Path(sys.argv[1]), time.time), parse_window("2021-10", date(2026, 11, 23))
@@ -119,7 +119,7 @@ def test_several_processes_write_the_same_file(tmp_path: Path) -> None:
 OPENER = """
 import sys, time
 from pathlib import Path
-from curate.wikipedia.cache import Cache, Page
+from curate.wikipedia.pages import Cache, Page
 for n in range(100):
     cache = Cache(Path(sys.argv[1]) / f"{n}.sqlite", time.time)
     cache.keep("scope", sys.argv[2], Page("ok", "x"))
@@ -188,7 +188,7 @@ def test_offline_writes_nothing_and_makes_no_file(serve: Serve, world: World, tm
 READER = """
 import logging, os, sys, time
 from pathlib import Path
-from curate.wikipedia.cache import Cache, Item, Page
+from curate.wikipedia.pages import Cache, Item, Page
 logging.basicConfig()
 os.setuid(65534)  # only now, since the packages may be root's alone
 cache = Cache(Path(sys.argv[1]), time.time)
