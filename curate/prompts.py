@@ -489,7 +489,9 @@ def draw_exemplars(
                 f"There are {there} examples of different subjects with an answer to draw solved examples from; "
                 f"{count} besides the question itself are asked for.",
                 expected=f"at least {count + 1}",
-                try_next=setting(asked_by, max(0, there - 1)),
+                try_next=setting(asked_by, there - 1)
+                if there > 1
+                else f"{setting('by', 'loss')} {setting('shots', 0)}",
             )
         found.append(Exemplars(template, drawn, count, patterns))
     return found

@@ -351,7 +351,10 @@ def test_solved_examples_longer_than_the_context_are_told(
     assert result.exit_code == 1
     told = " ".join(result.stderr.split())
     assert "The solved examples of every relation are longer than the 256 tokens that small reads." in told
-    assert "Try: fewer of them with --shots 1" in told
+    assert "Try: fewer of them with --shots 0" in told, "one alone is too long as well"
+    known = "score long.jsonl --by known --known-shots 2 --known-sets 2 --device cpu -o known.parquet --model small"
+    told = " ".join(curate(*known.split()).stderr.split())
+    assert "longer than the 256 tokens" in told and "Try: a model with a longer context" in told
     result = curate(*f"score mixed.jsonl {score} --model small -o mixed.parquet".split())
     assert result.exit_code == 0, result.stderr
     assert "are longer than the 256 tokens that small reads: the first of them" in " ".join(result.stderr.split())

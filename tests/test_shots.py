@@ -108,6 +108,8 @@ def test_another_set_has_other_exemplars() -> None:
 def test_too_few_rows_to_draw_from_are_refused_with_what_would_do() -> None:
     with pytest.raises(EstimatorError, match=r"There are 3 examples(.|\n)*Try: shots=2"):
         draw_exemplars(TEMPLATES["qa"], FACTS[-3:], 4)
+    with pytest.raises(EstimatorError, match=r"There are 1 examples(.|\n)*Try: by='loss' shots=0"):
+        draw_exemplars(TEMPLATES["slick"], FACTS[:1], 4, asked_by="known_shots")
 
 
 def test_where_no_relation_is_known_question_patterns_stand_for_them() -> None:

@@ -106,17 +106,18 @@ def _from_module(spec: str, module: str, name: str) -> type[Estimator] | Estimat
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:  # an import runs the module, which may fail in any way
+    except (Exception, SystemExit) as error:  # an import runs the module, which may fail in any way, or end the program
         raise EstimatorError(
             f"{setting('by', spec)} cannot be imported: {type(error).__name__}: {error}.",
             expected="a module in the working folder or an installed package, and the name of an estimator in it",
-            try_next=f'python -c "import {module}"',
+            try_next=f'python -c "import {module}; {module}.{name}"',
         ) from error
     if isinstance(found, Estimator) or (isinstance(found, type) and issubclass(found, Estimator)):
         return found
     if isinstance(found, type) or not callable(found):
+        kind = "a class" if isinstance(found, type) else type(found).__name__
         raise EstimatorError(
-            f"{setting('by', spec)} is {type(found).__name__} {name!r}, and no estimator.",
+            f"{setting('by', spec)} is {kind} {name!r}, and no estimator.",
             expected="a subclass of curate.Estimator, an object of one, or a function of examples",
         )
     return FunctionEstimator(found)

@@ -255,21 +255,26 @@ class ModelEstimator(Estimator):
             self._loaded = loaded.asked_in(self.template)
             cut, relations = self._exemplars_cut()
             if cut and cut == relations:
+                asked_by, least = ("shots", 0) if self.name == "loss" else ("known_shots", 1)
+                fewer = range(self.sets[0].count - 1, least - 1, -1)
+                fitting = next((count for count in fewer if self._exemplars_cut(count)[0] < relations), None)
                 raise EstimatorError(
                     f"The solved examples of every relation are longer than the {loaded.context} tokens that "
                     f"{loaded.name} reads.",
                     expected="room for them and the question",
-                    try_next=f"fewer of them with {setting('shots' if self.name == 'loss' else 'known_shots', 1)}",
+                    try_next="a model with a longer context"
+                    if fitting is None
+                    else f"fewer of them with {setting(asked_by, fitting)}",
                 )
         return self._loaded
 
-    def _exemplars_cut(self) -> tuple[int, int]:
+    def _exemplars_cut(self, count: int | None = None) -> tuple[int, int]:
         """Of how many relations the solved examples alone are longer than the model's context, and of how many in all.
 
-        Each set of them counts by itself.
+        Each set of them counts by itself; `count` instead of as many examples as are asked for.
         """
         drawn = [
-            "".join(shots.solved(shot) for shot in some[: shots.count])
+            "".join(shots.solved(shot) for shot in some[: shots.count if count is None else count])
             for shots in self.sets
             if isinstance(shots, Exemplars)
             for some in shots.drawn.values()
@@ -288,13 +293,21 @@ class ModelEstimator(Estimator):
         return self.sets
 
     def notes(self) -> Sequence[str]:
-        """That question patterns stand for relations, or that the model's chat template was not used, if that is so."""
+        """What stood for relations and for solved examples they lack, and that the chat template was not used."""
         notes = []
         shots = next(iter(self.sets), None)
-        if isinstance(shots, Exemplars) and shots.patterns:
+        if isinstance(shots, Exemplars):
             found = sorted(filter(None, shots.drawn))
-            such_as = f", such as {found[0]!r}" if found else ""
-            notes.append(f"No relation is known; {len(found)} question patterns stand for relations{such_as}.")
+            if shots.patterns:
+                such_as = f", such as {found[0]!r}" if found else ""
+                notes.append(f"No relation is known; {len(found)} question patterns stand for relations{such_as}.")
+            lacking = [relation for relation in found if len(shots.drawn[relation]) <= shots.count]
+            if lacking:
+                notes.append(
+                    f"{len(lacking)} of {len(found)} relations, such as {lacking[0]!r}, have fewer than "
+                    f"{shots.count + 1} answered questions about different subjects: solved examples of other "
+                    "relations stand before theirs too."
+                )
         if self._loaded:
             notes += self._loaded.remarks(self.template)
             cut, relations = self._exemplars_cut()

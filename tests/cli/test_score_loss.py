@@ -114,6 +114,17 @@ def test_mmlu_in_the_hub_layout_is_scored_by_its_letters(
     assert "about prehistory.\n" in curate("show", "scored.parquet").stdout
 
 
+def test_relations_with_too_few_rows_for_solved_examples_are_said(
+    curate: Curate, films: list[dict[str, Any]], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    (tmp_path / "films.jsonl").write_text("\n".join(map(json.dumps, films)))
+    score = ["score", "films.jsonl", "--by", "loss", "--model", tiny_model("llama")]
+    told = " ".join(curate(*score, "--shots", 3, "-o", "three.parquet").stderr.split())
+    assert "2 of 2 relations, such as 'director', have fewer than 4 answered questions about different subjects" in told
+    assert "solved examples of other relations stand before theirs too" in told
+    assert "other relations" not in curate(*score, "--shots", 2, "-o", "two.parquet").stderr
+
+
 def test_question_patterns_stand_for_relations_and_a_note_says_so(
     curate: Curate, tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:

@@ -130,14 +130,22 @@ def test_the_example_is_a_plug_in_with_a_model_settings_and_a_name(
     [
         ("no_such_module:Name", "cannot be imported: ModuleNotFoundError"),
         ("json:no_such_name", "cannot be imported: AttributeError"),
-        ("json:JSONDecoder", "no estimator"),
+        ("broken:Name", "cannot be imported: SyntaxError"),
+        ("lacking:Name", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_else'"),
+        ("program:Name", "cannot be imported: SystemExit"),
+        ("json:JSONDecoder", "is a class 'JSONDecoder', and no estimator"),
         ("nothing", "There is no estimator 'nothing'"),
     ],
 )
 def test_what_cannot_be_imported_is_said(folder: Path, by: str, message: str) -> None:
+    for name, text in {"broken": "def (", "lacking": "import nowhere_else", "program": "raise SystemExit(2)"}.items():
+        (folder / f"{name}.py").write_text(text)
     done = typed(folder, "score", "data.jsonl", "--by", by, "-o", "scored.parquet")
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "scored.parquet").exists()
+    module, _, attribute = by.partition(":")
+    if "cannot be imported" in message:
+        assert f'Try: python -c "import {module}; {module}.{attribute}"' in done.stderr
 
 
 def test_a_fault_in_ones_own_code_is_told_with_its_place(folder: Path) -> None:
