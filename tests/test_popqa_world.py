@@ -137,23 +137,3 @@ def test_the_script_leaves_a_model_that_curate_can_score_with(tmp_path: Path) ->
     scored = curate.score(tmp_path / "questions/all.parquet", ["column:stated", "loss"], model=tmp_path / "model")
     assert sum(scored["stated"].to_pylist()) - scored["stated"].to_pylist()[2] == 64, "row 2 repeats a fact"
     assert scored["score_loss"].null_count == 0
-
-
-def test_a_page_gets_its_tables_again_and_keeps_what_was_written_by_hand() -> None:
-    from popqa_world.results import fill
-    from popqa_world.tables import arms_table
-
-    arms = [
-        {"arm": "top", "n_train": 1200, "accuracy": 0.5, "stderr": 0.01},
-        {"arm": "bottom", "n_train": 1200, "accuracy": 0.4, "stderr": None},
-    ]
-    away = {"a": "top", "b": "bottom", "difference": 0.1, "low": -0.02, "high": 0.2}
-    tables = {"by-views arms": arms_table({"arms": arms, "differences": [away]})}
-    page = fill("Before.\n<!-- by-views arms -->\nold\n<!-- end -->\nAfter.\n", tables)
-    assert "old" not in page
-    assert "| bottom | 1,200 | 40.0 |  | +10.0 (−2.0 to +20.0) |" in page
-    assert page.startswith("Before.\n")
-    assert page.endswith("After.\n")
-    assert fill(page, tables) == page
-    with pytest.raises(KeyError):
-        fill("<!-- no-such-run arms -->\n<!-- end -->", tables)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything behind docs/results/popqa-world.md and docs/results/entityquestions-world.md:
+# Everything behind docs/results/popqa-world.md, side by side at the end:
 #     sh examples/popqa_world/commands.sh popQA.tsv entityquestions/ WORK
 # The recipes are those of the paper; what a small model needs otherwise is said with --set.
 set -eu
@@ -59,6 +59,4 @@ for world in entityquestions entityquestions-short; do
         --model "$work/$world/model" -o "$work/$world/scored.parquet"
 done
 
-python "$here/results.py" docs/results/popqa-world.md "$work/popqa" "$work/popqa-short" "$work/popqa-sentences"
-python "$here/results.py" docs/results/entityquestions-world.md "$work/entityquestions" \
-    "$work/entityquestions-short" "$work/entityquestions-seed-1"
+curate show "$work"/popqa*/*/run/ "$work"/entityquestions*/*/run/ --html "$work/worlds.html" --force
