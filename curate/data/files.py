@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,77 +32,28 @@ CARD, HISTOGRAM = "README.md", "histogram.png"
 ANOTHER = f"another name for {setting('output')}"
 
 
-class Input(TypedDict):
-    """What was read: its name, a hash of its content, its rows."""
-
-    name: str
-    sha256: str
-    rows: int
-
-
-class Roles(TypedDict):
-    """Which column means what."""
-
-    question: str
-    answers: str
-    subject: NotRequired[str | None]
-    relation: NotRequired[str | None]
-    id: NotRequired[str | None]
-    choices: NotRequired[list[str]]
-    preset: NotRequired[str | None]
-
-
-class Scorer(TypedDict):
-    """An estimator: the name of its score, and how the questions were asked where a model was; more of its own."""
-
-    name: str
-    estimator: NotRequired[str]
-    template: NotRequired[dict[str, str]]
-    model: NotRequired[dict[str, Any]]
-
-
-class Place(TypedDict):
-    """A shard's place: number `number` of `count`, so many rows from `first_row` on."""
-
-    number: int
-    count: int
-    first_row: int
-    rows: int
-    fingerprint: str
-
-
-class Chosen(TypedDict):
-    """How a split was selected; more of its own."""
-
-    split: str
-    asked: str
-    by: str
-    seed: int
-    use: Literal["training", "evaluation"]
-
-
-class Export(TypedDict):
-    """The shape that rows were given for a trainer; more of its own."""
-
-    format: str
-    template: NotRequired[dict[str, str]]
-
-
-class Manifest(TypedDict, total=False):
-    """How a file was made, as far as it is read again."""
-
-    command: str
-    input: Input
-    columns: Roles
-    estimators: list[Scorer]
-    statuses: dict[str, dict[str, int]]
-    shard: Place
-    selection: Chosen
-    export: Export
-    months: list[str]
-    made_from: dict[str, Any]
-    scored: dict[str, Any]
-
+MAYBE_TEXT = (str, type(None))
+MANIFEST: dict[str, Any] = {
+    "command?": str,
+    "input?": {"name": str, "sha256": str, "rows": int},
+    "columns?": {
+        "question": str,
+        "answers": str,
+        "choices?": [str],
+        **{f"{role}?": MAYBE_TEXT for role in ("subject", "relation", "id", "preset")},
+    },
+    "estimators?": [{"name": str, "estimator?": str, "template?": {"": str}, "model?": {}}],
+    "statuses?": {"": {"": int}},
+    "shard?": {"number": int, "count": int, "first_row": int, "rows": int, "fingerprint": str},
+    "selection?": {"split": str, "asked": str, "by": str, "seed": int, "use": ("training", "evaluation")},
+    "export?": {"format": str, "template?": {"": str}},
+    "months?": [str],
+    "made_from?": {},
+    "scored?": {},
+}
+"""How a file was made, as far as it is read again: what stands under which name, with a ? where it may be missing.
+Under other names there may be what is said of "", or anything.
+"""
 
 NEEDED = {"score": ("input", "columns", "estimators", "statuses"), "select": ("input", "columns", "selection")}
 """What the manifest of a command has at least."""
@@ -126,11 +77,11 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     """The manifest in JSON; DataError, with the field, unless whatever is read again has its shape."""
     try:
         found = earlier = json.loads(content)
-        wrong = _misfit(found, Manifest)
+        wrong = _misfit(found, MANIFEST)
         for name in () if wrong else ("command", *NEEDED.get(found.get("command", ""), ())):
             wrong = wrong or (None if name in found else f"{name} is missing")
         while wrong is None and (earlier := earlier.get("made_from") or earlier.get("scored")):
-            wrong = _misfit(earlier, Manifest, ".scored")
+            wrong = _misfit(earlier, MANIFEST, ".scored")
     except (ValueError, RecursionError) as error:
         raise _no_manifest(where, str(error)) from error
     if wrong is not None:
@@ -138,29 +89,24 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _misfit(value: Any, kind: Any, place: str = "") -> str | None:
-    """What does not fit a type, and where: `.input.rows is "3", no int`; None if all does."""
-    container, arguments = get_origin(kind), get_args(kind)
-    kinds: dict[Any, Any] = {}
-    if kind is Any:
-        return None
-    if is_typeddict(kind):
-        container, kinds = dict, get_type_hints(kind)
-        hints = get_type_hints(kind, include_extras=True) if kind.__total__ else {}
-        for name, hint in hints.items() if isinstance(value, dict) else ():
-            if name not in value and get_origin(hint) is not NotRequired:
-                return f"{place}.{name} is missing"
-    elif container not in (dict, list):
-        if container is Literal:
-            fits = value in arguments
-        else:
-            fits = any(_misfit(value, one) is None for one in arguments) if arguments else type(value) is kind
+def _misfit(value: Any, shape: Any, place: str = "") -> str | None:
+    """What does not fit a shape such as MANIFEST, and where: `.input.rows is "3"`; None if all does."""
+    if not isinstance(shape, (dict, list)):
+        kinds = shape if isinstance(shape, tuple) else (shape,)
+        fits = shape is None or any(value == kind or type(value) is kind for kind in kinds)
         return None if fits else f"{place} is {_told(value)}"
+    container: Any = type(shape)
     if not isinstance(value, container):
         return f"{place or 'it'} is {_told(value)}, no {container.__name__}"
-    parts = value.items() if isinstance(value, dict) else enumerate(value)
-    each = arguments[-1] if arguments else Any
-    found = (_misfit(part, kinds.get(name, each), f"{place}.{name}") for name, part in parts)
+    if isinstance(shape, list):
+        parts = [(str(number), part, shape[0]) for number, part in enumerate(value)]
+    else:
+        lost = next((name for name in shape if name and not name.endswith("?") and name not in value), None)
+        if lost is not None:
+            return f"{place}.{lost} is missing"
+        inner = {name.removesuffix("?"): kind for name, kind in shape.items()}
+        parts = [(name, part, inner.get(name, inner.get(""))) for name, part in value.items()]
+    found = (_misfit(part, kind, f"{place}.{name}") for name, part, kind in parts)
     return next((wrong for wrong in found if wrong is not None), None)
 
 

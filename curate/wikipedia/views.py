@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -189,14 +189,8 @@ class Resolver:
         return found
 
 
-class Answer(Protocol):
-    """What a lookup ends in: a status, and what goes with it."""
-
-    @property
-    def status(self) -> str: ...
-
-
-Found = TypeVar("Found", bound=Answer)
+Found = TypeVar("Found", Item, Views)
+"""What a lookup ends in: a status, and what goes with it."""
 
 
 class Source(ABC, Generic[Found]):
