@@ -361,7 +361,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class VllmGenerator:
-    """A `Generator`: the model as it is, or with the adapter in a folder."""
+    """What generates answers in place of the model itself: prompts and answers are token ids.
+
+    As the model is, or with the adapter in a folder.
+    """
 
     engine: Engine
     adapter: Path | None = None
@@ -373,14 +376,14 @@ class VllmGenerator:
         return replace(self, adapter=folder.resolve(), number=next(self.engine.numbers))
 
     def greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """New tokens of every prompt."""
+        """New tokens of every prompt, that which ends an answer included or not."""
         said = self._generate(prompts, [self._params(max_new_tokens, temperature=0.0) for _ in prompts])
         return [of_one[0] for of_one in said]
 
     def sampled(
         self, prompts: Sequence[Sequence[int]], samples: int, seed: int, max_new_tokens: int
     ) -> list[list[list[int]]]:
-        """New tokens of so many samples of every prompt, drawn by the seed and the prompt."""
+        """The same of so many samples a prompt, drawn by the seed (temperature 0.5, the 40 most likely tokens)."""
         how = {"n": samples, "temperature": TEMPERATURE, "top_k": TOP_K}
         seeds = [hashlib.blake2b(f"{seed}:{list(ids)}".encode(), digest_size=4).digest() for ids in prompts]
         params = [self._params(max_new_tokens, seed=int.from_bytes(own, "little"), **how) for own in seeds]

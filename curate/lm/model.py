@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from curate.data.files import versions
 from curate.data.sources import downloaded, hub_problem
@@ -31,29 +31,12 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from curate.lm.generate import VllmGenerator
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 PROBE = "Question: Which bird cannot fly?\nAnswer: a kiwi"
 """A text that every tokenizer makes something of, and that every model can read."""
-
-
-class Generator(Protocol):
-    """What generates answers in place of the model itself: prompts and answers are token ids."""
-
-    @property
-    def name(self) -> str:
-        """Of its package."""
-
-    def with_adapter(self, folder: Path) -> Generator:
-        """The same, to answer as the model does with the adapter that is saved in a folder."""
-
-    def greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """New tokens of every prompt, that which ends an answer included or not."""
-
-    def sampled(
-        self, prompts: Sequence[Sequence[int]], samples: int, seed: int, max_new_tokens: int
-    ) -> list[list[list[int]]]:
-        """The same for so many samples of every prompt (temperature 0.5, the 40 most likely tokens)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +55,7 @@ class LoadedModel:
     in_chat: bool = False
     turn_end: int | None = None
     gguf: Mapping[str, Any] | None = None
-    generator: Generator | None = None
+    generator: VllmGenerator | None = None
 
     def asked_in(self, template: Template) -> LoadedModel:
         """The same model, to be asked in a template."""
