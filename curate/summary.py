@@ -91,7 +91,9 @@ def correlation_within(a: NDArray[np.float64], b: NDArray[np.float64], groups: N
     x, y = (ranks_within(side, groups) - (sizes[groups] + 1) / 2 for side in (a, b))
     both, own, other = (np.bincount(groups, product) for product in (x * y, x * x, y * y))
     counts = own * other > 0
-    return _mean(both[counts] / np.sqrt(own * other)[counts], sizes[counts])
+    if not counts.any():
+        return float("nan")
+    return float(np.average(both[counts] / np.sqrt(own * other)[counts], weights=sizes[counts]))
 
 
 def auc(scores: NDArray[np.float64], known: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> float:
@@ -136,7 +138,3 @@ def explained(values: NDArray[np.float64], factors: Sequence[NDArray[np.int64]])
         if before - left < 1e-9 * total:
             break
     return max(0.0, 1 - (left / freedom) / (total / (len(values) - 1)))
-
-
-def _mean(values: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
-    return float(np.average(values, weights=weights)) if len(values) else float("nan")

@@ -451,7 +451,8 @@ class ParquetStream:
                 self._schema.remove_metadata(),
                 **PARQUET,
                 use_dictionary=columns_to_encode(table[:SAMPLE]),
-                write_statistics=columns_to_prune_by(self._schema),
+                # Least and greatest values help a reader to skip rows, those of numbers and dates, not of texts.
+                write_statistics=[field.name for field in self._schema if pa.types.is_primitive(field.type)],
                 store_schema=False,  # it comes with the manifest
             )
         for start in range(0, rows, ROW_GROUP):
@@ -477,11 +478,6 @@ def _check_types(schema: pa.Schema) -> None:
                     expected="columns of types that Parquet can hold, lists and objects no deeper than 40",
                     try_next="make it text or numbers, or leave it out",
                 ) from error
-
-
-def columns_to_prune_by(schema: pa.Schema) -> list[str]:
-    """The columns whose least and greatest value help a reader to skip rows: numbers and dates, not texts."""
-    return [field.name for field in schema if pa.types.is_primitive(field.type)]
 
 
 def columns_to_encode(sample: pa.Table) -> list[str] | bool:

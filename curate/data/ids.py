@@ -55,9 +55,8 @@ def _hash_array(array: Any) -> NDArray[np.uint64]:
     _, ends, data = array.buffers()
     offsets = np.frombuffer(ends, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     first, last = int(offsets[0]), int(offsets[-1])
-    content = (b"" if data is None else bytes(data[first:last])) + bytes(
-        8
-    )  # 8 more, for the last word of the last text
+    content = b"" if data is None else bytes(data[first:last])
+    content += bytes(8)  # for the last word of the last text
     words = np.ndarray(len(content) - 7, dtype="<u8", buffer=content, strides=(1,))  # a word at every byte
     starts, sizes = offsets[:-1] - first, np.diff(offsets)
     lengths = np.where(sizes > LONG, 0, sizes)
@@ -230,14 +229,11 @@ class DuplicateCounter:
             if count > 1:
                 rows.append(row)
                 occurrences.append(count)
-        self._keep(ordered)
-        return rows, occurrences
-
-    def _keep(self, ordered: NDArray[np.uint64]) -> None:
         self._recent.append(ordered)
         if len(self._recent) == MERGED:
             self._merged.append(np.sort(np.concatenate(self._recent)))
             self._recent = []
+        return rows, occurrences
 
     def _among_earlier(self, suspects: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
         """The suspects that came in an earlier batch; those that came once are counted now."""

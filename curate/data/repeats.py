@@ -80,9 +80,8 @@ def item_column(data: QATable) -> str | None:
         return usual
     head = data.rows.head(FIRST_ROWS)
     for name in others:
-        if pa.types.is_string(head.schema.field(name).type) and not name.lower().startswith(
-            ("o", "a")
-        ):  # of the answer
+        of_answer = name.lower().startswith(("o", "a"))
+        if pa.types.is_string(head.schema.field(name).type) and not of_answer:
             texts = list(filter(None, map(answer_text, head[name].to_pylist())))
             if texts and all(map(ITEM.search, texts)):
                 return name

@@ -159,7 +159,8 @@ class QATable:
 
         With `dictionaries`, texts that repeat may come as such; `in_types_of` the schema makes them texts again.
         """
-        return in_order(partial(_read_and_work, work, *piece) for piece in self.rows.pieces(names, None, dictionaries))
+        pieces = self.rows.pieces(names, None, dictionaries)
+        return in_order(partial(lambda start, read: work(start, read()), *piece) for piece in pieces)
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
         """All columns of some rows; their numbers (k,) must ascend."""
@@ -314,10 +315,6 @@ def _naming(table: str) -> Iterator[None]:
         raise DataError(f"{table}: {error.found}", error.expected, "mend or leave out that row") from error
     except CutShortError as error:
         raise DataError(f"{table}: {error.found}", error.expected, error.try_next) from error
-
-
-def _read_and_work(work: Callable[[int, pa.Table], T], start: int, read: Callable[[], pa.Table]) -> T:
-    return work(start, read())
 
 
 @takes(ReadSettings)
