@@ -12,6 +12,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,18 @@ def find_estimator(spec: str) -> tuple[type[Estimator] | Estimator, str]:
     )
 
 
-def _from_module(spec: str, module: str, name: str) -> type[Estimator] | Estimator:
-    """A class, object or function of somebody's module, which may lie in the working folder."""
+def imported(module: str, name: str) -> Any:
+    """A name of somebody's module, which may lie in the working folder. It may fail in any way, or end the program."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
+    return attrgetter(name)(importlib.import_module(module))
+
+
+def _from_module(spec: str, module: str, name: str) -> type[Estimator] | Estimator:
+    """A class, object or function of somebody's module."""
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # an import runs the module, which may fail in any way, or end the program
+        found = imported(module, name)
+    except (Exception, SystemExit) as error:
         raise EstimatorError(
             f"{setting('by', spec)} cannot be imported: {type(error).__name__}: {error}.",
             expected="a module in the working folder or an installed package, and the name of an estimator in it",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import json
 import logging
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from curate.data.files import check_own_folder, whole_folder
 from curate.errors import DataError, OutputError, SettingError, setting
+from curate.estimators import imported
 from curate.estimators.loss import LossRequest, loss_request
 from curate.lm.forward import adapters_merged
 from curate.lm.generate import MAX_NEW_TOKENS, greedy_answers
@@ -102,12 +102,10 @@ def find_metric(name: str) -> Metric:
             f"There is no metric {name!r}.",
             expected=f"{setting('metric')} with one of: {', '.join(METRICS)}, or a function of yours, module:function",
         )
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
     try:
-        found: Any = getattr(importlib.import_module(module), function)
+        found = imported(module, function)
         inspect.signature(found).bind("an output", ["an answer"])
-    except Exception as error:  # an import runs the module, which may fail in any way
+    except Exception as error:
         raise SettingError(
             f"{setting('metric', name)} cannot be used: {type(error).__name__}: {error}.",
             expected="a function of an output and its accepted answers, which gives a number from 0 to 1",
