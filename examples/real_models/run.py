@@ -3,7 +3,7 @@
     python examples/real_models/run.py MODEL popQA.tsv WORK             # three seeds; goes on where it stopped
     python examples/real_models/run.py MODEL entityquestions/ WORK      # its train/ and test/
     python examples/real_models/run.py MODEL mmlu/ WORK                 # its test/ and dev/: the history subjects
-    python examples/real_models/run.py MODEL popQA.tsv WORK --limit 300 --seeds 1 --only relation
+    python examples/real_models/run.py MODEL popQA.tsv WORK --limit 800 --seeds 1 --steps 60 --only relation
     python examples/real_models/run.py MODEL popQA.tsv WORK --jobs 8    # on a GPU: so many folders of arms side by side
 
 MODEL is a folder or the name of a model, such as HuggingFaceTB/SmolLM2-135M. Of PopQA relations of fewer than 70 rows
@@ -61,7 +61,7 @@ def kind_of(data: Path) -> str:
     return "entityquestions" if (data / "train").is_dir() else "mmlu"
 
 
-def prepare(model: str, data: Path, work: Path, limit: int | None) -> None:
+def prepare(model: str, data: Path, work: Path, limit: int | None, known: bool) -> None:
     """The scored questions in two parts: `whole`, from which arms are drawn, and `holdout`, the test."""
     kind = kind_of(data)
     scored, parts, split = work / "scored.parquet", work / "parts", ("--by", "loss", "--whole", "--force", "-o")
@@ -74,7 +74,8 @@ def prepare(model: str, data: Path, work: Path, limit: int | None) -> None:
     if limit:
         frame = frame.sample(min(limit, len(frame)), random_state=0).sort_index()
     frame.to_parquet(work / "questions.parquet", index=False)
-    curate("score", work / "questions.parquet", "--by", "loss", "--by", "known", "--model", model, "-o", scored)
+    by = ("--by", "loss", "--by", "known") if known else ("--by", "loss")
+    curate("score", work / "questions.parquet", *by, "--model", model, "-o", scored)
     if kind == "popqa":
         curate("select", scored, *split, parts, "--holdout", 0.3)
     else:
@@ -189,12 +190,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="folders side by side")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
+    folders = given.only.split(",") if given.only else MADE_OF[kind_of(given.data)]
     if not (given.work / "parts" / "holdout.parquet").exists():
-        prepare(given.model, given.data, given.work, given.limit)
+        prepare(given.model, given.data, given.work, given.limit, not {"known", "classes"}.isdisjoint(folders))
     if given.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"
     with ThreadPoolExecutor(given.jobs) as side_by_side:
-        folders = given.only.split(",") if given.only else MADE_OF[kind_of(given.data)]
         going = [
             side_by_side.submit(validate, given.model, given.work, folder, given.seeds, given.steps)
             for folder in folders
