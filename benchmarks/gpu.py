@@ -457,7 +457,7 @@ class Part:
 
 PARTS = {
     "loss": Part(loss, 60, lambda s, p: 2 * p * TOKENS * s.rows * 2, extra=6),
-    "lora": Part(lora, 110, lambda s, p: 4 * p * 16 * sum(s.steps) * (2 * TOKENS * 6 + 2.5 * 512), extra=12),
+    "lora": Part(lora, 120, lambda s, p: 4 * p * 16 * sum(s.steps) * (3 * TOKENS * 6 + 3.5 * 512), extra=20),
     "answers": Part(answers, 45, lambda s, p: 2 * p * s.answers * 2 * 3 * (TOKENS + 10), extra=4),
     "drift": Part(drift, 45, lambda s, p: 2 * p * TOKENS * s.known_rows * 9, extra=8),
     "known": Part(known, 45, lambda s, p: 2 * p * TOKENS * s.known_rows * 13 * 1.6, extra=3),
