@@ -111,6 +111,7 @@ def score(
     dtype: str = "float32",
     device: str = "auto",
     processes: int | None = None,
+    token_budget: int | None = None,
     allow_pickle: bool = False,
     template: str | None = None,
     system: str | None = None,
@@ -150,7 +151,8 @@ def score(
     them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every worker of a cluster
     (docs/scaling.md). The other options are those of the command line by the same words (`model="gpt2"`,
     `views_from="api"`, `answer_column="a"`).
-    `progress` is called with estimator, rows done and rows in all.
+    `progress` is called with estimator, rows done and rows in all. `model` is a folder, a Hub id, or one in memory with
+    its tokenizer: `(model, tokenizer)`, or a pipeline. Of a DatasetDict every split is scored by itself.
 
     Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
     ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
@@ -166,12 +168,14 @@ def select(
     scored: Any,
     *,
     output: str | Path | None = None,
+    force: bool = False,
+    progress: curate.selection.select.Progress | None = None,
     format: str = "original",
     to: str | None = None,
     template: str | None = None,
     system: str | None = None,
-    force: bool = False,
-    progress: curate.selection.select.Progress | None = None,
+    keep_id: bool = False,
+    trainer: str | None = None,
     top: str | float | None = None,
     bottom: str | float | None = None,
     random: str | float | None = None,
@@ -215,9 +219,10 @@ def select(
     does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
-    `messages`, `alpaca`), asked with `template` if it is given: `chat` makes `prompt-completion` a chat, and `system`
-    is what its system says. These splits stay as they are if they are there already; others there are an OutputError
-    unless `force`.
+    `messages`, `sharegpt`, `alpaca`), asked with `template` if it is given: `chat` makes `prompt-completion` a chat,
+    and `system` is what its system says. `keep_id` keeps the ids beside them, and `trainer` (`llama-factory`,
+    `axolotl`) adds to a folder what that trainer wants to know. These splits stay as they are if they are there
+    already; others there are an OutputError unless `force`.
 
     Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
     no row, a count above the pool.
@@ -252,7 +257,7 @@ def validate(
     splits: Any,
     *,
     eval: Any = None,
-    model: str | Path,
+    model: Any,
     output: str | Path,
     config: FinetuneConfig | None = None,
     force: bool = False,
@@ -281,6 +286,7 @@ def validate(
     limit: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    token_budget: int | None = None,
     revision: str | None = None,
     metric: str = "contains",
     max_new_tokens: int | None = None,
@@ -306,8 +312,9 @@ def validate(
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
 
-    `splits` is a folder of splits, files, a mapping of name to data, or a Selection; `eval` is any QA dataset,
-    by default the `holdout` (or `test`) that was selected beside the splits;
+    `splits` is a folder of splits, files, a mapping of name to data (a DatasetDict), or a Selection; `eval` is any QA
+    dataset, by default the `holdout` (or `test`) among them; `model` a folder, a Hub id, or one in memory with its
+    tokenizer: `(model, tokenizer)`, or a pipeline;
     popularity for the curves is its score `by` (needed only when there are several). Each arm is finetuned and
     tested once a seed, with the settings of `config`, any of which may be given by itself (`learning_rate=1e-3`).
     `limit` takes a seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`)

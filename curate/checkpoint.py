@@ -6,15 +6,18 @@ import hashlib
 import json
 import re
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curate.data.files import manifest_in, manifest_path, read_manifest, write_text
+from curate.data.files import manifest_in, manifest_path, read_manifest, write_json, write_text
 from curate.data.stores import open_parquet_file
+from curate.display import duration
 from curate.errors import DataError, OutputError, setting
 
 DIGITS = 32
@@ -82,6 +85,76 @@ class Checkpoint:
     def clear(self) -> None:
         """Remove all pieces: the work is done as a whole."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+STATUS = "status.json"
+
+
+class Status:
+    """How far the work in a folder is, while it goes on: `status.json` there, which is gone at the end.
+
+    `weights` are the parts of the work and what each takes, in any unit. The time left is told from the pace of the
+    parts that were done since the beginning, not of those that an earlier run had done. Nothing is written where it is
+    not to be `told`.
+    """
+
+    def __init__(self, folder: Path, weights: Mapping[str, float], told: bool = True) -> None:
+        self._file, self._weights = folder / STATUS if told else None, dict(weights)
+        self._begun, self._fresh = time.monotonic(), 0.0
+        self._told: dict[str, Any] = {"begun": _now(), "parts": len(weights), "done": 0}
+
+    def begin(self, part: str) -> None:
+        """The work is at this part now."""
+        self._tell(part=part)
+
+    def end(self, part: str, kept: bool = False) -> str | None:
+        """A part is done, or was `kept` of an earlier run; what to say of what is left, if the pace is known."""
+        weight = self._weights.pop(part, 0.0)
+        self._fresh += 0.0 if kept else weight
+        done, left = self._told["done"] + 1, None
+        if self._fresh:
+            left = sum(self._weights.values()) * (time.monotonic() - self._begun) / self._fresh
+        ends = None if left is None else _now(left)
+        self._tell(done=done, ends=ends)
+        if kept or left is None or not self._weights:
+            return None
+        return f"{done} of {self._told['parts']} parts done, {duration(left)} left"
+
+    def hears(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """`say`, whose last line stands in the file too."""
+
+        def both(line: str) -> None:
+            self._tell(said=line)
+            say(line)
+
+        return both
+
+    def close(self) -> None:
+        """The work is whole: what there is to know of it is in its files."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+    def _tell(self, **more: Any) -> None:
+        self._told |= more | {"heard": _now()}
+        if self._file is not None:
+            write_json(self._told, self._file)
+
+
+def _now(seconds: float = 0.0) -> str:
+    return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """The status of work that goes on in a folder, or stopped in the middle, with the seconds left and since it was
+    heard of; None where there is none."""
+    try:
+        told: dict[str, Any] = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        now, ends = datetime.now(timezone.utc), told.get("ends")
+        heard = (now - datetime.fromisoformat(told["heard"])).total_seconds()
+        left = None if ends is None else max(0.0, (datetime.fromisoformat(ends) - now).total_seconds())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return {**told, "seconds_left": left, "seconds_since": max(0.0, heard)}
 
 
 def _checksum(text: str) -> str:

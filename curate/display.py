@@ -49,13 +49,19 @@ def paced(unit: str, draw: Callable[[str, float, int, str], None], clock: Callab
         seconds, rows = now - started, done - begun_at
         speeds = []
         if seconds > 0 and rows > 0:
-            left = round(max(0.0, total - done) * seconds / rows)
+            left = max(0.0, total - done) * seconds / rows
             speeds = [f"{_number(rows / seconds)} {unit}/s"]
             speeds += [f"{_number(read[name] / seconds)} tokens/s"] if read[name] else []
-            speeds += [f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"]
+            speeds += [f"{duration(left)} left"]
         draw(clean(name), done, total, ", ".join(speeds))
 
     return show
+
+
+def duration(seconds: float) -> str:
+    """`0:12:08`."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def _number(rate: float) -> str:

@@ -36,12 +36,12 @@ from curate.data.files import (
 )
 from curate.data.ids import ID_COLUMN, key_texts
 from curate.data.repeats import count_ambiguous, shared_parts
-from curate.data.sources import is_ray_dataset
+from curate.data.sources import is_dataset_dict, is_ray_dataset
 from curate.data.stores import open_parquet_file, read_ahead
 from curate.data.table import IdNumbers, QATable, make_manifest, read
 from curate.display import Progress, bar_in_python
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
-from curate.errors import ColumnError, CurateError, EstimatorError, SettingError, setting
+from curate.errors import ColumnError, CurateError, DataError, EstimatorError, SettingError, setting
 from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
 from curate.estimators.base import ANOTHER_CHANCE, FAILED, Estimator, ModelEstimator, measured_nothing
 from curate.prompts import CHAT, chats_left_out
@@ -117,7 +117,8 @@ def score(
     them together. `engine="ray"`, the default for a `ray.data.Dataset`, has the model on every worker of a cluster
     (docs/scaling.md). The other options are those of the command line by the same words (`model="gpt2"`,
     `views_from="api"`, `answer_column="a"`).
-    `progress` is called with estimator, rows done and rows in all.
+    `progress` is called with estimator, rows done and rows in all. `model` is a folder, a Hub id, or one in memory with
+    its tokenizer: `(model, tokenizer)`, or a pipeline. Of a DatasetDict every split is scored by itself.
 
     Raises EstimatorError for an estimator that is unknown or lacks something (`loss` needs `model`), and DataError or
     ColumnError for data that cannot be read. A row that cannot be scored is no error: its score is null, its status
@@ -128,6 +129,11 @@ def score(
         >>> score(rows, by="column:views")[0]["score_views"]
         90.0
     """
+    if is_dataset_dict(data):
+        if output is not None or shard is not None:
+            raise DataError("A DatasetDict is no one file.", expected="its splits, one at a time: data['train']")
+        named = {"force": force, "progress": progress, **options}
+        return type(data)({name: score(part, by, **named) for name, part in data.items()})
     target = None if output is None else Path(output)
     with bar_in_python() if progress is None else nullcontext(progress) as show:
         scored = run(data, by, target, Shard.of(shard), options, show, force=force)
@@ -322,6 +328,13 @@ def engine_of(estimator: Estimator, engine: EngineSettings) -> AbstractContextMa
     """Where an estimator works: here, unless it has a model and is to have it in several processes or on a cluster."""
     if isinstance(estimator, ModelEstimator):
         device, processes = estimator.settings.device, estimator.settings.processes
+        if estimator.in_memory:
+            if engine.engine == "ray" or processes not in (None, 1):
+                raise SettingError(
+                    f"{estimator.settings.model} is a model in the memory of this process.",
+                    expected=f"its folder or Hub id, for {setting('engine', 'ray')} or {setting('processes')}",
+                )
+            return nullcontext(Here(estimator.fingerprint(), estimator.score))
         if engine.engine == "ray":
             if processes not in (None, 1):
                 raise SettingError(

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, make_dataclass, replace
 from types import UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from curate.errors import SettingError, setting
 
@@ -62,7 +62,12 @@ def option(
 
 @dataclass(frozen=True)
 class Settings:
-    """The base of every group: a value out of its range, or none of its choices, is a SettingError."""
+    """The base of every group: a value out of its range, or none of its choices, is a SettingError.
+
+    `panel` is the part of a help page that the settings of the group stand in.
+    """
+
+    panel: ClassVar[str] = "Options"
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -146,7 +151,8 @@ def check_value(item: Field[Any], value: Any) -> None:
 class Setting:
     """One setting, as the command line, a recipe or a function's signature takes it.
 
-    `kinds` are the types it may have beside None: `(str, float)`; `declared` is what the group says of that.
+    `kinds` are the types it may have beside None: `(str, float)`; `declared` is what the group says of that; `panel` is
+    the part of a help page it stands in.
     """
 
     name: str
@@ -154,6 +160,7 @@ class Setting:
     declared: str
     default: Any
     about: Mapping[str, Any]
+    panel: str = ""
 
     @property
     def help(self) -> str:
@@ -178,7 +185,9 @@ def settings_of(group: type[Settings]) -> list[Setting]:
             continue
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         kinds = tuple(kind for kind in kinds if kind is not type(None))
-        found.append(Setting(item.name, kinds, str(item.type), item.default, item.metadata))
+        home = next(base for base in reversed(group.__mro__) if item.name in inspect.get_annotations(base))
+        panel = getattr(home, "panel", group.panel)
+        found.append(Setting(item.name, kinds, str(item.type), item.default, item.metadata, panel))
     return found
 
 
@@ -227,6 +236,8 @@ def without_defaults(group: type[Settings]) -> type[Settings]:
 class LayoutSettings(Settings):
     """What is read: the layout of the data, and which part of it."""
 
+    panel = "Data"
+
     preset: str | None = option(None, "The layout, where it is not recognised: popqa, mmlu, …")
     split: str | None = option(None, "The split of a Hub dataset: test, or its beginning, train[:1000].")
 
@@ -246,6 +257,8 @@ class ReadSettings(LayoutSettings):
 @dataclass(frozen=True)
 class EngineSettings(Settings):
     """Where work runs: on this machine, or on the workers of a Ray cluster."""
+
+    panel = "Engine"
 
     engine: str | None = option(
         None,
@@ -299,6 +312,8 @@ class ValidateEngineSettings(EngineSettings):
     )
 
 
+DTYPES = ("float32", "bfloat16", "float16")
+TOKEN_BUDGET = "Tokens of a batch: fewer take less memory. No number depends on it."
 ANSWERS_BY = ("transformers", "vllm")
 """What can generate answers; of vllm, see curate/lm/generate.py."""
 
@@ -310,6 +325,8 @@ Order = Literal["source", "popular-first", "obscure-first", "shuffled"]
 @dataclass(frozen=True)
 class SelectSettings(Settings):
     """Which rows of a scored table make which split; docs/selecting.md has the exact rules."""
+
+    panel = "Rows"
 
     top: str | float | None = option(None, "The best known: a share (0.3, 30%) of the scored rows, or a count (500).")
     bottom: str | float | None = option(None, "The least known, likewise.")
@@ -365,13 +382,37 @@ class SelectSettings(Settings):
         None, "Hold out an evaluation set of this size that shares no subject with a split."
     )
     holdout_by: str = option("subject", "What the held-out set must not share.")
-    order: Order = option(
-        "source", "Order of the rows: source, popular-first, obscure-first or shuffled.", choices=get_args(Order)
-    )
+    order: Order = option("source", "Order of the rows.", choices=get_args(Order))
     missing: Missing = option(
-        "exclude", "Rows without a score: exclude, lowest (rank them last) or error.", choices=get_args(Missing)
+        "exclude", "Rows without a score: left out, ranked last, or an error.", choices=get_args(Missing)
     )
     seed: int = option(0, "Decides the random draws, and the order among equal scores.")
+
+
+@dataclass(frozen=True)
+class WriteSettings(Settings):
+    """How splits are written: as they are, or for a trainer."""
+
+    panel = "Files"
+
+    format: str = option(
+        "original",
+        "The shape of the rows: their own, or for trainers.",
+        choices=("original", "prompt-completion", "messages", "sharegpt", "alpaca"),
+    )
+    to: str | None = option(
+        None, "The kind of file.", choices=("parquet", "jsonl", "csv"), shown_default="as the output is called"
+    )
+    template: str | None = option(
+        None, "For --format: the template, as for score; chat makes prompt-completion a chat."
+    )
+    system: str | None = option(None, "For --template chat: what the system says.")
+    keep_id: bool = option(False, "For --format: keep curate_id beside the trainer's columns.")
+    trainer: str | None = option(
+        None,
+        "For --format and a folder: also what a trainer wants to know, dataset_info.json or a YAML file a split.",
+        choices=("llama-factory", "axolotl"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +429,8 @@ class FinetuneConfig(Settings):
         >>> FinetuneConfig(batch_size=32, epochs=2).steps(examples=1000)
         58
     """
+
+    panel = "Finetuning"
 
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW.", above=0)
     weight_decay: float = option(1e-4, "Weight decay of AdamW.", least=0, expected="0 or a number above it")
@@ -446,6 +489,8 @@ class FinetuneConfig(Settings):
 class ValidateSettings(Settings):
     """How the arms of a validation are tuned, tested and compared."""
 
+    panel = "Validation"
+
     seeds: int | Sequence[int] = option(3, "Finetunings per arm, with seeds 0, 1, 2, …", least=1, each=False)
     by: str | None = option(None, "Popularity of the test set: one of its scores, or any column of numbers.")
     config: FinetuneConfig = field(default_factory=FinetuneConfig)
@@ -464,10 +509,13 @@ class ValidateSettings(Settings):
     limit: int | None = option(None, "Try out: a sample of so many examples of each arm and of the test set.", least=2)
     dtype: str = option(
         "auto",
-        "auto (bfloat16 on a GPU, else float32), float32, bfloat16 or float16.",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        "auto is bfloat16 on a GPU, else float32.",
+        choices=("auto", *DTYPES),
     )
     device: str = option("auto", "auto, cpu, cuda, mps.")
+    token_budget: int | None = option(
+        None, f"For answers: {TOKEN_BUDGET[0].lower()}{TOKEN_BUDGET[1:]}", least=1, shown_default="as fits the device"
+    )
     revision: str | None = option(None, "Branch, tag or commit of a Hub model.")
     metric: str = option(
         "contains",

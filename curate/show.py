@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curate.checkpoint import read_status
 from curate.data.columns import column_list
 from curate.data.ids import ID_COLUMN, hash_texts, keyed
 from curate.data.sources import check_named
@@ -63,6 +64,8 @@ def describe(file: str, **options: Any) -> dict[str, Any]:
     folder = Path(file)
     if summary := _summary_in(folder):
         return {"kind": "run" if "arms" in summary else "simulation", "file": file, **summary}
+    if status := read_status(folder) or read_status(folder / "run"):  # of a recipe
+        return {"kind": "going on", "file": file, **status}
     if any((folder / left).exists() for left in LEFT_UNFINISHED):
         raise DataError(
             f"What is made in the folder {file} is not finished.",

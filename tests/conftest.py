@@ -13,6 +13,7 @@ from hypothesis import settings
 # Before torch is imported: tests run side by side, and threads that wait for each other only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")  # where GITHUB_ACTIONS is set help would have colours
 
 # No deadline, since the first example of a test pays for its imports; in CI the same examples every time.
 settings.register_profile("curate", deadline=None, derandomize="CI" in os.environ)

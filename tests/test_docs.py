@@ -80,9 +80,29 @@ def test_the_version_is_the_same_wherever_it_stands() -> None:
         assert line.format(curate.__version__) in (ROOT / file).read_text().splitlines()
 
 
+def test_the_citation_has_what_its_format_asks_for() -> None:
+    """Citation File Format 1.2.0: the required keys, of the paper too."""
+    import yaml
+
+    found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= found.keys()
+    for reference in (found["preferred-citation"], *found["references"]):
+        assert {"type", "title", "authors"} <= reference.keys() and reference["authors"][0]["family-names"] == "Ghosal"
+
+
 def test_every_public_name_can_be_had() -> None:
     for name in curate.__all__:
         assert getattr(curate, name) is not None
+
+
+def test_the_site_has_a_row_for_every_argument_of_the_verbs() -> None:
+    pytest.importorskip("mkdocs")
+    page = load("outside").with_arguments((ROOT / "docs" / "python.md").read_text())
+    for verb in ("score", "select", "validate", "run"):
+        table = page.partition(f"::: curate.{verb}\n")[2].partition(":::")[0]
+        for name in inspect.signature(getattr(curate, verb)).parameters:
+            if name not in ("progress", "meter", "options", "settings"):
+                assert re.search(rf"^\| `{name}` \| .* \| .+ \|$", table, re.MULTILINE), (verb, name)
 
 
 def test_every_public_name_has_a_docstring_and_stands_on_the_python_page() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,26 @@ def test_pandas_pipeline() -> None:
 
 def test_datasets_map() -> None:
     assert "Dataset ['Alien', 'Heat']" in run("datasets_map.py")
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Its cells one after the other in one process; lines that begin with ! are typed into a shell."""
+    notebook = json.loads((EXAMPLES / "first_hour.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4 and not any(cell.get("outputs") for cell in notebook["cells"])
+    lines = ["import subprocess, sys"]
+    for cell in notebook["cells"]:
+        for line in "".join(cell["source"]).splitlines() if cell["cell_type"] == "code" else ():
+            shell = f'"{sys.executable}" -m {line[1:]}'
+            lines.append(f"subprocess.run({shell!r}, shell=True, check=True)" if line.startswith("!") else line)
+    lines = [line for line in lines if not line.startswith("%pip")]
+    lines[-1] = f"print({lines[-1]})"
+    (tmp_path / "cells.py").write_text("\n".join(lines), encoding="utf-8")
+    told = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    command = [sys.executable, "cells.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Finetuning on" in done.stdout and "run/report.html" in done.stdout
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_train_with_a_split(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ The commands are those of the README and the pages of docs/. `outside.json` hold
 its output, and every file it wrote, as a hash where the bytes are the same on every machine. Whoever changes any of it
 on purpose writes the file anew, and reads the difference:
 
-    python tests/test_outside.py
+    python tests/test_outside.py [STORY …]
 
 Nothing of the inside is imported here, so that it may be rebuilt freely. What `--help` says stands in docs/cli.md,
 which has a test of its own.
@@ -533,9 +533,11 @@ def libraries() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def write_golden() -> None:
-    made: dict[str, Any] = {"libraries": libraries(), "python": surface()}
+def write_golden(*stories: str) -> None:
+    made: dict[str, Any] = {**(golden() if stories else {}), "libraries": libraries(), "python": surface()}
     for story, told in STORIES.items():
+        if stories and story not in stories:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             played = play(story, Path(folder))
         made[story] = {c.line: rounded(played[c.line], 4 if c.keeps == "numbers" else 12) for c in told}
@@ -562,4 +564,4 @@ def as_text(made: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not tests/, where a folder is called `datasets` like the library
-    write_golden()
+    write_golden(*sys.argv[1:])

@@ -10,9 +10,25 @@ import typer
 from typer import Argument, Option
 
 from curate import __version__, scoring
-from curate.cli.console import EXIT_MISSING, Commands, DryRun, Force, Output, command, make_table, own_settings, start
+from curate.cli.console import (
+    EXIT_MISSING,
+    PANEL,
+    Commands,
+    DryRun,
+    Force,
+    Open,
+    Output,
+    choices,
+    command,
+    make_table,
+    own_settings,
+    start,
+    starting,
+    unwrapped,
+)
 from curate.cli.tables import (
     as_typed,
+    cost_line,
     one_of,
     runs_tables,
     score_table,
@@ -22,7 +38,7 @@ from curate.cli.tables import (
     simulation_tables,
     summary_tables,
 )
-from curate.data.export import ORIGINAL, SHAPES, STREAMS, check_push, push_folder
+from curate.data.export import check_push, push_folder
 from curate.data.files import check_writable, write_text
 from curate.data.repeats import remarks
 from curate.display import clean
@@ -37,6 +53,7 @@ from curate.settings import (
     SelectSettings,
     ValidateEngineSettings,
     ValidateSettings,
+    WriteSettings,
 )
 from curate.shards import merge_files
 from curate.show import (
@@ -54,7 +71,7 @@ from curate.wikipedia.options import BuildSettings, FetchSettings
 app = typer.Typer(
     name="curate",
     cls=Commands,
-    help="""Choose the QA examples worth finetuning on.
+    help=unwrapped("""Choose the QA examples worth finetuning on.
 
     A model finetuned on facts it barely knows gets worse at facts; finetuned on facts it knows well it gets better.
     Score how well known each example is, select a split, and measure on your model whether it helps:
@@ -63,23 +80,32 @@ app = typer.Typer(
     curate score popQA.tsv --by column:s_pop -o scored.parquet
     curate select scored.parquet --top 0.5 --bottom 0.5 --random 0.5 --whole --holdout 0.2 -o splits/
     curate validate splits/ --model meta-llama/Llama-2-7b-hf -o run/
-    """,
+    """),
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 views = typer.Typer(
     name="views",
     help="Build a table of page views from Wikimedia's dumps, to look subjects up without a network.",
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
-ParquetFile = Annotated[Path, Option("--output", "-o", help="The Parquet file to write.")]
+
+def _out(help: str) -> Any:
+    return Option("--output", "-o", help=help, rich_help_panel=PANEL)
+
+
+ParquetFile = Annotated[Path, _out("The Parquet file to write.")]
 ESTIMATOR = one_of(estimator.usage for estimator in ESTIMATORS.values())
+EXPERIMENTS = ("facts", "zipf", "steps", "map", "one-layer")
 ALREADY = "already made, and left as it is"
-MaxMissing = Annotated[int | None, Option(help="End with exit code 3 if more examples than this get no score.")]
+MaxMissing = Annotated[
+    int | None,
+    Option(help="End with exit code 3 if more examples than this get no score.", rich_help_panel=PANEL),
+]
 
 
 def main() -> None:
@@ -95,19 +121,22 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None: ...
 
 
 @command(app)
 def demo(
     out: Output,
-    output: Annotated[Path, Option("--output", "-o", help="The folder to work in.")] = Path("curate-demo"),
-    by: Annotated[str, Option(help="What the arms are selected by: views or loss.")] = "views",
+    output: Annotated[Path, _out("The folder to work in.")] = Path("curate-demo"),
+    by: Annotated[str, choices("views", "loss", help="What the arms are selected by.")] = "views",
     seeds: Annotated[int, Option(min=1, help="Finetunings per arm.")] = 5,
     unpack: Annotated[
         bool, Option("--unpack", help="Only unpack the model and the questions, into the folder's world/.")
     ] = False,
+    open: Open = False,
 ) -> None:
     """The whole story offline: score, select and validate on a bundled model and bundled facts.
 
@@ -131,13 +160,21 @@ def demo(
         f"{100 * agreement['top_overlap']:.0f}% of FT-Top in common (50% by chance)."
     )
     _report_run(out, content, f"Report: {run / 'report.html'}", first=[about])
+    _open(run / "report.html", open)
 
 
 def _report_run(out: Output, content: Mapping[str, Any], *last: Any, first: Sequence[str] = ()) -> None:
     """The tables of a validation between other lines, and its warnings."""
     out.result(content, *first, *summary_tables(content), *last)
     for warning in content["warnings"]:
-        out.note(f"Warning: {warning}")
+        out.warn(warning)
+
+
+def _open(page: Path, wanted: bool) -> None:
+    if wanted:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
 
 
 @command(app, estimators=[estimator.Settings for estimator in ESTIMATORS.values()])
@@ -145,7 +182,7 @@ def score(
     out: Output,
     dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
     by: Annotated[list[str], Option(help=f"An estimator: {ESTIMATOR}, or your own as module:Name. Repeatable.")],
-    output: ParquetFile,
+    output: Annotated[Path, _out("The Parquet file to write; - writes JSONL to standard output.")],
     estimators: Mapping[str, Any],
     reading: ReadSettings,
     *,
@@ -168,17 +205,18 @@ def score(
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
     part = scoring.Shard.of(shard)
-    if part is not None and (output.suffix != ".parquet" or output.is_dir()):
+    if part is not None and str(output) != "-" and (output.suffix != ".parquet" or output.is_dir()):
         output /= part.file_name
     options = {**estimators, **own_settings(by, own or ()), **reading.as_dict(), **engine.as_dict()}
-    if dry_run:
-        content, lines = scoring.plan(dataset, by, output, part, options, force)
-        out.result(content, *lines)
-        return
-    with out.progress() as progress:
-        scored = scoring.run(dataset, by, output, part, options, progress, max_missing is None, force)
-    _report_scored(out, scored, output)
-    _note_missing(out, scored.unmeasured, output, max_missing)
+    with out.place(output, "parquet") as place:
+        if dry_run:
+            content, lines = scoring.plan(dataset, by, place, part, options, force)
+            out.result(content, *lines)
+            return
+        with out.progress() as progress:
+            scored = scoring.run(dataset, by, place, part, options, progress, max_missing is None, force)
+        _report_scored(out, scored, place)
+    _note_missing(out, scored.unmeasured, place, max_missing)
 
 
 def _report_scored(out: Output, scored: Any, output: Path) -> None:
@@ -222,7 +260,7 @@ def _note_missing(out: Output, unmeasured: int, output: Path, at_most: int | Non
     if unmeasured:
         out.note(f"{unmeasured} examples have no score; the {output.name} columns *_status say why.")
     if at_most is not None and unmeasured > at_most:
-        out.note(f"{unmeasured} examples have no score, more than --max-missing {at_most}.")
+        out.warn(f"{unmeasured} examples have no score, more than --max-missing {at_most}.")
         raise typer.Exit(EXIT_MISSING)
 
 
@@ -260,23 +298,20 @@ def select(
     out: Output,
     scored: Annotated[str, Argument(help="A file that curate score made, or a folder or glob of them.")],
     output: Annotated[
-        Path, Option("--output", "-o", help="A .parquet, .jsonl or .csv file for one split, a folder for several.")
+        Path, _out("A .parquet, .jsonl or .csv file for one split, a folder for several; - is standard output.")
     ],
     settings: SelectSettings,
-    format: Annotated[
-        str, Option(help=f"The shape of the rows: {ORIGINAL}, or for trainers {one_of(SHAPES)}.")
-    ] = ORIGINAL,
-    to: Annotated[
-        str | None, Option(help=f"The kind of file: {one_of(STREAMS)}; else as the output is called.")
-    ] = None,
-    template: Annotated[
-        str | None, Option(help="For --format: the template, as for score; chat makes prompt-completion a chat.")
-    ] = None,
-    system: Annotated[str | None, Option(help="For --template chat: what the system says.")] = None,
+    writing: WriteSettings,
     push_to_hub: Annotated[
-        str | None, Option(help="Upload the folder as the dataset OWNER/NAME; a new one is private.")
+        str | None,
+        Option(
+            help="Upload the folder as the dataset OWNER/NAME; a new one is private.",
+            rich_help_panel=WriteSettings.panel,
+        ),
     ] = None,
-    public: Annotated[bool, Option("--public", help="Let a new dataset on the Hub be public.")] = False,
+    public: Annotated[
+        bool, Option("--public", help="Let a new dataset on the Hub be public.", rich_help_panel=WriteSettings.panel)
+    ] = False,
     *,
     reading: ReadSettings,
     force: Force = False,
@@ -296,18 +331,20 @@ def select(
         raise SettingError("--public without --push-to-hub does nothing.", try_next="--push-to-hub OWNER/NAME --public")
     if push_to_hub is not None:
         check_push(push_to_hub, output)
+    if str(output) == "-" and writing.to == "parquet":
+        raise SettingError("A Parquet file is no text.", expected="--to jsonl or csv, or a file to write to")
     places: dict[str, str] = {"output": str(output)}
-    if dry_run:
-        selecting.check_output(scored, output, format, to, template, system)
-        chosen = selecting.select(scored, **settings.given(), **reading.given())
-        chosen.asked = template, system
-        chosen.earlier = chosen.is_written(output, format, to, force)
-    else:
-        options = {**settings.given(), **reading.given(), "output": output, "format": format, "to": to, "force": force}
-        options |= {"template": template, "system": system}
-        with out.progress() as progress:
-            chosen = selecting.select(scored, **options, progress=progress)
-        places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
+    with out.place(output, writing.to or "jsonl") as place:
+        if dry_run:
+            selecting.check_output(scored, place, writing)
+            chosen = selecting.select(scored, **settings.given(), **reading.given())
+            chosen.writing = writing
+            chosen.earlier = chosen.is_written(place, force)
+        else:
+            options = {**settings.given(), **writing.given(), **reading.given(), "output": place, "force": force}
+            with out.progress() as progress:
+                chosen = selecting.select(scored, **options, progress=progress)
+            places |= {"hub": push_folder(output, push_to_hub, not public)} if push_to_hub else {}
     summary, explanation = chosen.summary(), chosen.explanation
     lines = [f"would write {place}" if dry_run else place for place in places.values()]
     content = {"dry_run": dry_run, **places, **summary, "notes": chosen.notes(as_option), "explanation": explanation}
@@ -322,7 +359,7 @@ def validate(
     out: Output,
     splits: Annotated[list[str], Argument(help="A folder of splits, or the files of the arms.")],
     model: Annotated[str, Option(help="Folder, .gguf file or Hub id of the pretrained base model.")],
-    output: Annotated[Path, Option("--output", "-o", help="The folder to write the run to.")],
+    output: Annotated[Path, _out("The folder to write the run to.")],
     eval: Annotated[
         str | None,
         Option(help="The test set: any QA dataset, best with a score; else the split holdout, or test, of the folder."),
@@ -333,6 +370,7 @@ def validate(
     reading: ReadSettings,
     force: Force = False,
     dry_run: DryRun = False,
+    open: Open = False,
 ) -> None:
     """Finetune the model on every split and measure which one makes it more factual.
 
@@ -354,22 +392,24 @@ def validate(
             return
         check_run_folder(output)
         earlier = made_before(splits, eval, model, output, settings, reading, force)
-        found = plan(splits, eval, settings, reading)
+        found = plan(splits, eval, settings, reading, model)
         rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in found["arms"]]
         out.result(
             {"dry_run": True, **found},
             make_table(None, ["arm", "examples", "steps at most"], rows),
             f"{found['trials']} trials, {found['finetunings']} finetunings, {found['answers']} answers",
             f"--knowledge is {'on' if found['knowledge'] else 'off'}, {found['knowledge_cost']:.0%} more work",
+            cost_line(found["costs"]),
             f"{output} is {ALREADY}" if earlier else f"would write {output}",
         )
         for warning in found["warnings"]:
-            out.note(f"Warning: {warning}")
+            out.warn(warning)
         return
     if summary := made_before(splits, eval, model, output, settings, reading, force):
         if is_first():
             _report_run(out, {"output": str(output), **summary}, str(output / "report.html"))
             out.note(ALREADY)
+            _open(output / "report.html", open)
         return
     options = {**settings.given(), **engine.given(), **reading.given(), "force": force}
     result = run(splits, eval=eval, model=model, output=output, progress=out.note, **options)
@@ -377,13 +417,14 @@ def validate(
     if not is_first():
         return
     _report_run(out, {"output": str(output), **result.summary()}, str(output / "report.html"))
+    _open(output / "report.html", open)
 
 
 @command(app)
 def export_task(
     out: Output,
     run: Annotated[Path, Argument(help="The folder that curate validate wrote.")],
-    output: Annotated[Path, Option("--output", "-o", help="The folder to write the task to.")],
+    output: Annotated[Path, _out("The folder to write the task to.")],
     name: Annotated[str | None, Option(help="What the task is called; else as the run's folder.")] = None,
     force: Force = False,
 ) -> None:
@@ -418,6 +459,7 @@ def show(
     ] = False,
     force: Force = False,
     reading: ReadSettings,
+    open: Open = False,
 ) -> None:
     """Show what is in a file: counts, quantiles, a histogram, examples as the model sees them.
 
@@ -439,6 +481,8 @@ def show(
                 raise OutputError(f"There is a file {html}.", expected="a new one", try_next="--force")
             write_text(runs_page(runs), html)
         out.result(runs, *runs_tables(runs), *([str(html)] if html else []))
+        if html is not None:
+            _open(html, open)
         return
     if len(files) > 1 and not compare:
         raise DataError(
@@ -454,7 +498,8 @@ def show(
         found = compare_files(files, **reading.given()) if compare else describe(files[0], **reading.given())
     out.result(found, *shown_tables(found))
     for warning in found.get("warnings", ()) if agreement else ():
-        out.note(f"Warning: {warning}")
+        out.warn(warning)
+    _open(Path(files[0]) / "report.html", open and found["kind"] in ("run", "simulation"))
 
 
 @command(app)
@@ -463,7 +508,7 @@ def run(
     recipe: Annotated[
         str | None, Argument(help="A bundled recipe by name (see --list), or a YAML file of yours.")
     ] = None,
-    output: Annotated[Path | None, Option("--output", "-o", help="The folder to work in.")] = None,
+    output: Annotated[Path | None, _out("The folder to work in.")] = None,
     *,
     given: RunSettings,
     set_: Annotated[
@@ -472,6 +517,7 @@ def run(
     list_: Annotated[bool, Option("--list", help="Print the bundled recipes.")] = False,
     show: Annotated[bool, Option("--show", help="Print the recipe's YAML, to start one of your own from.")] = False,
     dry_run: DryRun = False,
+    open: Open = False,
 ) -> None:
     """Score, select and validate from one YAML file; the paper's experiments come with curate.
 
@@ -498,6 +544,7 @@ def run(
         _plan_recipe(out, recipe, output, options)
     else:
         _run_recipe(out, recipe, output, options)
+        _open(output / "run" / "report.html", open)
 
 
 def _plan_recipe(out: Output, name: str, folder: Path, options: Mapping[str, Any]) -> None:
@@ -521,8 +568,10 @@ def _run_recipe(out: Output, name: str, folder: Path, options: Mapping[str, Any]
 @command(app, settings=[ExperimentOptions])
 def simulate(
     out: Output,
-    experiment: Annotated[str, Argument(help="facts, zipf, steps, map or one-layer.")],
-    output: Annotated[Path, Option("--output", "-o", help="The folder to write to.")],
+    experiment: Annotated[
+        str, Argument(help="facts, zipf, steps, map or one-layer.", autocompletion=starting(EXPERIMENTS))
+    ],
+    output: Annotated[Path, _out("The folder to write to.")],
     *,
     seeds: Annotated[int, Option(min=1, help="Runs of everything, with seeds 0, 1, 2, …")] = 5,
     full: Annotated[bool, Option("--full", help="A larger world; for one-layer, more lengths of pretraining.")] = False,
@@ -532,6 +581,7 @@ def simulate(
     ] = None,
     force: Force = False,
     dry_run: DryRun = False,
+    open: Open = False,
 ) -> None:
     """Rerun the paper's experiments on made-up facts, from nothing, in minutes.
 
@@ -564,13 +614,14 @@ def simulate(
             **settings,
         ).summary
     out.result({"output": str(output), **summary}, *simulation_tables(summary), str(output / "report.html"))
+    _open(output / "report.html", open)
 
 
 @command(views)
 def fetch(
     out: Output,
     month: Annotated[list[str], Option(help="The month to load, such as 2021-10. May be given several times.")],
-    output: Annotated[Path, Option("--output", "-o", help="The folder to load into.")],
+    output: Annotated[Path, _out("The folder to load into.")],
     settings: FetchSettings,
 ) -> None:
     """Load the monthly page-view dumps of all wikis (several GB a month). A stopped download goes on where it was.

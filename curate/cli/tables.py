@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.cli.console import can_print, make_table
 from curate.data.export import score_text
+from curate.display import duration
 from curate.errors import DataError
 from curate.wikipedia.views import MEASURED
 
@@ -140,6 +141,14 @@ def selection_remark(summary: Mapping[str, Any]) -> str:
 # validate and simulate
 
 
+def cost_line(costs: Mapping[str, float] | None) -> str:
+    """What a validation will take."""
+    if costs is None:
+        return "how long it takes and in what memory cannot be told: the model is not on this machine"
+    takes = f"about {duration(costs['seconds'])} here, in {costs['memory'] / 1e9:.1f} GB"
+    return f"{costs['tokens']:,} tokens in passes through the model, {takes}; think of a factor of two"
+
+
 def summary_tables(summary: Mapping[str, Any]) -> Tables:
     """A run: accuracies, differences, other tasks, verdict."""
     from curate.report.page import task_table
@@ -206,9 +215,20 @@ def shown_tables(found: Mapping[str, Any]) -> Tables:
                 expected="the file as it was written",
                 try_next="the command that made it again, or copy it again from where it is whole",
             ) from error
+    if found["kind"] == "going on":
+        return _status_lines(found)
     if found["kind"] == "splits":
         return [item for split in found["splits"] for item in [f"── {split['split']}", *_dataset_tables(split)]]
     return [f"{found['file']} ({found['kind']})", *_dataset_tables(found)]
+
+
+def _status_lines(found: Mapping[str, Any]) -> Tables:
+    """How far a run is that goes on, or was stopped."""
+    left = f", {duration(found['seconds_left'])} left" if found["seconds_left"] is not None else ""
+    at = f"at {found['part']}" if found.get("part") else "begun"
+    heard = f"last heard of {duration(found['seconds_since'])} ago"
+    said = [found["said"]] if found.get("said") else []
+    return [f"{found['file']}: {found['done']} of {found['parts']} parts done, {at}{left}; {heard}", *said]
 
 
 def _dataset_tables(found: Mapping[str, Any]) -> Tables:

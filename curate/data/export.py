@@ -15,13 +15,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.data.files import HISTOGRAM, ParquetStream, plain
+from curate.data.files import AXOLOTL_FILE, HISTOGRAM, ParquetStream, plain
 from curate.data.formats import SUFFIXES, data_suffix
+from curate.data.ids import ID_COLUMN
 from curate.data.layouts import PRESETS
+from curate.data.sources import LLAMA_FACTORY_FILE
+from curate.data.stores import open_parquet_file
 from curate.data.table import QATable
 from curate.errors import OutputError, SettingError, setting
-from curate.prompts import TEMPLATES, Template, solution, system_prompt
+from curate.prompts import CHAT, TEMPLATES, Template, solution, system_prompt
 from curate.records import Example
+from curate.settings import FinetuneConfig, WriteSettings
 
 
 class TextStream(ABC):
@@ -45,6 +49,16 @@ class JsonlStream(TextStream):
     def write(self, table: pa.Table) -> None:
         """Take some more rows."""
         self._file.writelines(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in table.to_pylist())
+
+
+def as_jsonl(parquet: Path) -> Path:
+    """The rows of a Parquet file in a file of JSONL beside it."""
+    file = open_parquet_file(parquet)
+    stream = JsonlStream(parquet.with_suffix(".jsonl"), file.schema_arrow)
+    for batch in file.iter_batches():
+        stream.write(pa.Table.from_batches([batch]))
+    stream.close({})
+    return parquet.with_suffix(".jsonl")
 
 
 class CsvStream(TextStream):
@@ -107,6 +121,16 @@ def _messages(template: Template, example: Example, answer: str) -> dict[str, An
     return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
+def _sharegpt(template: Template, example: Example, answer: str) -> dict[str, Any]:
+    """The same with the words of ShareGPT."""
+    turns = _messages(template, example, answer)["messages"]
+    return {
+        "conversations": [
+            {"from": SHAREGPT.get(turn["role"], turn["role"]), "value": turn["content"]} for turn in turns
+        ]
+    }
+
+
 def _alpaca(template: Template, example: Example, answer: str) -> dict[str, Any]:
     return {"instruction": _instruction(template, example), "input": "", "output": answer}
 
@@ -119,24 +143,43 @@ def _instruction(template: Template, example: Example) -> str:
 
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+TURNS = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
+SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
 SHAPES: dict[str, tuple[Callable[[Template, Example, str], dict[str, Any]], pa.Schema]] = {
     "prompt-completion": (_prompt_completion, pa.schema(dict.fromkeys(("prompt", "completion"), pa.string()))),
     "messages": (_messages, pa.schema({"messages": MESSAGES})),
+    "sharegpt": (_sharegpt, pa.schema({"conversations": TURNS})),
     "alpaca": (_alpaca, pa.schema(dict.fromkeys(("instruction", "input", "output"), pa.string()))),
 }
 """What a trainer's format makes of an example and its answer, and the columns that gives: a layout of the same name."""
 CHAT_COMPLETION = _chat_completion, pa.schema(dict.fromkeys(("prompt", "completion"), MESSAGES))
 """What `prompt-completion` is with a chat template: a layout that `messages` has as its second version."""
 
-FORMATS = (ORIGINAL, *SHAPES)
+
+def shape_of(writing: WriteSettings) -> tuple[Callable[[Template, Example, str], dict[str, Any]], pa.Schema]:
+    """What a trainer's format makes of an example, and the columns that gives."""
+    return CHAT_COMPLETION if is_chat(writing) else SHAPES[writing.format]
 
 
-def check_format(format: str, to: str | None, in_chat: bool = False) -> None:
-    """SettingError for a format or a kind of file that there is not, or that do not go together."""
-    for name, value, known in (("format", format, FORMATS), ("to", to, tuple(STREAMS))):
-        if value is not None and value not in known:
-            raise SettingError(f"There is no {setting(name, repr(value))}.", expected=f"one of {', '.join(known)}")
-    if to == "csv" and (format == "messages" or (format == "prompt-completion" and in_chat)):
+def is_chat(writing: WriteSettings) -> bool:
+    """Whether prompt and completion are chats."""
+    return writing.format == "prompt-completion" and writing.template == CHAT
+
+
+def check_format(writing: WriteSettings, kind: str) -> None:
+    """SettingError for a format, a kind of file and a trainer that do not go together."""
+    if writing.format == ORIGINAL and (writing.keep_id or writing.trainer):
+        given = setting("keep_id") if writing.keep_id else setting("trainer", writing.trainer)
+        raise SettingError(
+            f"{given} is for the format of a trainer, and these rows stay as they are.",
+            try_next=setting("format", "messages"),
+        )
+    if writing.trainer and is_chat(writing):
+        raise SettingError(
+            f"{writing.trainer} reads no prompts and completions that are chats.",
+            try_next=setting("format", "messages"),
+        )
+    if kind == "csv" and writing.format != ORIGINAL and shape_of(writing)[1].field(0).type in (MESSAGES, TURNS):
         raise SettingError(
             "A CSV cell does not hold a list of messages.",
             expected=f"{setting('to', 'parquet')} or jsonl",
@@ -151,14 +194,21 @@ class SplitFile:
     question or an answer. `without_answer` counts them, `without_turns` the rows whose earlier turns it leaves out.
     """
 
-    def __init__(self, path: Path, data: QATable, format: str, to: str, template: Template) -> None:
-        self._data = data
-        self._format = format
-        self._template = template.as_asked
-        self._in_chat = format == "prompt-completion" and template.is_chat
-        check_format(format, to, self._in_chat)
-        schema = data.schema if format == ORIGINAL else self._shape[1]
-        self._stream = STREAMS[to](path, schema)
+    def __init__(self, path: Path, data: QATable, writing: WriteSettings, kind: str, template: Template) -> None:
+        # A chat template that scores were asked with is taken for chats, as one that is named now.
+        self._writing = writing.changed(template=CHAT) if template.is_chat else writing
+        self._data, self._format, self._template = data, writing.format, template.as_asked
+        check_format(self._writing, kind)
+        if writing.keep_id and ID_COLUMN not in data.schema.names:
+            raise SettingError(
+                f"{data.name} has no column {ID_COLUMN} to keep.",
+                expected="a file that curate score made",
+                try_next=f"curate score … -o scored.parquet, or no {setting('keep_id')}",
+            )
+        if writing.format != ORIGINAL:
+            self._shape, schema = shape_of(self._writing)
+            self._schema = schema.append(pa.field(ID_COLUMN, pa.string())) if writing.keep_id else schema
+        self._stream = STREAMS[kind](path, data.schema if writing.format == ORIGINAL else self._schema)
         self.without_answer = self.without_turns = 0
 
     def write(self, table: pa.Table) -> None:
@@ -168,26 +218,103 @@ class SplitFile:
     def close(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Write what is left, and the manifest, which is given back with what became of the rows."""
         if self._format != ORIGINAL:
-            preset = "messages" if self._in_chat else self._format
-            roles = replace(PRESETS[preset].versions[self._in_chat], preset=preset)
-            left_out = {"without_turns": self.without_turns} if self.without_turns else {}
+            in_chat = is_chat(self._writing)
+            preset = "messages" if in_chat else self._format
+            roles = replace(PRESETS[preset].versions[in_chat], preset=preset)
+            left_out: dict[str, Any] = {"without_turns": self.without_turns} if self.without_turns else {}
+            left_out |= {"keep_id": True} if self._writing.keep_id else {}
             told = {"format": self._format, "without_answer": self.without_answer, "template": self._template.as_dict()}
             manifest = manifest | {"columns": roles.as_dict(), "export": told | left_out}
         self._stream.close(manifest)
         return manifest
 
-    @property
-    def _shape(self) -> tuple[Callable[[Template, Example, str], dict[str, Any]], pa.Schema]:
-        return CHAT_COMPLETION if self._in_chat else SHAPES[self._format]
-
     def _shaped(self, table: pa.Table) -> pa.Table:
-        shape, schema = self._shape
-        solved = ((example, solution(self._template, example)) for example in self._data.examples_of(table))
+        ids = table[ID_COLUMN].to_pylist() if self._writing.keep_id else None
+        solved = ((example, solution(self._template, example)) for example in self._data.examples_of(table, ids))
         kept = [(example, answer) for example, answer in solved if answer and example.question]
         self.without_answer += table.num_rows - len(kept)
-        if schema.field(0).type != MESSAGES:
+        if self._schema.field(0).type not in (MESSAGES, TURNS):
             self.without_turns += sum(bool(example.turns) for example, _ in kept)
-        return pa.Table.from_pylist([shape(self._template, *pair) for pair in kept], schema)
+        rows = [{**self._shape(self._template, *pair), ID_COLUMN: pair[0].id} for pair in kept]
+        return pa.Table.from_pylist(rows, self._schema)
+
+
+LLAMA_FACTORY: dict[str, dict[str, Any]] = {
+    "prompt-completion": {"columns": {"prompt": "prompt", "response": "completion"}},
+    "messages": {
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+        "tags": {
+            "role_tag": "role",
+            "content_tag": "content",
+            "user_tag": "user",
+            "assistant_tag": "assistant",
+            "system_tag": "system",
+        },
+    },
+    "sharegpt": {"formatting": "sharegpt", "columns": {"messages": "conversations"}},
+    "alpaca": {"columns": {"prompt": "instruction", "query": "input", "response": "output"}},
+}
+"""What dataset_info.json of LLaMA-Factory says of rows of a format (its data/README.md)."""
+
+AXOLOTL: dict[str, dict[str, Any]] = {
+    "prompt-completion": {
+        "type": {
+            "field_instruction": "prompt",
+            "field_output": "completion",
+            "format": "{instruction}",
+            "no_input_format": "{instruction}",
+        }
+    },
+    "messages": {"type": "chat_template", "field_messages": "messages"},
+    "sharegpt": {
+        "type": "chat_template",
+        "field_messages": "conversations",
+        "message_property_mappings": {"role": "from", "content": "value"},
+    },
+    "alpaca": {"type": "alpaca"},
+}
+"""What the YAML of Axolotl says of them under `datasets` (docs/dataset-formats of Axolotl)."""
+
+
+def trainer_files(writing: WriteSettings, kind: str, uses: Mapping[str, str]) -> dict[str, str]:
+    """What a trainer wants to know of a folder of splits, by the names of the files; `uses` says what each is for."""
+    if writing.trainer is None:
+        return {}
+    files = {name: f"{name}.{kind}" for name in uses}
+    if writing.trainer == "llama-factory":
+        found = {name: {"file_name": file, **LLAMA_FACTORY[writing.format]} for name, file in files.items()}
+        return {LLAMA_FACTORY_FILE: json.dumps(found, indent=2) + "\n"}
+    kind = "json" if kind == "jsonl" else kind
+    about = {n: {"path": file, "ds_type": kind, **AXOLOTL[writing.format]} for n, file in files.items()}
+    tests = [{**about[name], "split": "train"} for name, use in uses.items() if use == "evaluation"]
+    training = [name for name, use in uses.items() if use != "evaluation"]
+    return {AXOLOTL_FILE.format(name): _axolotl(name, about[name], tests) for name in training}
+
+
+def _axolotl(name: str, dataset: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> str:
+    """A config for Axolotl that finetunes as `curate validate` does."""
+    import yaml
+
+    own = FinetuneConfig()
+    config: dict[str, Any] = {
+        "base_model": "MODEL",
+        "datasets": [dict(dataset)],
+        **({"test_datasets": list(tests)} if tests else {}),
+        "output_dir": f"out-{name}",
+        "adapter": "lora",
+        "lora_r": own.lora_rank,
+        "lora_alpha": own.lora_alpha,
+        "lora_target_linear": True,
+        "learning_rate": own.learning_rate,
+        "weight_decay": own.weight_decay,
+        "num_epochs": own.epochs,
+        "micro_batch_size": own.batch_size,
+        "gradient_accumulation_steps": 1,
+        "train_on_inputs": False,
+    }
+    head = f"# Name the model, then, in this folder: axolotl train {AXOLOTL_FILE.format(name)}\n"
+    return head + str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def check_push(name: str, output: Path) -> None:
@@ -260,7 +387,7 @@ tags:
 - curate
 ---
 
-# Splits of {as_markdown(data.name)} by popularity
+# Splits of {as_markdown(data.name)} by {as_code(summary["by"])}
 
 {summary["rows"]} examples, {summary["pool"]} of them ranked by {as_code(summary["by"])} (higher is better known);
 {missing["rows"]} without a score ({missing["policy"]}). Seed {summary["seed"]}.

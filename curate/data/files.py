@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import __version__
-from curate.data.sources import find_files
+from curate.data.sources import LLAMA_FACTORY_FILE, find_files
 from curate.data.stores import PARQUET, in_utf8, seal, write_table
 from curate.errors import DataError, OutputError, setting
 
 METADATA_KEY = b"curate"
 CARD, HISTOGRAM = "README.md", "histogram.png"
+AXOLOTL_FILE = "axolotl-{}.yaml"
 """What lies beside several splits in one folder."""
 
 ANOTHER = f"another name for {setting('output')}"
@@ -320,7 +321,9 @@ def check_folder(path: Path) -> None:
             expected="another folder",
             try_next=setting("output", "splits/"),
         )
-    own = {name for split in splits_in(path) for name in (split, manifest_path(split), path / CARD, path / HISTOGRAM)}
+    splits = splits_in(path)
+    own = {name for split in splits for name in (split, manifest_path(split), path / AXOLOTL_FILE.format(split.stem))}
+    own |= {path / name for name in (CARD, HISTOGRAM, LLAMA_FACTORY_FILE) if splits}
     foreign = sorted(set(path.iterdir()) - own) if path.is_dir() else []
     if foreign:
         raise OutputError(

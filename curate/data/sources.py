@@ -131,6 +131,11 @@ def check_named(name: str) -> None:
         )
 
 
+LLAMA_FACTORY_FILE = "dataset_info.json"
+NO_DATA = ("manifest.json", LLAMA_FACTORY_FILE)
+"""Files of JSON that say something of a folder's data."""
+
+
 def find_files(name: str) -> list[Path]:
     """The data files that a path, a folder or a glob names, sorted; none when nothing is there.
 
@@ -143,7 +148,7 @@ def find_files(name: str) -> list[Path]:
     if path.is_dir():
         found = [p for p in sorted(path.rglob("*")) if p.is_file() and data_suffix(p) in SUFFIXES]
         found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-        found = [p for p in found if not p.name.endswith(".manifest.json") and p.name != "manifest.json"]
+        found = [p for p in found if not p.name.endswith(".manifest.json") and p.name not in NO_DATA]
         if not found:
             raise DataError(
                 f"The folder {path} holds no data files.", expected=f"files ending in {', '.join(SUFFIXES)}"
@@ -425,7 +430,7 @@ def _from_memory(data: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     raise DataError(
         f"Cannot read examples from a {type(data).__name__}.",
         expected="a path, a datasets.Dataset, a pandas or polars DataFrame, a pyarrow Table or a list of dicts",
-        try_next="one of its splits, data['train']" if kind.endswith("DatasetDict") else None,
+        try_next="one of its splits, data['train']" if is_dataset_dict(data) else None,
     )
 
 
@@ -474,6 +479,11 @@ class _HashSink(io.RawIOBase):
     def write(self, data: Any) -> int:
         self.digest.update(data)
         return len(data)
+
+
+def is_dataset_dict(data: Any) -> bool:
+    """Whether it is a `datasets.DatasetDict`."""
+    return type(data).__name__ == "DatasetDict" and isinstance(data, dict)
 
 
 def is_ray_dataset(data: Any) -> bool:

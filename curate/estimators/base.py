@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -15,11 +17,12 @@ import pyarrow.compute as pc
 
 import curate.settings
 from curate.data.columns import values_of
+from curate.display import duration
 from curate.engines import absolute
 from curate.errors import EstimatorError, setting
 from curate.prompts import DEFAULT, LETTERS, Exemplars, Patterns, Shots, Template, earlier_answers, find_template, topic
 from curate.records import OK, Example, Score
-from curate.settings import option
+from curate.settings import DTYPES, TOKEN_BUDGET, option
 
 if TYPE_CHECKING:  # torch
     from curate.lm.loss import Report
@@ -175,11 +178,14 @@ def score_of_number(value: Any, column: str) -> Score:
 class ModelSettings(curate.settings.Settings):
     """Which model is asked, and where it is."""
 
+    panel = "Model"
+
     model: Any = option(None, "For loss and known: folder, .gguf file or Hub id of the pretrained base model.")
     revision: str | None = option(None, "Its branch, tag or commit on the Hub.")
-    dtype: str = option("float32", "float32, bfloat16 or float16. Less than float32 moves the numbers.")
+    dtype: str = option("float32", "Less than float32 moves the numbers.", choices=DTYPES)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
     processes: int | None = option(None, "How many, each with the model on a device of its own. One a GPU.")
+    token_budget: int | None = option(None, TOKEN_BUDGET, least=1, shown_default="as fits the device")
     allow_pickle: bool = option(False, "Read pickle weights, if you trust them.")
     template: str | None = option(
         None,
@@ -196,12 +202,17 @@ class ModelEstimator(Estimator):
     template: Template = DEFAULT
     sets: Sequence[Shots] = ()
     """Solved examples that a question is asked after, one set after the other; `draw` them before `score`."""
-    token_budget: int | None = None
-    """Tokens a batch, which change no number; by default as fits the device."""
+    in_memory = False
+    """Whether its model was given as it is, and is nowhere to be loaded from."""
     _loaded: LoadedModel | None = None
 
     def __init__(self, settings: ModelSettings, loaded: LoadedModel | None = None) -> None:
         """Its template is the model's chat template where that is asked for, else the one of its own."""
+        if loaded is None and not isinstance(settings.model, (str, Path, type(None))):
+            from curate.lm.model import loaded_already
+
+            loaded, self.in_memory = loaded_already(settings.model), True
+            settings = settings.changed(model=loaded and loaded.name)
         self.settings = settings
         asked = find_template(settings.template or self.template, settings.system)
         if asked.is_chat:
@@ -209,7 +220,11 @@ class ModelEstimator(Estimator):
 
             tokenizer = loaded.tokenizer if loaded else load_tokenizer(settings.model, settings.revision)
             self.template = asked.fitted(tokenizer, loaded.name if loaded else str(settings.model))
-        self._loaded = loaded and loaded.asked_in(self.template)
+        self._loaded = loaded and self._asked(loaded)
+
+    def _asked(self, loaded: LoadedModel) -> LoadedModel:
+        """A model as it is to be asked."""
+        return dataclasses.replace(loaded.asked_in(self.template), token_budget=self.settings.token_budget)
 
     @classmethod
     def make(cls, argument: str, settings: Any, columns: Sequence[str]) -> Estimator:
@@ -233,7 +248,7 @@ class ModelEstimator(Estimator):
             else version_of(str(self.settings.model), self.settings.revision)
         )
         settings = self.settings.changed(model=None, processes=None).as_dict()
-        del settings["template"], settings["system"]
+        del settings["template"], settings["system"], settings["token_budget"]
         asked = {"template": self.template.texts} if self.template.is_chat else {}
         return {"estimator": self.usage, **settings, **asked, "model": version}
 
@@ -252,7 +267,7 @@ class ModelEstimator(Estimator):
 
             said = self.settings
             loaded = load_model(said.model, said.dtype, said.device, said.revision, said.allow_pickle)
-            self._loaded = loaded.asked_in(self.template)
+            self._loaded = self._asked(loaded)
             cut, relations = self._exemplars_cut()
             if cut and cut == relations:
                 asked_by, least = ("shots", 0) if self.name == "loss" else ("known_shots", 1)
@@ -323,18 +338,23 @@ class ModelEstimator(Estimator):
         """What the model reads of an example: prompts and completions."""
 
     def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str]:
-        """How much text the model would read: what is there twice in a chunk is read once."""
+        """How much text the model would read: what is there twice in a chunk is read once; how long, in what memory."""
         from curate.lm.model import load_tokenizer
+        from curate.lm.packing import common, estimated
 
-        tokenizer = load_tokenizer(self.settings.model, self.settings.revision)
-        sequences = tokens = 0
+        tokenizer = load_tokenizer(self._loaded or self.settings.model, self.settings.revision)
+        sequences = tokens = read = 0
         for chunk in chunks:
             texts = {prompt + completion for example in chunk for prompt, completion in self.pairs(example)}
             sequences += len(texts)
             found = tokenizer(list(texts), add_special_tokens=not self.template.is_chat)["input_ids"] if texts else ()
             tokens += sum(map(len, found))
-        line = f"{self.name}: {sequences} sequences, {tokens} tokens through {self.settings.model}"
-        return {"sequences": sequences, "tokens": tokens}, line
+            texts_in_order = sorted(map(tuple, found))  # what neighbours begin with is read once
+            read += sum(len(b) - common(a, b) for a, b in zip([(), *texts_in_order], texts_in_order, strict=False))
+        costs = estimated(self._loaded or str(self.settings.model), self.settings, read)
+        takes = f"about {duration(costs['seconds'])} and {costs['memory'] / 1e9:.1f} GB"
+        line = f"{self.name}: {sequences} sequences, {tokens} tokens through {self.settings.model}, {takes}"
+        return {"sequences": sequences, "tokens": tokens, **costs}, line
 
 
 def patterns_of(examples: Callable[[], Iterable[Example]]) -> Patterns | None:

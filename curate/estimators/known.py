@@ -23,6 +23,8 @@ CLASSES = ("HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown")
 class KnownSettings(ModelSettings):
     """Which model is asked, and how often."""
 
+    panel = "Known"
+
     known_sets: int = option(10, "For known: how many sets of solved examples every question is asked after.", least=1)
     known_shots: int = option(4, "For known: solved examples in a set.", least=1)
     known_mode: str = option(
@@ -129,7 +131,7 @@ class KnownEstimator(ModelEstimator):
 
         pairs = [self.pairs(example) for example in examples]
         flat = [pair for some in pairs for pair in some]
-        recalls = iter(answer_recalls(self.model, flat, self.token_budget, self.report))
+        recalls = iter(answer_recalls(self.model, flat, report=self.report))
         for some in pairs:
             read = [next(recalls) for _ in some]
             greedy: list[bool] = []
@@ -155,8 +157,8 @@ class KnownEstimator(ModelEstimator):
         answers = {self.template.render_completion(answer) for example in examples for answer in example.answers}
         lengths = map(len, self.model.tokenizer(list(answers))["input_ids"]) if answers else ()
         tokens = 1 + max(lengths, default=1)  # those of the longest answer, and one to end it
-        said = greedy_answers(self.model, prompts, tokens, self.token_budget)
-        samples = sampled_answers(self.model, prompts, self.settings.known_samples, 0, tokens, self.token_budget)
+        said = greedy_answers(self.model, prompts, tokens)
+        samples = sampled_answers(self.model, prompts, self.settings.known_samples, 0, tokens)
         for number, example in enumerate(examples):
             accepted = {answer.strip() for answer in example.answers}
             own = slice(number * len(self.sets), (number + 1) * len(self.sets))

@@ -32,23 +32,20 @@ SHOTS = 4
 class LossSettings(ModelSettings):
     """Which model is asked, how, and how its losses become one score."""
 
-    reduction: str = option("token-mean", "For loss: token-mean, sum or byte-mean.")
-    answers: str = option("first", "For loss, of several accepted answers: first, best (lowest loss) or all-mean.")
+    panel = "Loss"
+
+    reduction: str = option("token-mean", "For loss: how the losses of tokens become one.", choices=REDUCTIONS)
+    answers: str = option(
+        "first",
+        "For loss, of several accepted answers: the first, the best (lowest loss), or all.",
+        choices=tuple(ANSWERS),
+    )
     shots: int | None = option(
         None,
         "For loss: solved examples of the same relation before each question; 0 for none.",
         shown_default="4, and 0 with choices",
     )
     shots_from: Any = option(None, "The dataset they come from, instead of the one that is scored.")
-
-    def check(self) -> None:
-        """EstimatorError for a reduction or a way to take answers that is none."""
-        for name, value, known in (
-            ("reduction", self.reduction, REDUCTIONS),
-            ("way to take answers", self.answers, ANSWERS),
-        ):
-            if value not in known:
-                raise EstimatorError(f"There is no {name} {value!r}.", expected=f"one of {', '.join(known)}")
 
 
 def reduced(loss: AnswerLoss, reduction: str) -> float:
@@ -193,7 +190,7 @@ class LossEstimator(ModelEstimator):
 
         requests = [self._request(example) for example in examples]
         pairs = [pair for request in requests for pair in request.pairs]
-        losses = iter(answer_losses(self.model, pairs, self.token_budget, self.report))
+        losses = iter(answer_losses(self.model, pairs, report=self.report))
         for request in requests:
             yield self._score(request, [next(losses) for _ in request.pairs])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,14 +27,13 @@ from curate.lm.files import (
     revision_of,
 )
 from curate.prompts import Template
+from curate.settings import DTYPES
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from curate.lm.generate import VllmGenerator
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 PROBE = "Question: Which bird cannot fly?\nAnswer: a kiwi"
 """A text that every tokenizer makes something of, and that every model can read."""
@@ -45,7 +45,8 @@ class LoadedModel:
 
     `in_chat` is whether its texts come from its chat template, which writes special tokens itself; `turn_end` the token
     that ends a turn there, None where it has none. `gguf` tells what a GGUF file held. Answers come from `generator`
-    if there is one; all else from `model`.
+    if there is one; all else from `model`. `token_budget` is how many tokens a batch has, if that was said; no number
+    depends on it.
     """
 
     model: PreTrainedModel
@@ -56,6 +57,7 @@ class LoadedModel:
     turn_end: int | None = None
     gguf: Mapping[str, Any] | None = None
     generator: VllmGenerator | None = None
+    token_budget: int | None = None
 
     def asked_in(self, template: Template) -> LoadedModel:
         """The same model, to be asked in a template."""
@@ -104,8 +106,38 @@ class LoadedModel:
         }
 
 
+def loaded_already(model: Any) -> LoadedModel | None:
+    """A model in memory with its tokenizer: the pair of both, a pipeline, a LoadedModel; None of the name of one.
+
+    What tells it from others is a hash of its weights and its tokenizer. ModelError for anything else, and as for
+    `load_model`.
+    """
+    if isinstance(model, (str, Path, LoadedModel)):
+        return model if isinstance(model, LoadedModel) else None
+    torch, transformers = _libraries()
+    pair = (getattr(model, "model", None), getattr(model, "tokenizer", None))
+    found, tokenizer = model if isinstance(model, (tuple, list)) and len(model) == 2 else pair
+    bases = transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase
+    if not isinstance(found, bases[0]) or not isinstance(tokenizer, bases[1]):
+        raise ModelError(
+            f"A {type(model).__name__} is no model with its tokenizer.",
+            expected="a folder, a Hub id, the pair (model, tokenizer), or a pipeline of transformers",
+            try_next="model=(model, tokenizer)",
+        )
+    name = Path(str(getattr(found, "name_or_path", ""))).name or type(found).__name__
+    _check_tokenizer(tokenizer, name)
+    _check_vocabulary(tokenizer, found.eval(), name)
+    digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
+    for key, tensor in sorted(found.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    loaded = LoadedModel(found, tokenizer, name, f"sha256:{digest.hexdigest()[:16]}")
+    _check_reading(loaded)
+    return loaded
+
+
 def load_model(
-    model: str | Path,
+    model: str | Path | LoadedModel,
     dtype: str = "float32",
     device: str = "auto",
     revision: str | None = None,
@@ -119,7 +151,15 @@ def load_model(
     config.json, or its tokenizer does not fit them or cannot tell character offsets. Code from the model's repository
     is never executed; pickle weights, which could carry some, are read only with `allow_pickle` (and then by torch's
     loader of plain tensors). `quantized` keeps the weights in 4 bits (NF4, as in QLoRA), which needs bitsandbytes.
+    A model that is loaded already stays as it is.
     """
+    if isinstance(model, LoadedModel):
+        if quantized:
+            raise ModelError(
+                f"{model.name} is loaded already, and {setting('method', 'qlora')} loads it in 4 bits.",
+                expected="its folder or Hub id",
+            )
+        return model
     name = str(model)
     if dtype not in DTYPES:
         raise ModelError(f"There is no dtype {dtype!r}.", expected=f"one of {', '.join(DTYPES)}")
@@ -161,11 +201,13 @@ def load_model(
     return found
 
 
-def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str | Path | LoadedModel, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model alone, without its weights; ModelError as for `load_model`.
 
     A folder that holds no more than GPT-2's two files, vocabulary and merges, is such a tokenizer.
     """
+    if isinstance(model, LoadedModel):
+        return model.tokenizer
     _libraries()
     name = str(model)
     if not is_gpt2(place_of(name)):
@@ -174,6 +216,20 @@ def load_tokenizer(model: str | Path, revision: str | None = None) -> PreTrained
         read_gguf(place_of(name))
     with _source(name, revision) as source:
         return _load_tokenizer(source, revision, name)
+
+
+def parameters_of(model: str | Path | LoadedModel, revision: str | None = None) -> tuple[int, Any]:
+    """How many numbers a model has, and its config, without its weights; ModelError as for `load_model`."""
+    if isinstance(model, LoadedModel):
+        return sum(weight.numel() for weight in model.model.parameters()), model.model.config
+    torch, transformers = _libraries()
+    name = str(model)
+    check_place(name)
+    with _source(name, revision) as source:
+        config = _load_config(source, revision, name)
+    with torch.device("meta"):
+        empty = transformers.AutoModelForCausalLM.from_config(config)
+    return sum(weight.numel() for weight in empty.parameters()), config
 
 
 @contextmanager

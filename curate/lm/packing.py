@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from typing import Any
 
-from curate.lm.model import LoadedModel
+from curate.lm.model import LoadedModel, parameters_of
 
 SLICE = 512
 """Texts tokenised at a time: character offsets are bulky, and long prompts must not pile them up."""
@@ -150,27 +152,73 @@ MOST_BUDGET = 32_768
 
 
 def budget_of(loaded: LoadedModel, cpu: int) -> int:
-    """Tokens a batch: `cpu` on a CPU, on a GPU what fits into 60% of the memory that its weights leave.
+    """Tokens a batch: as was said, else `cpu` on a CPU, on a GPU what fits into 60% of the memory that weights leave.
 
     Of all its memory, not of what is free at the time: the same card takes the same batches, and so gives the same
     numbers; where it is shared with other work, memory runs out and batches get smaller (`smaller_budget`).
     """
     import torch
 
+    if loaded.token_budget:
+        return loaded.token_budget
     if loaded.device.type != "cuda":
         return cpu if loaded.device.type == "cpu" else 8192
-    config = loaded.model.config.get_text_config()
+    weights = sum(weight.nbytes for weight in loaded.model.parameters())
+    total = torch.cuda.get_device_properties(loaded.device).total_memory
+    per_token = bytes_per_token(loaded.model.config, loaded.model.dtype.itemsize)
+    return fitting_budget(0.6 * (total - weights), per_token)
+
+
+def bytes_per_token(config: Any, size: int) -> int:
+    """What a token of a batch takes, its keys and values included, with numbers of `size` bytes."""
+    config = config.get_text_config()
     heads = getattr(config, "num_attention_heads", 0)  # none in Mamba and its kin, which keep no keys and values
     width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
     heads = getattr(config, "num_key_value_heads", None) or heads
     kept = 2 * config.num_hidden_layers * heads * width  # keys and values of a token
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     computed = 8 * config.hidden_size + 3 * inner  # numbers alive at once while a layer is computed
-    size = loaded.model.dtype.itemsize
     logits = 8 * config.vocab_size // 4  # float32 and its log-softmax, at a quarter of the places
-    weights = sum(weight.nbytes for weight in loaded.model.parameters())
-    total = torch.cuda.get_device_properties(loaded.device).total_memory
-    return fitting_budget(0.6 * (total - weights), (CACHED_PER_BUDGET * kept + computed) * size + logits)
+    return (CACHED_PER_BUDGET * kept + computed) * size + logits
+
+
+REACHED = {"reading": {"cpu": 0.6, "cuda": 0.5}, "training": {"cpu": 0.4, "cuda": 0.1}}
+"""The share of the operations of a matrix product that work with a model reaches, roughly: of a GPU as measured in
+benchmarks/results/gpu, where short questions leave most of it waiting in training."""
+
+
+def estimated(
+    model: str | LoadedModel, said: Any, tokens: float, training: bool = False, adapters: bool = True
+) -> dict[str, float]:
+    """Roughly the `seconds` that so many tokens take, read once each, and the `memory` in bytes; no weights are read.
+
+    `said` are the settings with revision, dtype, device and token_budget. The device is asked how fast it is, by a
+    product of matrices. Training keeps, of all weights, gradients and AdamW in float32; of `adapters` next to nothing.
+    """
+    import torch
+
+    parameters, config = parameters_of(model, said.revision)
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if said.device == "auto" else said.device.partition(":")[0]
+    half = said.dtype == "auto" and kind == "cuda" and (adapters or not training)
+    dtype = torch.bfloat16 if half else torch.float32 if said.dtype == "auto" else getattr(torch, said.dtype)
+    share = REACHED["training" if training else "reading"].get(kind, 0.2)
+    weights = parameters * (16 if training and not adapters else dtype.itemsize)
+    batch = (said.token_budget or 4096) * bytes_per_token(config, dtype.itemsize)
+    return {"seconds": 2 * parameters * tokens / (share * speed_of(kind, dtype)), "memory": weights + batch}
+
+
+def speed_of(device: str, dtype: Any) -> float:
+    """Operations a second of a product of matrices there."""
+    import torch
+
+    size = 4096 if device == "cuda" else 768
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    times = []
+    for _ in range(4):  # the first is not counted
+        started = time.perf_counter()
+        float((matrix @ matrix)[0, 0])
+        times.append(time.perf_counter() - started)
+    return 2 * size**3 / min(times[1:])
 
 
 def fitting_budget(memory: float, per_token: int) -> int:

@@ -107,7 +107,7 @@ KEYS: dict[str, Setting] = {
     "description": _own("What the experiment is, in one line."),
     "curate": _own("The version that filled in the defaults; curate run writes it."),
     "model.name": _own("Folder, .gguf file or Hub id of the pretrained base model."),
-    **_of("model", ValidateSettings, "revision", "device"),
+    **_of("model", ValidateSettings, "revision", "device", "token_budget"),
     "limit": _own(
         "Try out: a sample of so many examples of each arm and of the test set; ten times as many are scored.", int
     ),
@@ -239,6 +239,8 @@ KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or
 @dataclass(frozen=True)
 class RunSettings(Settings):
     """What is given beside a recipe, in place of what it says."""
+
+    panel = "In place of the recipe"
 
     model: str | Path | None = option(None, "Instead of model.name: folder or Hub id.")
     data: str | Path | None = option(None, "Instead of dataset.train: a file, folder or Hub id.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,6 +56,8 @@ from curate.summary import overlap, rank_correlation
 from curate.validation.results import Validation
 from curate.validation.trainer import processes
 from curate.validation.validate import validate
+
+log = logging.getLogger("curate")
 
 Say = Callable[[str], None]
 Meter = Callable[[], AbstractContextManager[Progress | None]]
@@ -403,7 +406,7 @@ def run(
     resolved = resolve(recipe, **options)
     folder = Path(output)
     ledger = Ledger(folder)
-    work = Work(resolved, folder, progress or (lambda line: None), meter or nullcontext)
+    work = Work(resolved, folder, progress or log.info, meter or nullcontext)
     if resolved["curate"] not in (None, __version__):
         work.say(f"curate {resolved['curate']} wrote this recipe and this is {__version__}: numbers may differ.")
     write_json(ledger.done, folder / STEPS)

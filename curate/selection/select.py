@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.checkpoint import is_made, manifest_of, would_go
-from curate.data.export import ORIGINAL, STREAMS, SplitFile, check_format, dataset_card
+from curate.data.export import ORIGINAL, STREAMS, SplitFile, check_format, dataset_card, trainer_files
 from curate.data.files import (
     CARD,
     HISTOGRAM,
@@ -38,12 +38,12 @@ from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
 from curate.display import Outline, Progress, Shown
 from curate.errors import OutputError, SelectionError, Spelling, in_python, setting, spelled
-from curate.prompts import CHAT, Template
+from curate.prompts import Template
 from curate.selection.explain import MixSample, explain_scores, notes, told
 from curate.selection.ranking import Ranking, make_ranking, ranked_by
 from curate.selection.rules import SPLITS, Rules
 from curate.selection.splits import Pool, Split, make_splits
-from curate.settings import ReadSettings, SelectSettings, takes
+from curate.settings import ReadSettings, SelectSettings, WriteSettings, takes
 
 DROPPED_COLUMN = "curate_dropped"
 
@@ -67,8 +67,8 @@ class Selection(Shown):
     """Whether they were written already, by the same command."""
     without_turns: dict[str, int] = field(default_factory=dict)
     """Likewise, how many rows are in it without their earlier turns."""
-    asked: tuple[str | None, str | None] = (None, None)
-    """The template that a trainer's format is to have, and what its system says; else as the scores were made."""
+    writing: WriteSettings = WriteSettings()
+    """How it is written; without a template, trainers' formats have the one that the scores were made with."""
 
     def __getitem__(self, name: str) -> Any:
         """The rows of one split, as the kind of thing that was given to `select`."""
@@ -96,6 +96,12 @@ class Selection(Shown):
 
         frames = {name: self.table(name).to_pandas() for name in self.splits}
         return pd.concat(frames, names=["split", None]).reset_index(level="split").reset_index(drop=True)
+
+    def to_datasets(self) -> Any:
+        """All splits as a `datasets.DatasetDict`."""
+        from datasets import Dataset, DatasetDict
+
+        return DatasetDict({name.replace("-", "_"): Dataset(self.table(name)) for name in self.splits})
 
     def outline(self) -> Outline:
         """The size and the cut of every split."""
@@ -241,58 +247,57 @@ class Selection(Shown):
         splits = {split["split"]: split for split in summary.pop("splits")}
         return make_manifest("select", self.data, selection=summary | splits[name], scored=self.data.manifest)
 
+    @takes(WriteSettings)
     def write(
-        self,
-        output: str | Path,
-        *,
-        format: str = ORIGINAL,
-        to: str | None = None,
-        template: str | None = None,
-        system: str | None = None,
-        force: bool = False,
-        progress: Progress | None = None,
+        self, output: str | Path, *, force: bool = False, progress: Progress | None = None, **options: Any
     ) -> None:
         """Write one file (one split) or a folder of them, with the options of `select`."""
-        check_output(self.data.path, Path(output), format, to, template, system)
-        self.asked = template, system
+        self.writing = WriteSettings.of(options)
+        check_output(self.data.path, Path(output), self.writing)
         with self.data.hashing():
-            self._write(Path(output), format, to, force, progress)
+            self._write(Path(output), force, progress)
 
-    def _write(self, output: Path, format: str, to: str | None, force: bool, progress: Progress | None) -> None:
-        kind = file_kind(output, to)
-        self.earlier = self.is_written(output, format, to, force)
+    def _write(self, output: Path, force: bool, progress: Progress | None) -> None:
+        kind = file_kind(output, self.writing.to)
+        self.earlier = self.is_written(output, force)
         if self.earlier:
             return
         if data_suffix(output) in SUFFIXES:
-            self._write_splits(dict.fromkeys(self.splits, output), format, kind, progress)
+            self._write_splits(dict.fromkeys(self.splits, output), kind, progress)
             return
         with whole_folder(output) as folder:
-            self._write_splits({name: folder / f"{name}.{kind}" for name in self.splits}, format, kind, progress)
+            self._write_splits({name: folder / f"{name}.{kind}" for name in self.splits}, kind, progress)
             (folder / HISTOGRAM).write_bytes(self._histogram())
-            write_text(dataset_card(self.summary(), self.explanation, self.data, format, kind), folder / "README.md")
+            card = dataset_card(self.summary(), self.explanation, self.data, self.writing.format, kind)
+            for file, text in {"README.md": card, **self._for_trainer(kind)}.items():
+                write_text(text, folder / file)
 
-    def is_written(self, output: Path, format: str = ORIGINAL, to: str | None = None, force: bool = False) -> bool:
+    def _for_trainer(self, kind: str) -> dict[str, str]:
+        return trainer_files(self.writing, kind, {name: split.use for name, split in self.splits.items()})
+
+    def is_written(self, output: Path, force: bool = False) -> bool:
         """Whether these splits are there already; OutputError, unless `force`, where others would go for them."""
         self.without_answer.clear()
         self.without_turns.clear()
         if data_suffix(output) in SUFFIXES:
             check_fits(self, output)
-            return is_made(output, partial(self._is_split, next(iter(self.splits)), format), force)
+            return is_made(output, partial(self._is_split, next(iter(self.splits))), force)
         there = {} if force else {path.name: path for path in splits_in(output)}
-        names = {f"{name}.{file_kind(output, to)}": name for name in self.splits}
+        kind = file_kind(output, self.writing.to)
+        names = {f"{name}.{kind}": name for name in self.splits}
         if not there:
             return False
         if {*there} != {*names} or not all(
-            self._is_split(name, format, manifest_of(there[file])) for file, name in names.items()
+            self._is_split(name, manifest_of(there[file])) for file, name in names.items()
         ):
             raise would_go(output, f"with the splits {', '.join(sorted(there))}")
-        return (output / CARD).exists()
+        return all((output / file).exists() for file in (CARD, *self._for_trainer(kind)))
 
-    def _is_split(self, name: str, format: str, manifest: Mapping[str, Any]) -> bool:
+    def _is_split(self, name: str, manifest: Mapping[str, Any]) -> bool:
         """Whether a manifest is that of this split in this format."""
-        asked, export = plain(self.manifest(name)), manifest.get("export", {})
+        asked, export, format = plain(self.manifest(name)), manifest.get("export", {}), self.writing.format
         same = all(manifest.get(key) == asked[key] for key in ("command", "input", "selection", "scored"))
-        if not same or export.get("format", ORIGINAL) != format:
+        if not same or export.get("format", ORIGINAL) != format or export.get("keep_id", False) != self.writing.keep_id:
             return False
         if format != ORIGINAL and export["template"] != self.template.as_asked.as_dict():
             return False
@@ -300,12 +305,12 @@ class Selection(Shown):
             self._left_out(name, export["without_answer"], export.get("without_turns", 0))
         return format != ORIGINAL or manifest["columns"] == asked["columns"]
 
-    def _write_splits(self, paths: Mapping[str, Path], format: str, kind: str, progress: Progress | None) -> None:
+    def _write_splits(self, paths: Mapping[str, Path], kind: str, progress: Progress | None) -> None:
         """Stream the table once into all files; what the explanation counts is gathered on the way."""
         sample, template = MixSample(self.data), self.template
         with ExitStack() as stack:
             files = {
-                name: SplitFile(stack.enter_context(whole_file(path)), self.data, format, kind, template)
+                name: SplitFile(stack.enter_context(whole_file(path)), self.data, self.writing, kind, template)
                 for name, path in paths.items()
             }
             beside = stack.enter_context(ThreadPoolExecutor(1, "curate-explain"))
@@ -324,9 +329,9 @@ class Selection(Shown):
                 files[name].write(self.splits[name].arranged(pa.concat_tables(tables)))
             manifests = {name: self.manifest(name) for name in paths}
             for name, file in files.items():
-                if format != ORIGINAL:
+                if self.writing.format != ORIGINAL:
                     self._left_out(name, file.without_answer, file.without_turns)
-                    self._check_some_left(name, format)
+                    self._check_some_left(name, self.writing.format)
                 manifests[name] = file.close(manifests[name])
             self.explanation = scores.result() | mixes.result()
         for name, path in paths.items():
@@ -342,7 +347,7 @@ class Selection(Shown):
     @property
     def template(self) -> Template:
         """What a trainer's format asks the questions with."""
-        return self.data.template(self.ranking.name, *self.asked)
+        return self.data.template(self.ranking.name, self.writing.template, self.writing.system)
 
     def _left_out(self, name: str, without_answer: int, without_turns: int) -> None:
         """Keep how many rows of a split a format has no place for, and how many whose turns it has no place for."""
@@ -365,15 +370,11 @@ class Selection(Shown):
         return histogram_figure(self.ranking.name, self.ranking.shown, whole).png()
 
 
-@takes(SelectSettings, ReadSettings)
+@takes(WriteSettings, SelectSettings, ReadSettings)
 def select(
     scored: Any,
     *,
     output: str | Path | None = None,
-    format: str = ORIGINAL,
-    to: str | None = None,
-    template: str | None = None,
-    system: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -388,9 +389,10 @@ def select(
     does not remember them are named as for `read`. With `output`, writes one
     file (one split), or a folder of them that `datasets.load_dataset` reads: Parquet, or as `to` or the ending says
     (`parquet`, `jsonl`, `csv`), the rows as they are or in the shape of a trainer (`format`: `prompt-completion`,
-    `messages`, `alpaca`), asked with `template` if it is given: `chat` makes `prompt-completion` a chat, and `system`
-    is what its system says. These splits stay as they are if they are there already; others there are an OutputError
-    unless `force`.
+    `messages`, `sharegpt`, `alpaca`), asked with `template` if it is given: `chat` makes `prompt-completion` a chat,
+    and `system` is what its system says. `keep_id` keeps the ids beside them, and `trainer` (`llama-factory`,
+    `axolotl`) adds to a folder what that trainer wants to know. These splits stay as they are if they are there
+    already; others there are an OutputError unless `force`.
 
     Raises SelectionError for what cannot be selected from this pool: no score or several without `by`, a share that is
     no row, a count above the pool.
@@ -410,12 +412,13 @@ def select(
     reading = ReadSettings.of(options)
     if output is None:
         return choose(read_with(scored, reading), rules)
-    check_output(scored, Path(output), format, to, template, system)
+    writing = WriteSettings.of(options)
+    check_output(scored, Path(output), writing)
     data = read_with(scored, reading)
     with data.hashing():
         chosen = choose(data, rules)
-        chosen.asked = template, system
-        chosen._write(Path(output), format, to, force, progress)
+        chosen.writing = writing
+        chosen._write(Path(output), force, progress)
     return chosen
 
 
@@ -428,31 +431,29 @@ def choose(data: QATable, rules: Rules, ranking: Ranking | None = None) -> Selec
     return Selection(data, rules, ranking, *make_splits(data, rules, ranking))
 
 
-WRITING = ("output", "format", "to", "template", "system", "force")
+WRITING = ("output", "force", *WriteSettings.names())
 """What `select` takes beside the settings that decide which rows its splits have."""
 
 ENDING = re.compile(r"\.(?!v\d)[a-z]\w{1,8}", re.IGNORECASE)
 """What the name of a file ends in, as `.xlsx`, and that of a folder does not: `run.v2`, `v1.2`."""
 
 
-def check_output(
-    scored: Any,
-    output: Path,
-    format: str = ORIGINAL,
-    to: str | None = None,
-    template: str | None = None,
-    system: str | None = None,
-) -> None:
+def check_output(scored: Any, output: Path, writing: WriteSettings) -> None:
     """OutputError now if the file or folder could not be written later, or would replace what is read."""
     check_not_input(scored, output)
-    check_format(format, file_kind(output, to), template == CHAT)
-    if format == ORIGINAL and (template, system) != (None, None):
+    check_format(writing, file_kind(output, writing.to))
+    if writing.format == ORIGINAL and (writing.template, writing.system) != (None, None):
         raise SelectionError(
             f"{setting('template')} and {setting('system')} change nothing in {setting('format', ORIGINAL)}.",
             try_next=f"{setting('format', 'messages')}, or leave them out",
         )
-    kinds = frozenset(f".{kind}" for kind in ([to] if to else STREAMS))
+    kinds = frozenset(f".{kind}" for kind in ([writing.to] if writing.to else STREAMS))
     if data_suffix(output) in SUFFIXES:
+        if writing.trainer:
+            raise SelectionError(
+                f"{setting('trainer', writing.trainer)} is for a folder of splits, and {output} is one file.",
+                try_next=setting("output", f"{output.with_suffix('')}/"),
+            )
         check_writable(output, kinds)
     elif ENDING.fullmatch(output.suffix) and not output.is_dir():
         raise OutputError(

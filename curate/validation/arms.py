@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -150,12 +150,15 @@ def read_inputs(
 ) -> Inputs:
     """Read all data of a run; DataError for splits or a test set that cannot be read.
 
-    Where no test set is given it is the one that was selected beside the splits: `holdout`, else `test`.
+    Where no test set is given it is the one that was selected beside the splits: `holdout`, else `test`; of a mapping
+    the one of that name.
     One arm a split: from a folder of splits, one or more files, a mapping of name to data, or a Selection. top, random,
     bottom and whole come first, in this order; other names follow as they are sorted. `limit` takes a seeded sample of
     that many examples of each arm and of the test set. `reading` is for the test set, and for splits that do not
     remember their columns.
     """
+    if eval is None and isinstance(splits, Mapping) and (own := _test_name(splits)):
+        eval, splits = splits[own], {name: part for name, part in splits.items() if name != own}
     data, limit = read_with(own_test_set(splits) if eval is None else eval, reading), settings.limit
     tables = read_splits(splits, reading.changed(split=None))
     form = one_template(settings, {**tables, "the test set": data})
@@ -424,7 +427,7 @@ def own_test_set(splits: Any) -> Any:
         folders = [Path(item).expanduser() for item in items if isinstance(item, (str, Path))]
         files = [file for folder in folders if folder.is_dir() for file in splits_in(folder) if _for_evaluation(file)]
         found = {file.name.partition(".")[0]: str(file) for file in files}
-    name = next((name for name in ("holdout", "test") if name in found), None)
+    name = _test_name(found)
     if name is None:
         raise DataError(
             "There is nothing to test on: no test set was given, and none was selected beside the splits.",
@@ -432,6 +435,10 @@ def own_test_set(splits: Any) -> Any:
             try_next=f"curate select scored.parquet … {setting('holdout', 0.2)}, and validate what it writes",
         )
     return found[name]
+
+
+def _test_name(found: Iterable[str]) -> str | None:
+    return next((name for name in ("holdout", "test") if name in found), None)
 
 
 def _for_evaluation(path: Path) -> bool:

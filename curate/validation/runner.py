@@ -110,7 +110,7 @@ class Experiment:
     """Everything that a run is made from; any of its parts can be done from it, here or on another machine."""
 
     inputs: Inputs
-    model: str
+    model: str | LoadedModel
     folder: Path
     settings: ValidateSettings
 
@@ -135,13 +135,16 @@ class Experiment:
     @cached_property
     def knowledge_cost(self) -> float:
         """What it adds to the work of the run, as a share of it; both in passes of one example through the model."""
-        questions, finetunings = len(self.inputs.test.examples), len(self.finetunings())
-        answers = (finetunings + 1) * questions * ANSWERED
-        sizes = [len(arm.examples) for arm in self.inputs.arms]
-        seen = sum(self.settings.config.steps(n) * min(n, self.settings.config.batch_size) for n in sizes)
-        trained = seen * TRAINED * finetunings / max(1, len(sizes))
-        more = (finetunings + 1) * (min(SWAPPED, questions) * ANSWERED + questions) + 2 * questions * ANSWERED
-        return more / (answers + trained)
+        questions, finetunings = len(self.inputs.test.examples), self.finetunings()
+        more = (len(finetunings) + 1) * (min(SWAPPED, questions) * ANSWERED + questions) + 2 * questions * ANSWERED
+        return more / sum(map(self.passes, [Part(BASE), *finetunings]))
+
+    def passes(self, part: Part) -> float:
+        """What a part takes without that, in passes of one example through the model."""
+        config = self.settings.config
+        sizes = [len(arm.examples) for arm in self.inputs.arms if arm.name == part.arm]
+        trained = sum(config.steps(n) * min(n, config.batch_size) * TRAINED for n in sizes)
+        return trained + (len(self.inputs.test.examples) * ANSWERED if part.trial is None else 0)
 
     @property
     def base_shots(self) -> int:
@@ -153,11 +156,14 @@ class Experiment:
         settings, inputs = self.settings, self.inputs
         own = settings.changed(seeds=1, lm_eval=(), template=None, by=None, report_to="none", revision=None)
         own = own.changed(knowledge=None, arm_shots=0, arm=())
-        told = {name: value for name, value in own.as_dict().items() if name not in ("config", "system")}
+        apart = ("config", "system", "token_budget")
+        told = {name: value for name, value in own.as_dict().items() if name not in apart}
         if settings.answers_by == "transformers":
             del told["answers_by"]
+        model, revision = self.model, settings.revision
+        known = (model.name, model.revision) if isinstance(model, LoadedModel) else version_of(model, revision)
         request = {
-            "model": version_of(self.model, settings.revision),
+            "model": known,
             "arms": {arm.name: arm.fingerprint for arm in inputs.arms},
             "seeds": as_seeds(settings.seeds),
             "lm_eval": settings.lm_eval,
@@ -264,11 +270,16 @@ class Runner:
         """Raises SettingError or ModelError now, before anything is trained, for what would fail later."""
         settings, inputs = experiment.settings, experiment.inputs
         check_logger(settings.report_to)
+        if settings.answers_by == "vllm" and isinstance(experiment.model, LoadedModel):
+            raise SettingError(
+                f"{experiment.model.name} is a model in memory, which {setting('answers_by', 'vllm')} cannot load.",
+                expected="its folder or Hub id",
+            )
         self.experiment, self.settings, self.say = experiment, settings, say
         self.test, self.template = inputs.test, inputs.template
         self.arms = {arm.name: arm for arm in inputs.arms}
         if settings.answers_by == "vllm":
-            check_vllm(experiment.model)
+            check_vllm(str(experiment.model))
             if self.template.multiple_choice:
                 raise SettingError(
                     f"{setting('answers_by', 'vllm')} is for answers in words; letters are chosen by their loss.",
@@ -283,7 +294,7 @@ class Runner:
         method = settings.config.method
         dtype = best_dtype(settings.dtype, settings.device, method)
         loaded = load_model(experiment.model, dtype, settings.device, settings.revision, quantized=method == "qlora")
-        self.loaded = loaded.asked_in(self.template)
+        self.loaded = replace(loaded.asked_in(self.template), token_budget=settings.token_budget)
         for remark in loaded.remarks(self.template):
             say(remark)
         for config in experiment.grid:
@@ -293,7 +304,7 @@ class Runner:
         self.answering = self.loaded
         if settings.answers_by == "vllm":
             rank = max(config.lora_rank for config in experiment.grid)
-            self.answering = by_vllm(self.loaded, experiment.model, settings.revision, rank)
+            self.answering = by_vllm(self.loaded, str(experiment.model), settings.revision, rank)
         self.new_tokens, self.too_long = self._room_for_answers()
         self.probe = make_probe(self.loaded, self.test.examples, self.template)
         self.kept, self._used = Checkpoint(experiment.folder / PARTS), set[str]()

@@ -580,6 +580,10 @@ def training_arguments(loaded: LoadedModel, how: Training, batches: MicroBatches
     device = ("cuda" if torch.cuda.is_available() else "cpu") if sharded else loaded.device.type
     fsdp_config = {"version": 2, "activation_checkpointing": batches.checkpointing}
     shared: dict[str, Any] = {"fsdp": True, "fsdp_config": fsdp_config} if sharded else {}
+    if how.logs is not None and how.report_to != "none":
+        project = how.logs.absolute().parts[-4]  # run, of run/logs/top/seed-0
+        os.environ.setdefault("WANDB_PROJECT", project)
+        shared |= {"project": project} if hasattr(TrainingArguments, "project") else {}
     if batches.checkpointing and not sharded:
         new = "activation_checkpointing"  # older versions of transformers know the other name only
         shared[new if hasattr(TrainingArguments, new) else "gradient_checkpointing"] = True

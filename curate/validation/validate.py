@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import nullcontext
@@ -13,10 +15,12 @@ from typing import Any
 
 import torch
 
+from curate.checkpoint import Status
 from curate.display import Progress, bar_in_python
 from curate.engines import RAY, Work, WorkerDiedError, absolute, on_ray
-from curate.errors import CurateError, EngineError, setting
-from curate.lm.model import load_tokenizer
+from curate.errors import CurateError, EngineError, ModelError, SettingError, setting
+from curate.lm.model import LoadedModel, load_tokenizer, loaded_already
+from curate.lm.packing import estimated
 from curate.records import as_seeds
 from curate.settings import (
     EngineSettings,
@@ -31,8 +35,10 @@ from curate.validation.arms import read_inputs
 from curate.validation.attention import EXAMPLES, attention_summary
 from curate.validation.evaluate import find_metric
 from curate.validation.results import Validation, write_run
-from curate.validation.runner import Experiment, Notify, Part, Runner, check_run_folder
+from curate.validation.runner import PARTS, Experiment, Notify, Part, Runner, check_run_folder
 from curate.validation.trainer import is_first
+
+log = logging.getLogger("curate")
 
 BOOTSTRAP = (
     "95% percentile intervals of 10,000 paired resamples of test examples, those of one subject together, with "
@@ -45,7 +51,7 @@ def validate(
     splits: Any,
     *,
     eval: Any = None,
-    model: str | Path,
+    model: Any,
     output: str | Path,
     config: FinetuneConfig | None = None,
     force: bool = False,
@@ -54,8 +60,9 @@ def validate(
 ) -> Validation:
     """Measure on a model whether a split makes it more factual; the Python twin of `curate validate`.
 
-    `splits` is a folder of splits, files, a mapping of name to data, or a Selection; `eval` is any QA dataset,
-    by default the `holdout` (or `test`) that was selected beside the splits;
+    `splits` is a folder of splits, files, a mapping of name to data (a DatasetDict), or a Selection; `eval` is any QA
+    dataset, by default the `holdout` (or `test`) among them; `model` a folder, a Hub id, or one in memory with its
+    tokenizer: `(model, tokenizer)`, or a pipeline;
     popularity for the curves is its score `by` (needed only when there are several). Each arm is finetuned and
     tested once a seed, with the settings of `config`, any of which may be given by itself (`learning_rate=1e-3`).
     `limit` takes a seeded sample of that many examples of each arm and of the test set. With `tune` (`quick`, `paper`)
@@ -80,8 +87,9 @@ def validate(
     grid(settings.tune, settings.config)  # refuses what cannot be tuned
     as_seeds(settings.seeds)
     find_metric(settings.metric)
-    experiment = experiment_of(splits, eval, str(model), Path(output), settings, ReadSettings.of(options))
-    say = progress or (lambda line: None)
+    model = loaded_already(model) or str(model)
+    experiment = experiment_of(splits, eval, model, Path(output), settings, ReadSettings.of(options))
+    say = progress or log.info
     with bar_in_python("parts") if progress is None else nullcontext(lambda *told: None) as show:
         return carry_out(experiment, engine, say, force, show)
 
@@ -96,12 +104,12 @@ def carry_out(experiment: Experiment, engine: EngineSettings, say: Notify, force
 
 
 def experiment_of(
-    splits: Any, eval: Any, model: str, output: Path, settings: ValidateSettings, reading: ReadSettings
+    splits: Any, eval: Any, model: str | LoadedModel, output: Path, settings: ValidateSettings, reading: ReadSettings
 ) -> Experiment:
     """All that a run is made from; where questions are asked in a chat, in the chat template of the model."""
     inputs = read_inputs(splits, eval, settings, reading)
     if inputs.template.is_chat:
-        template = inputs.template.fitted(load_tokenizer(model, settings.revision), model)
+        template = inputs.template.fitted(load_tokenizer(model, settings.revision), getattr(model, "name", str(model)))
         inputs = replace(inputs, template=template)
     return Experiment(inputs, model, output, settings)
 
@@ -129,20 +137,50 @@ def finish(runner: Runner, write: bool = True, show: Progress = lambda *told: No
     """Do what is not done yet of an experiment, one part after the other; compare; write the run's folder."""
     experiment, inputs = runner.experiment, runner.experiment.inputs
     parts = [*experiment.untouched(), *experiment.trials(), *experiment.finetunings()]
-    runs = []
+    runs, status = [], status_of(experiment, parts, told=write)
+    runner.say = status.hears(runner.say)
     for number, part in enumerate(parts):
         show("validate", number, len(parts))
+        status.begin(str(part))
+        started = time.monotonic()
         if part.trial is None:
             runs.append(runner.run(part))
         else:
             runner.trial(part)  # kept, and read below
+        if told := status.end(str(part), kept=time.monotonic() - started < KEPT):
+            runner.say(told)
     trials = [trial for arm in inputs.arms for trial in runner.trials(arm.name)]
     attention, made = attention_summary(runs, runner.probe), made_from(runner)
     result = Validation(inputs, runs, trials, attention, made, experiment.folder)
     if is_first() and write:
         write_run(result, experiment.folder, experiment.request())
         runner.drop_others()
+    status.close()
     return result
+
+
+def costs_of(experiment: Experiment, model: str) -> dict[str, float]:
+    """Tokens that training and answering read, those read again counted again; seconds, and memory, roughly."""
+    settings, template = experiment.settings, experiment.inputs.template
+    tokenizer = load_tokenizer(model, settings.revision)
+    template = template.fitted(tokenizer, model) if template.is_chat else template
+    questions = [template.zero_shot(example) for example in experiment.inputs.test.examples]
+    mean = sum(map(len, tokenizer(questions)["input_ids"])) / len(questions)
+    parts = [*experiment.untouched(), *experiment.trials(), *experiment.finetunings()]
+    tokens = mean * sum(map(experiment.passes, parts)) * (1 + experiment.knowledge * experiment.knowledge_cost)
+    adapters = settings.config.method != "full"
+    return {"tokens": round(tokens), **estimated(model, settings, tokens, training=True, adapters=adapters)}
+
+
+KEPT = 1.0
+"""Seconds that a part takes at least, unless it was there."""
+
+
+def status_of(experiment: Experiment, parts: Sequence[Part], told: bool = True) -> Status:
+    """The status of a run, which the first process tells."""
+    if told := told and is_first():
+        (experiment.folder / PARTS).mkdir(parents=True, exist_ok=True)  # by which the folder is known again
+    return Status(experiment.folder, {str(part): experiment.passes(part) for part in parts}, told)
 
 
 def run_on_ray(experiment: Experiment, engine: EngineSettings, say: Notify) -> Validation:
@@ -150,10 +188,17 @@ def run_on_ray(experiment: Experiment, engine: EngineSettings, say: Notify) -> V
 
     All nodes must see the folder, and the model under the same path if it is in one.
     """
+    if isinstance(experiment.model, LoadedModel):
+        raise SettingError(
+            f"{experiment.model.name} is a model in the memory of this process.",
+            expected=f"its folder or Hub id, for {setting('engine', 'ray')}",
+        )
     settings = experiment.settings.changed(lm_eval=tuple(map(absolute, experiment.settings.lm_eval)))
     places = {"model": absolute(experiment.model), "folder": experiment.folder.resolve()}
     experiment = replace(experiment, settings=settings, **places)
     trials, others = experiment.trials(), [*experiment.untouched(), *experiment.finetunings()]
+    status = status_of(experiment, [*trials, *others])
+    say = status.hears(say)
     make = partial(make_worker, experiment, engine.cpus)
     with on_ray(make, engine, settings.device, most=max(len(trials), len(others))) as pool:
         for parts in (trials, others):
@@ -161,6 +206,7 @@ def run_on_ray(experiment: Experiment, engine: EngineSettings, say: Notify) -> V
             for future in as_completed(running):
                 _wait(future, running[future])
                 say(f"{running[future]}: done")
+                status.end(str(running[future]))
         (result,) = _wait(pool.submit([None]), "writing the run")
     return result
 
@@ -220,13 +266,21 @@ def made_from(runner: Runner) -> dict[str, Any]:
     }
 
 
-def plan(splits: Any, eval: Any, settings: ValidateSettings, reading: ReadSettings) -> dict[str, Any]:
-    """What `validate` would do, and how much of it, without loading a model."""
+def plan(splits: Any, eval: Any, settings: ValidateSettings, reading: ReadSettings, model: str = "") -> dict[str, Any]:
+    """What `validate` would do, and how much of it, without loading a model.
+
+    `costs` are tokens, seconds and bytes of memory, roughly; None where the model is not here to tell.
+    """
     find_metric(settings.metric)
     inputs = read_inputs(splits, eval, settings, reading)
     experiment = Experiment(inputs, "", Path(), settings)
     finetunings = len(experiment.finetunings())
+    try:
+        costs = costs_of(experiment, model) if model else None
+    except ModelError:
+        costs = None
     return {
+        "costs": costs,
         "arms": [
             {"arm": arm.name, "examples": len(arm.examples), "steps": settings.config.steps(len(arm.examples))}
             for arm in inputs.arms

@@ -112,6 +112,8 @@ _POPQA = _USUAL | {"agent": "all-agents"}
 class WikiSettings(Settings):
     """Which wiki is asked about subjects, as whom, and what names them; None where the default depends on others."""
 
+    panel = "Page views"
+
     project: str | None = option(None, "For pageviews and sitelinks: the wiki.", shown_default=_USUAL["project"])
     contact: str | None = option(
         None, "For pageviews and sitelinks: your e-mail address or page, which Wikimedia asks clients for."

@@ -14,8 +14,23 @@ HEAD = """# Command line
 
 <!-- made by docs/tables/cli.py: change the commands, then run it -->
 
-What each command says of itself with `--help`. Results go to standard output, all else to standard error; `--json`
-prints one object for programs. The [exit codes](files.md#exit-codes) are the same for all commands.
+What each command says of itself with `--help`. Results go to standard output, all else to standard error. The
+[exit codes](files.md#exit-codes) are the same for all commands, and so are these options:
+
+COMMON
+
+**Defaults of your own.** Every option that is not typed is what the environment says, `CURATE_` and its name
+(`CURATE_MODEL`, `CURATE_BY="loss column:views"`), else what the file of `--config` says: options for all commands that
+have them, and in a section with the name of a command those for this one. A name that no command has is an error.
+
+```yaml
+model: HuggingFaceTB/SmolLM2-135M
+validate:
+  seeds: 5
+  learning_rate: 3e-4
+```
+
+`curate --install-completion` has the shell complete commands, options and choices.
 """
 
 
@@ -38,12 +53,20 @@ def described(name: str, command: Any) -> str:
     paragraphs = command.help.replace("\b\n", "").split("\n\n")
     examples = [text.removeprefix("Example: ") for text in paragraphs if text.startswith("Example: ")]
     prose = "\n\n".join(text for text in paragraphs if not text.startswith("Example: "))
-    context = command.context_class(command, info_name=name)
-    records = [parameter.get_help_record(context) for parameter in command.params]
-    rows = [f"| `{option}` | {escaped(text)} |" for option, text in filter(None, records)]
     shell = "\n".join(["```sh", *examples, "```"])
-    table = "\n".join(["| argument or option | meaning |", "|---|---|", *rows])
-    return f"## {name}\n\n{prose}\n\n{shell}\n\n{table}"
+    return f"## {name}\n\n{prose}\n\n{shell}\n\n{table(command, common=False)}"
+
+
+def table(command: Any, common: bool) -> str:
+    """What a command takes, or what all commands take."""
+    from curate.cli.console import COMMON
+
+    context = command.context_class(command)
+    parameters = [found for found in command.params if (found.name in COMMON) == common]
+    records = [found.get_help_record(context) for found in parameters]
+    bar = "\\|"
+    rows = [f"| `{option.replace('|', bar)}` | {escaped(text)} |" for option, text in filter(None, records)]
+    return "\n".join(["| argument or option | meaning |", "|---|---|", *rows])
 
 
 def escaped(text: str) -> str:
@@ -53,7 +76,9 @@ def escaped(text: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    return "\n\n".join([HEAD.rstrip(), *(described(name, command) for name, command in commands())]) + "\n"
+    found = [*commands()]
+    head = HEAD.rstrip().replace("COMMON", table(found[0][1], common=True))
+    return "\n\n".join([head, *(described(name, command) for name, command in found)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ that file; where there is none, to nothing: what they say is kept.
 
 from __future__ import annotations
 
+import inspect
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+import typer
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +37,32 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def with_arguments(markdown: str) -> str:
+    """The page of the Python functions with a table of what each takes, as the command of that name says it."""
+    import curate
+    from curate.cli.app import app
+
+    group: Any = typer.main.get_command(app)
+
+    def table(found: re.Match[str]) -> str:
+        options = {option.name: option for option in group.commands[found[1]].params}
+        rows = []
+        for parameter in inspect.signature(getattr(curate, found[1])).parameters.values():
+            option, default = options.get(parameter.name), parameter.default
+            text = getattr(option, "help", None) or "see above"
+            text = text.replace("|", "\\|").replace("[", "\\[").replace("<", "&lt;")
+            shown = "" if default in (parameter.empty, None, ()) else f"`{default!r}`"
+            rows.append(f"| `{parameter.name}` | {shown} | {text} |")
+        head = ["| argument | default | meaning; options are those of the command |", "|---|---|---|"]
+        return "\n".join([f"::: curate.{found[1]}", "", *head, *rows, ""])
+
+    return re.sub(r"^::: curate\.(score|merge|select|validate|run|simulate)$", table, markdown, flags=re.MULTILINE)
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Leads every relative link to the page that its file has become."""
     here = page.file.src_uri
+    markdown = with_arguments(markdown) if here == "python.md" else markdown
     source = SOURCES.get(here, f"docs/{here}")
 
     def lead(found: re.Match[str]) -> str:

@@ -60,7 +60,7 @@ def test_a_command_is_given_the_group_with_what_was_typed(run: Any) -> None:
 def test_the_help_page_says_of_every_setting_what_it_is(run: Any) -> None:
     page = " ".join(run("--help").stdout.split())
     for part in (
-        "--size <str> In cm. [default: as the tin is]",
+        "--size <str> In cm. [default: (as the tin is)]",
         "--heat <float> Degrees. [default: 180]",
         "--nuts With nuts. --candles <int range> How many. [default: 1; x>=0]",
         "--fruit <list[str]> A fruit. Repeatable. --layers <str> How high; several to try. [default: 1]",

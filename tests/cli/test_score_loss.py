@@ -68,8 +68,8 @@ def test_two_processes_give_the_scores_of_one(score: Callable[..., Any]) -> None
         (("--shots", 6), "There are 5 examples of different subjects"),
         (("--shots", 9, "--shots-from", "films.jsonl"), "are 6, and --shots asks for 9"),
         (("--template", "no-such"), "There is no template 'no-such'"),
-        (("--answers", "worst"), "There is no way to take answers 'worst'"),
-        (("--reduction", "mean"), "There is no reduction 'mean'"),
+        (("--answers", "worst"), "There is no --answers 'worst'"),
+        (("--reduction", "mean"), "There is no --reduction 'mean'"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_the_model_is_loaded(

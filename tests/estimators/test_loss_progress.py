@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import curate
-from curate.estimators.loss import LossEstimator
 
 ROWS = [{"question": "What is " + "so very " * (n % 7) + f"{n}?", "answer": f"it is {n}"} for n in range(60)]
 
@@ -31,11 +30,10 @@ class Told:
 
 
 @pytest.fixture
-def score(tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def score(tiny_model: Callable[[str], Path]) -> Callable[..., Any]:
     """`curate.score` by the loss of a tiny model, in small batches."""
-    monkeypatch.setattr(LossEstimator, "token_budget", 64)
     model = tiny_model("llama")
-    return lambda **options: curate.score(ROWS, by="loss", model=model, device="cpu", **options)
+    return lambda **options: curate.score(ROWS, by="loss", model=model, device="cpu", token_budget=64, **options)
 
 
 def test_work_done_grows_with_the_tokens_read_from_nothing_to_all(score: Callable[..., Any]) -> None:

@@ -49,7 +49,7 @@ def test_kill_9_and_the_same_command_end_in_the_identical_file(
 
     computed = []
     original = loss.answer_losses
-    monkeypatch.setattr(loss, "answer_losses", lambda *a: computed.extend(a[1]) or original(*a))
+    monkeypatch.setattr(loss, "answer_losses", lambda *a, **k: computed.extend(a[1]) or original(*a, **k))
     assert curate(*command, "scored.parquet").exit_code == 0
     assert 0 < len(computed) < ROWS
     assert (tmp_path / "scored.parquet").read_bytes() == (tmp_path / "whole" / "scored.parquet").read_bytes()
@@ -82,8 +82,9 @@ def test_kept_results_are_used_only_for_the_same_model_prompt_and_reduction(load
     estimators[-1].sets = [Shots(qa, [replace(POOL[0], answers=("Michael Mann",))], 1)]
     keys = [chunk_key(estimator.fingerprint(), POOL) for estimator in estimators]
     assert len(set(keys)) == len(keys)
-    estimators[0].token_budget = 7
-    assert keys[0] == chunk_key(estimators[0].fingerprint(), POOL), "it changes no number"
+    smaller = LossEstimator(usual.changed(token_budget=7), loaded)
+    assert keys[0] == chunk_key(smaller.fingerprint(), POOL), "the size of batches changes no number"
+    assert smaller.model.token_budget == 7 and smaller.request() == estimators[0].request()
 
 
 @pytest.mark.parametrize(

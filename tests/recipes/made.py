@@ -69,6 +69,7 @@ def mmlu(folder: Path) -> Path:
 DATA: dict[str, Callable[[Path], Path]] = {
     "popqa-controlled": popqa,
     "popqa": popqa,
+    "mine": popqa,
     "entity-questions": entity_questions,
     "mmlu-history": mmlu,
 }

@@ -23,6 +23,7 @@ ARMS = {
     "entity-questions": ["base", "top", "random", "bottom", "whole"],
     "mmlu-history": ["base", "top", "bottom", "whole"],
     "world": ["base", "top", "random", "bottom", "whole"],
+    "mine": ["base", "top", "random", "whole"],
 }
 
 
@@ -75,6 +76,7 @@ def history_alone_is_scored_after_five_solved_examples() -> None:
 CHECKS = {
     "popqa-controlled": the_controlled_arms_have_one_answer_a_relation_and_the_test_set_others,
     "popqa": no_test_subject_is_trained_on,
+    "mine": no_test_subject_is_trained_on,
     "entity-questions": the_test_questions_are_those_of_the_test_split,
     "mmlu-history": history_alone_is_scored_after_five_solved_examples,
 }
