@@ -48,7 +48,6 @@ def main() -> None:
     given = parser.parse_args()
     if given.quickstart:
         keep(Image.open(given.quickstart / "splits" / "histogram.png"), "quickstart-histogram")
-        keep(Image.open(given.quickstart / "run" / "figures" / "curves.png"), "quickstart-curves")
         keep(screenshot(given.quickstart / "run" / "report.html", 1100), "quickstart-report")
     if given.demo:
         run = given.demo / "run-by-views"
