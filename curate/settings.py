@@ -351,8 +351,8 @@ class SelectSettings(Settings):
     tokenizer: Any = option(None, "For --budget-tokens: folder or Hub id of the model to be finetuned.")
     by: str | list[str] | tuple[str, ...] | None = option(
         None,
-        "The score to rank by, when the file has several, or column:NAME. Given several times: by the mean "
-        "of their percentile ranks.",
+        "The score to rank by, when the file has several, or column:NAME. Several are combined: each becomes "
+        "percentile ranks, and their mean ranks the rows.",
     )
     where: str | list[str] | tuple[str, ...] | Mapping[str, Any] | None = option(
         None,

@@ -374,7 +374,8 @@ def validate(
 ) -> None:
     """Finetune the model on every split and measure which one makes it more factual.
 
-    The untouched model comes first; then every arm is finetuned (LoRA) and asked every test question, once a seed.
+    First the untouched model answers every test question. Then it is finetuned (LoRA) on each split, once for every
+    seed, and answers them again.
     Leaves summary.json, predictions, curves, figures, adapters and report.html; a stopped run goes on by arm and seed.
 
     Example: curate validate splits/ --model meta-llama/Llama-2-7b-hf -o run/

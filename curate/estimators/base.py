@@ -184,7 +184,7 @@ class ModelSettings(curate.settings.Settings):
     revision: str | None = option(None, "Its branch, tag or commit on the Hub.")
     dtype: str = option("float32", "Less than float32 moves the numbers.", choices=DTYPES)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
-    processes: int | None = option(None, "How many, each with the model on a device of its own. One a GPU.")
+    processes: int | None = option(None, "Processes, each with a copy of the model; by default one for each GPU.")
     token_budget: int | None = option(None, TOKEN_BUDGET, least=1, shown_default="as fits the device")
     allow_pickle: bool = option(False, "Read pickle weights, if you trust them.")
     template: str | None = option(
