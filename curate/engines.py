@@ -43,6 +43,7 @@ from curate.settings import EngineSettings
 
 Work = Callable[[Sequence[Any]], Iterable[Any]]
 Make = Callable[[str], tuple[Any, Work]]
+Failed = Callable[[Exception], Any]
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,30 @@ class WorkerDiedError(Exception):
     """A worker is gone; the text says how it ended."""
 
 
-def in_halves(work: Work, rows: Sequence[Any], allowed: int, failed: Any) -> list[Any]:
-    """One result a row; the result of a row that cannot be done even alone is `failed`.
+def in_halves(work: Work, rows: Sequence[Any], allowed: int, failed: Failed) -> list[Any]:
+    """One result a row; that of a row that cannot be done even alone is what `failed` makes of its error.
 
     Rows that fail together are done in halves, and these again, until the ones at fault stand alone. Their error is
     raised after all if they are more than `allowed`: it is not the rows. So is a CurateError, which the user can fix.
     """
-    try:
-        return list(work(rows))
-    except CurateError:
-        raise
-    except Exception:
-        if allowed < 1:
+    found = 0
+
+    def done(some: Sequence[Any]) -> list[Any]:
+        nonlocal found
+        try:
+            return list(work(some))
+        except CurateError:
             raise
-        if len(rows) == 1:
-            return [failed]
-        middle = len(rows) // 2
-        first = in_halves(work, rows[:middle], allowed, failed)
-        allowed -= sum(result is failed for result in first)
-        return first + in_halves(work, rows[middle:], allowed, failed)
+        except Exception as error:
+            if found >= allowed:
+                raise
+            if len(some) == 1:
+                found += 1
+                return [failed(error)]
+        middle = len(some) // 2
+        return done(some[:middle]) + done(some[middle:])
+
+    return done(rows)
 
 
 class Handle(Protocol):
@@ -128,7 +134,7 @@ class Here:
         """What all workers have alike."""
         return self._about
 
-    def begin(self, rows: Sequence[Any], allowed: int, failed: Any) -> Callable[[], list[Any]]:
+    def begin(self, rows: Sequence[Any], allowed: int, failed: Failed) -> Callable[[], list[Any]]:
         """What gives one result a row, as `in_halves` does."""
         return partial(in_halves, self._work, rows, allowed, failed)
 
@@ -177,7 +183,7 @@ class Pool:
         """Have a worker work on some rows; CurateError if no worker can be had."""
         return self._submit(Task(rows, self._kind.deaths))
 
-    def begin(self, rows: Sequence[Any], allowed: int, failed: Any) -> Callable[[], list[Any]]:
+    def begin(self, rows: Sequence[Any], allowed: int, failed: Failed) -> Callable[[], list[Any]]:
         """Have a worker work on some rows; what is given waits for one result a row, as `in_halves` makes them."""
         begun = [self.submit(rows)]
 

@@ -43,7 +43,7 @@ from curate.display import Progress, bar_in_python
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
 from curate.errors import ColumnError, CurateError, DataError, EstimatorError, SettingError, setting
 from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
-from curate.estimators.base import ANOTHER_CHANCE, FAILED, Estimator, ModelEstimator, measured_nothing
+from curate.estimators.base import ANOTHER_CHANCE, FAILED, Estimator, ModelEstimator, commonest, measured_nothing
 from curate.prompts import CHAT, chats_left_out
 from curate.records import OK, Example, Score
 from curate.settings import EngineSettings, ReadSettings, takes
@@ -59,7 +59,6 @@ BATCH = 96
 """Chunks that are in memory at once."""
 MOST_FAILED = 16
 """More rows of one chunk that an estimator fails on are not a matter of rows: something is wrong with the run."""
-_FAILED = Score(None, FAILED)
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,9 @@ def run(
             with table.hashing(), whole_file(output) as temporary:
                 stream = ParquetStream(temporary, schema)
                 write_behind(stream, batches)
-                if or_nothing and shard is None and not counts.measured:
-                    raise measured_nothing(counts.statuses, [why for e in estimators if (why := e.trouble())])
                 manifest = score_manifest(table, stages, counts, shard, rows)
+                if or_nothing and shard is None and not counts.measured:
+                    raise measured_nothing(manifest)
                 stream.close(manifest)
             write_json(manifest, manifest_path(output))
             result = None
@@ -385,6 +384,7 @@ class Stage:
         self._table, self._total, self._progress = table, total, progress
         self._kept = kept if estimator.resumable else None
         self._begun = self._done = 0
+        self._errors: Counter[str] = Counter()
 
     def begin(self, batch: pa.Table) -> Callable[[], list[pa.Array]]:
         """Begin on a batch, where work is done elsewhere; what is given waits for the columns of the estimator."""
@@ -420,7 +420,7 @@ class Stage:
         earlier = self._kept.get(key) if self._kept else None
         allowed = min(MOST_FAILED, len(examples) - (self._begun == 0))  # if all of the first fail, all others will
         self._begun += len(examples)
-        work = self.engine.begin(examples, allowed, _FAILED) if earlier is None else None
+        work = self.engine.begin(examples, allowed, self._failed) if earlier is None else None
 
         def finish() -> list[Score]:
             if work is None:
@@ -429,12 +429,21 @@ class Stage:
                 self._tell()
                 self.estimator.report = lambda share, tokens: self._tell(share * len(examples), tokens)
                 scores = self._own_faults_said(work)
-                if self._kept and _FAILED not in scores:  # a row that failed gets another chance in the next run
+                failed = any(score.status == FAILED for score in scores)
+                if self._kept and not failed:  # a row that failed gets another chance in the next run
                     self._kept.put(key, [[score.value, score.status, dict(score.evidence)] for score in scores])
             self._done += len(examples)
             return scores
 
         return finish
+
+    def _failed(self, error: Exception) -> Score:
+        self._errors[" ".join(f"{type(error).__name__}: {error}".split())] += 1
+        return Score(None, FAILED)
+
+    def reasons(self) -> dict[str, int]:
+        """Why rows failed, in words, the commonest reasons first."""
+        return commonest(self._errors + Counter(self.estimator.reasons()))
 
     def _tell(self, more: float = 0, tokens: int = 0) -> None:
         if self._progress is not None:
@@ -544,7 +553,7 @@ def write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
             written.result()
 
 
-_OWN = ("shard", "statuses")
+_OWN = ("shard", "statuses", "reasons")
 """What differs between the manifests of the shards of one run."""
 
 
@@ -613,11 +622,14 @@ def score_manifest(
     table: QATable, stages: Sequence[Stage], counts: StatusCounts, shard: Shard | None, rows: range
 ) -> dict[str, Any]:
     """How the scores were made; of a shard, also its place."""
+    failing = [stage for stage in stages if counts.statuses[stage.estimator.name][FAILED]]
+    reasons = {stage.estimator.name: why for stage in failing if (why := stage.reasons())}
     manifest = make_manifest(
         "score",
         table,
         estimators=[{"name": stage.estimator.name, **stage.fingerprint} for stage in stages],
         statuses=counts.statuses,
+        **({"reasons": reasons} if reasons else {}),
         request=request_of(table, [stage.estimator for stage in stages]),
         **({"made_from": table.manifest} if table.manifest else {}),
     )

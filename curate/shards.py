@@ -28,7 +28,7 @@ from curate.data.ids import ID_COLUMN, DuplicateCounter, hash_texts
 from curate.data.sources import check_named, find_files
 from curate.data.stores import ParquetRows, as_arrow, file_fingerprint, open_parquet_file, read_ahead, valid_rows
 from curate.errors import DataError
-from curate.estimators.base import measured_nothing
+from curate.estimators.base import commonest, measured_nothing
 from curate.scoring import fingerprint_of, shared_part
 
 
@@ -90,11 +90,10 @@ def merge_files(
     check_writable(output, frozenset({".parquet"}))
     shards = open_shards(named, output)
     check_complete(shards)
-    statuses: dict[str, Counter[str]] = defaultdict(Counter)
-    for shard in shards:
-        for name, counts in shard.manifest["statuses"].items():
-            statuses[name].update(counts)
+    statuses, reasons = _summed(shards, "statuses"), _summed(shards, "reasons")
     manifest = shared_part(shards[0].manifest) | {"statuses": statuses}
+    if reasons:
+        manifest["reasons"] = {name: commonest(counts) for name, counts in reasons.items()}
     schema, rows = shards[0].schema, int(manifest["input"]["rows"])
     if is_made(output, lambda earlier: earlier == plain(manifest), force):
         scores = open_parquet_file(output).read([f"score_{name}" for name in statuses])
@@ -112,11 +111,20 @@ def merge_files(
             measured += int(np.any(there, axis=0).sum())
             unmeasured += int((~np.all(there, axis=0)).sum())
         if not measured and not allow_unmeasured:
-            raise measured_nothing(manifest["statuses"])
+            raise measured_nothing(manifest)
         _check_unique(doubtful, shards)
         stream.close(manifest)
     write_json(manifest, manifest_path(output))
     return Merged(manifest, len(shards), rows, unmeasured)
+
+
+def _summed(shards: Sequence[ShardFile], name: str) -> dict[str, Counter[str]]:
+    """What the manifests of the shards count under a name, by estimator."""
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
+    for shard in shards:
+        for estimator, counts in shard.manifest.get(name, {}).items():
+            counted[estimator].update(counts)
+    return counted
 
 
 def open_shards(named: Sequence[str | Path], output: Path) -> list[ShardFile]:

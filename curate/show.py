@@ -207,6 +207,7 @@ def describe_table(data: QATable) -> dict[str, Any]:
         "blank_answers": data.blank_answers(),
         **({"chats": chats} if (chats := data.chats()) else {}),
         "scores": score_summaries(data.table),
+        **({name: data.manifest[name] for name in ("statuses", "reasons")} if "reasons" in data.manifest else {}),
         "pageviews": describe_views(data.table, examples),
         "selection": data.manifest.get("selection"),
         "asked": told and {"template": told["template"]["name"], "shots": told.get("shots", {}).get("count")},

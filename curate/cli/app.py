@@ -44,6 +44,7 @@ from curate.data.repeats import remarks
 from curate.display import clean
 from curate.errors import DataError, OutputError, SettingError, as_option
 from curate.estimators import ESTIMATORS
+from curate.estimators.base import why_failed
 from curate.recipes.recipe import RunSettings, descriptions, recipe_text
 from curate.report.page import runs_page
 from curate.selection import select as selecting
@@ -228,18 +229,24 @@ def _report_scored(out: Output, scored: Any, output: Path) -> None:
         "output": str(output),
         "rows": rows,
         "columns": roles,
-        "statuses": scored.manifest["statuses"],
+        **_counted(scored.manifest),
         "scores": summaries,
         "ambiguous": scored.ambiguous,
         **({"shared": shared} if (shared := scored.shared) else {}),
         "seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 1),
     }
-    out.result(content, score_table(summaries, scored.manifest["statuses"]), str(output))
+    table = score_table(summaries, scored.manifest["statuses"])
+    out.result(content, table, *why_failed(scored.manifest), str(output))
     named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
     how = ALREADY if scored.earlier else f"in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
     out.note(f"{rows} examples {how}; columns {named}")
     _note_clashes(out, content)
+
+
+def _counted(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows by status, and why some failed, where that is known."""
+    return {name: manifest[name] for name in ("statuses", "reasons") if name in manifest}
 
 
 def _note_clashes(out: Output, content: Mapping[str, Any]) -> None:
@@ -285,9 +292,9 @@ def merge(
         "shards": merged.shards,
         "rows": merged.rows,
         "unmeasured": merged.unmeasured,
-        "statuses": merged.manifest["statuses"],
+        **_counted(merged.manifest),
     }
-    out.result(content, f"{merged.rows} rows of {merged.shards} shards", str(output))
+    out.result(content, f"{merged.rows} rows of {merged.shards} shards", *why_failed(merged.manifest), str(output))
     if merged.earlier:
         out.note(ALREADY)
     _note_missing(out, merged.unmeasured, output, max_missing)

@@ -393,8 +393,6 @@ def start(app: Callable[[], Any]) -> None:
     What a stream cannot spell is written as an escape; closed streams are as if nobody read them. SIGTERM ends a
     command as Ctrl-C does; of several processes (torchrun) it ends each at once, since they may wait for one another.
     """
-    if "RANK" not in os.environ:
-        signal.signal(signal.SIGTERM, _terminate)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed; opened at its own number, or a file of ours would take it
             closed = os.open(os.devnull, os.O_RDWR if name != "stdout" else os.O_RDONLY)
@@ -405,7 +403,7 @@ def start(app: Callable[[], Any]) -> None:
     plain_streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Stream(sys.stdout, needed=True), _Stream(sys.stderr, needed=False)
     try:
-        with messages():
+        with messages(), _sigterm_ends_it():
             try:
                 app()
             except SystemExit as ended:
@@ -418,14 +416,26 @@ def start(app: Callable[[], Any]) -> None:
         sys.stdout, sys.stderr = plain_streams
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+class Terminated(BaseException):
+    """SIGTERM. No KeyboardInterrupt, which Typer turns into an exit code of its own."""
 
 
-def _terminate(number: int, frame: Any) -> None:
-    """The first signal ends the command; another would only disturb what is put in order (`timeout` sends two)."""
-    signal.signal(number, signal.SIG_IGN)
-    raise Terminated
+@contextmanager
+def _sigterm_ends_it() -> Iterator[None]:
+    """The first SIGTERM ends the command; a later one would only disturb what is put in order (`timeout` sends two)."""
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Terminated
+
+    if "RANK" in os.environ:
+        yield
+        return
+    try:
+        signal.signal(signal.SIGTERM, end)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
@@ -440,7 +450,7 @@ def messages() -> Iterator[None]:
         _wait_for_the_first_process()
         print(f"curate: {clean(found.message(as_option))}", file=sys.stderr)
         raise typer.Exit(EXIT_FIXABLE) from None
-    except KeyboardInterrupt as stopped:
+    except (KeyboardInterrupt, Terminated) as stopped:
         print("curate: interrupted; type the same command again: what was kept is not done twice", file=sys.stderr)
         raise typer.Exit(EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED) from None
     except BrokenPipeError:

@@ -10,6 +10,7 @@ from curate.cli.console import can_print, make_table
 from curate.data.export import score_text
 from curate.display import duration
 from curate.errors import DataError
+from curate.estimators.base import why_failed
 from curate.wikipedia.views import MEASURED
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ def _dataset_tables(found: Mapping[str, Any]) -> Tables:
         )
     for name, summary in found["scores"].items():
         lines += _score_tables(name, summary)
+    lines += why_failed(found)
     lines += _pageview_tables(found["pageviews"])
     return lines + [f"{example['prompt']}{example['completion'] or ''}" for example in found["examples"]]
 

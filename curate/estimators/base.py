@@ -7,6 +7,7 @@ import dataclasses
 import math
 import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,9 @@ class Estimator(ABC):
         values = [[score.value for score in scores], *evidence, [score.status for score in scores]]
         return [pa.array(column, kind) for column, kind in zip(values, self.schema.types, strict=True)]
 
-    def trouble(self) -> str | None:
-        """The commonest reason why examples failed, in words, where there is one."""
-        return None
+    def reasons(self) -> Mapping[str, int]:
+        """Why examples got the status `failed`, in words, and how often each reason came."""
+        return {}
 
     def notes(self) -> Sequence[str]:
         """What a person should know of how it scored, a sentence each."""
@@ -388,12 +389,35 @@ def unaskable(example: Example, template: Template) -> str | None:
     return "answer_not_in_choices" if template.multiple_choice and example.answers[0] not in example.choices else None
 
 
-def measured_nothing(statuses: Mapping[str, Mapping[str, int]], troubles: Sequence[str] = ()) -> EstimatorError:
-    """The error for a run in which no estimator could score any row, with what troubled them most."""
+MOST_REASONS = 5
+"""Of a run, that its manifest keeps."""
+LONGEST_REASON = 200
+"""Characters: a server may have written some of it."""
+
+
+def commonest(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Why examples failed, in short, the commonest reasons first."""
+    short: Counter[str] = Counter()
+    for reason, times in reasons.items():
+        short[reason[:LONGEST_REASON]] += times
+    return dict(sorted(short.items(), key=lambda item: (-item[1], item[0]))[:MOST_REASONS])
+
+
+def why_failed(manifest: Mapping[str, Any]) -> list[str]:
+    """The commonest reason why examples of a scored file failed, a line for each estimator that knows one."""
+    return [
+        f"{name} failed on {manifest['statuses'][name][FAILED]} examples, most often: {next(iter(commonest(reasons)))}"
+        for name, reasons in manifest.get("reasons", {}).items()
+    ]
+
+
+def measured_nothing(manifest: Mapping[str, Any]) -> EstimatorError:
+    """The error for a run in which no estimator could score any row."""
+    statuses = manifest["statuses"]
     counts = [f"{status} {n} ({name})" for name, found in statuses.items() for status, n in found.items() if n]
+    found = "; ".join([f"No example could be scored: {', '.join(counts)}", *why_failed(manifest)])
     return EstimatorError(
-        f"No example could be scored: {', '.join(counts)}{''.join(f'; most often: {t}' for t in troubles)}. "
-        "Nothing is written.",
+        f"{found}. Nothing is written.",
         expected="at least one example that can be scored",
         try_next=f"{setting('max_missing', 0)}, to write the file with the reasons all the same",
     )

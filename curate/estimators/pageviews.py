@@ -69,8 +69,8 @@ class SubjectEstimator(Estimator):
     def score_of(self, found: Any, reference: Reference) -> Score:
         """The score of a subject, out of what the source found."""
 
-    def trouble(self) -> str | None:
-        return next((reason for reason, _ in self.source.stats.reasons.most_common(1)), None)
+    def reasons(self) -> Mapping[str, int]:
+        return self.source.stats.reasons
 
     def notes(self) -> Sequence[str]:
         """How the lookups went: how many, how fast, what is missing."""
@@ -84,8 +84,7 @@ class SubjectEstimator(Estimator):
         if stats.missing:
             shown, more = ", ".join(stats.missing[:SHOWN_MISSING]), len(stats.missing) - SHOWN_MISSING
             others = f" and {more} more" if more > 0 else ""
-            why = f"; most often: {reason}" if (reason := self.trouble()) else ""
-            lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{others}{why}")
+            lines.append(f"{len(stats.missing)} subjects got no answer: {shown}{others}")
         return lines
 
     def cost(self, chunks: Iterable[Sequence[Example]]) -> tuple[dict[str, Any], str]:

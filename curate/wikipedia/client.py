@@ -363,7 +363,7 @@ class Wikimedia:
         params = {"action": "query", "prop": "pageprops", "ppprop": "disambiguation", "titles": "|".join(titles)}
         if self.settings.redirects:
             params["redirects"] = "1"
-        with _as_expected("pages"):
+        with _as_expected("pages", self.settings.mediawiki_url):
             return parse_query(titles, list(self._answers(self.settings.mediawiki_url, params)))
 
     def sitelinks(self, items: Sequence[str]) -> dict[str, Page]:
@@ -391,7 +391,7 @@ class Wikimedia:
         """What Wikidata knows of the sitelinks of items, named by `ids` or `titles`; at most one batch of them."""
         params = {"action": "wbgetentities", "props": "sitelinks", **(more or {}), kind: "|".join(names)}
         try:
-            with _as_expected("items"):
+            with _as_expected("items", self.settings.wikidata_url):
                 return parse(names, list(self._answers(self.settings.wikidata_url, params)))
         except _ApiError:
             if len(names) == 1:
@@ -403,7 +403,7 @@ class Wikimedia:
     def created(self, title: str) -> date | None:
         """The day an article was first written; None if the wiki does not say."""
         params = {"action": "query", "prop": "revisions", "rvprop": "timestamp", "rvdir": "newer", "rvlimit": "1"}
-        with _as_expected("revisions"):
+        with _as_expected("revisions", self.settings.mediawiki_url):
             return parse_created(next(self._answers(self.settings.mediawiki_url, params | {"titles": title})))
 
     def views(self, title: str, window: Window) -> int | None:
@@ -411,7 +411,7 @@ class Wikimedia:
         asked = self.settings
         path = (asked.project, asked.access, asked.agent, encode(title), "monthly", window.start, window.end)
         answer = self.client.get(f"{asked.pageviews_url}/metrics/pageviews/per-article/{'/'.join(path)}")
-        with _as_expected("views"):
+        with _as_expected("views", asked.pageviews_url):
             return None if answer is None else total_views(answer, window)
 
     def _answers(self, base: str, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -440,12 +440,14 @@ class _ApiError(GaveUpError):
 
 
 @contextmanager
-def _as_expected(what: str) -> Iterator[None]:
-    """GaveUpError for an answer that is read here and has another shape, or values that cannot be."""
+def _as_expected(what: str, url: str) -> Iterator[None]:
+    """GaveUpError that names the server, also for an answer that has another shape, or values that cannot be."""
     try:
         yield
+    except GaveUpError as error:
+        raise type(error)(f"{error}, from {_base(url)}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise GaveUpError(f"an answer without usable {what} ({error})") from error
+        raise GaveUpError(f"an answer without usable {what} ({error}), from {_base(url)}") from error
 
 
 def batches(titles: Iterable[str]) -> Iterator[list[str]]:
@@ -494,15 +496,20 @@ def parse_query(titles: Sequence[str], answers: Sequence[Any]) -> dict[str, Page
 
 
 def parse_entities(items: Sequence[str], answers: Sequence[Any], site: str) -> dict[str, Page]:
-    """The title of each item in a site; `no_article` where it has none, is deleted or was never there."""
+    """The title of each item in a site; `no_article` where it has none, or is deleted.
+
+    What the answers do not mention is left out.
+    """
     entities: dict[str, Any] = {}
     for answer in answers:
         for key, entity in answer.get("entities", {}).items():
             entities[key] = entity
             entities[entity.get("redirects", {}).get("from", key)] = entity  # an item merged into another
-    links = {item: entities.get(item, {}).get("sitelinks") or {} for item in items}
-    pages = {item: Page(OK, _title(link[site]["title"])) for item, link in links.items() if site in link}
-    return {item: pages.get(item, Page(NO_ARTICLE)) for item in items}
+    links = {item: entities[item].get("sitelinks") or {} for item in items if item in entities}
+    return {
+        item: Page(OK, _title(link[site]["title"])) if site in link else Page(NO_ARTICLE)
+        for item, link in links.items()
+    }
 
 
 def parse_items(names: Sequence[str], answers: Sequence[Any], site: str | None = None) -> dict[str, Item]:
@@ -528,8 +535,11 @@ def parse_items(names: Sequence[str], answers: Sequence[Any], site: str | None =
 
 
 def parse_created(answer: Any) -> date | None:
-    """The day of the first revision that an answer gives."""
-    for page in _pages(answer):
+    """The day of the first revision that an answer gives; ValueError for an answer about no page at all."""
+    pages = [*_pages(answer)]
+    if not pages:
+        raise ValueError("no page")
+    for page in pages:
         for revision in page.get("revisions", []):
             return date.fromisoformat(revision["timestamp"][:10])
     return None

@@ -183,6 +183,9 @@ class Resolver:
             except GaveUpError as error:
                 answers = {}
                 self.reasons[str(error)] += len(batch)
+            else:
+                if left_out := len(set(batch) - set(answers)):
+                    self.reasons["an answer that leaves out what was asked for"] += left_out
             for text, answer in answers.items():
                 self.cache.keep(scope, text, answer)
             found |= {text: answers.get(text, kind(FAILED)) for text in batch}

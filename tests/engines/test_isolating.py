@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ def test_only_the_rows_at_fault_have_no_score(scores: Callable[..., Any], wrong:
     assert [n for n, row in enumerate(found) if row["touchy_status"] == "failed"] == wrong
 
 
+def test_the_errors_of_failed_rows_are_told_as_reasons(
+    scores: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(examples: Sequence[Example]) -> list[float]:
+        if (fault := {n for n in map(number, examples) if n in (3, 50, 60)}) and len(examples) == 1:
+            raise ValueError("in the\nmiddle " + "x" * 1000) if fault == {3} else KeyError("late")
+        return [1 / (not fault)] * len(examples)
+
+    curate.score(ROWS, by=odd, output=tmp_path / "scored.parquet")
+    why = json.loads((tmp_path / "scored.parquet.manifest.json").read_text())["reasons"]["odd"]
+    late, other = sorted(why)
+    assert (late, why[late], why[other]) == ("KeyError: 'late'", 2, 1)
+    assert other.startswith("ValueError: in the middle x") and len(other) == 200
+
+
 @pytest.mark.parametrize("rows", [1, MOST_FAILED, 100])
 def test_an_error_of_every_row_ends_the_run(scores: Callable[..., Any], rows: int) -> None:
     with pytest.raises(EstimatorError, match="'touchy' failed: ValueError: no"):
@@ -115,5 +131,5 @@ def test_work_is_done_in_halves_until_what_fails_stands_alone() -> None:
         asked.append(list(rows))
         return [1 // (n != 3) for n in rows]
 
-    assert in_halves(work, [0, 1, 2, 3], 1, None) == [1, 1, 1, None]
+    assert in_halves(work, [0, 1, 2, 3], 1, lambda error: None) == [1, 1, 1, None]
     assert asked == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [3]]

@@ -33,9 +33,9 @@ def test_after_an_error_the_next_rows_get_their_own_answer() -> None:
         with pytest.raises(RuntimeError, match="ZeroDivisionError: "):
             wrong.result()
         assert right.result() == ["1 on cpu"]
-        assert pool.begin([3, 0, 4], 1, None)() == ["1 on cpu", None, "1 on cpu"]
+        assert pool.begin([3, 0, 4], 1, lambda error: None)() == ["1 on cpu", None, "1 on cpu"]
         with pytest.raises(RuntimeError, match="ZeroDivisionError: "):
-            pool.begin([0, 0], 1, None)()
+            pool.begin([0, 0], 1, lambda error: None)()
 
 
 def test_what_is_wrong_with_the_worker_is_said_as_if_it_were_here() -> None:
@@ -55,7 +55,7 @@ def test_a_worker_that_was_killed_is_replaced_and_no_result_is_lost(tmp_path: Pa
 
 def test_a_row_that_kills_every_worker_stands_alone_in_the_end() -> None:
     with in_processes(partial(slow, [5], 0), ["cpu", "cpu"]) as pool:
-        lists = [pool.begin(range(start, start + 4), 3, None) for start in (0, 4, 8)]
+        lists = [pool.begin(range(start, start + 4), 3, lambda error: None) for start in (0, 4, 8)]
         found = [result for results in lists for result in results()]
         assert found == [None if n == 5 else float(n) for n in range(12)]
         with pytest.raises(WorkerDiedError, match="exit code 1"):
@@ -67,7 +67,7 @@ def test_workers_that_always_die_end_the_run() -> None:
         in_processes(partial(slow, range(9), 0), ["cpu"]) as pool,
         pytest.raises(EngineError, match="die over 2 rows of one chunk, the last with exit code 1"),
     ):
-        pool.begin([1, 2], 1, None)()
+        pool.begin([1, 2], 1, lambda error: None)()
     with (
         in_processes(partial(slow, ["never"], 0), ["cpu"]) as pool,
         pytest.raises(EngineError, match="2 workers in a row died while they loaded the model: exit code 1"),

@@ -34,7 +34,7 @@ def pool_of(cluster: Any) -> Iterator[Callable[..., Pool]]:
 
 def in_lists(pool: Pool, rows: int, size: int) -> list[float | None]:
     """The results of the rows 0, 1, 2, …, worked on a list of some at a time."""
-    lists = [pool.begin(range(start, start + size), size, None) for start in range(0, rows, size)]
+    lists = [pool.begin(range(start, start + size), size, lambda error: None) for start in range(0, rows, size)]
     return [result for results in lists for result in results()]
 
 
@@ -120,7 +120,7 @@ def test_a_row_that_kills_every_worker_stands_alone_in_the_end(
 def test_workers_that_always_die_end_the_run(pool_of: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.engines.RAY", replace(RAY, deaths=1, false_starts=2))
     with pytest.raises(EngineError, match="it is not the rows"):
-        pool_of(partial(slow, range(40), 0), workers=1).begin([0, 1], 1, None)()
+        pool_of(partial(slow, range(40), 0), workers=1).begin([0, 1], 1, lambda error: None)()
     with pytest.raises(EngineError, match="2 workers in a row died while they loaded the model"):
         pool_of(partial(slow, ["never"], 0))
 

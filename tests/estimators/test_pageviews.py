@@ -17,11 +17,12 @@ import pytest
 import curate as library
 from curate.errors import CurateError
 from curate.summary import rank_correlation
-from tests.wikimedia_server import Article, WikimediaServer, World
+from tests.wikimedia_server import STUMBLES, TRICKS, Article, WikimediaServer, World
 
 Curate = Callable[..., Any]
 Serve = Callable[..., WikimediaServer]
 OCTOBER = ("--window", "2021-10")
+LIES = [trick for trick in STUMBLES if trick != "slow"] + ["bomb", "packed", "loop", "nowhere", "elsewhere", *TRICKS]
 
 
 @pytest.fixture
@@ -107,7 +108,64 @@ def test_where_every_lookup_fails_the_reason_is_told(
     world.failing, world.stumbles = 1.0, ["other"]
     run = curate("score", questions, "--by", "pageviews", *OCTOBER, *serve(world).options, "-o", "a.parquet")
     assert run.exit_code == 1
-    assert re.search(r"failed \d+ \(pageviews\).*; most often: an answer .*\. Nothing is written", run.stderr)
+    assert re.search(r"failed \d+ \(pageviews\).*, most often: an answer .*\. Nothing is written", run.stderr)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_lie_of_a_server_becomes_a_number_and_the_same_command_repairs_every_row(
+    curate: Curate,
+    serve: Serve,
+    world: World,
+    questions: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    monkeypatch.setattr("curate.wikipedia.client.Retry.delay", lambda *_: 0.0)
+    server = serve(world, seed)
+    command = ["score", questions, "--by", "pageviews", *OCTOBER, *server.options, "-o"]
+    assert curate(*command, "honest.parquet").exit_code == 0
+    honest = pq.read_table(tmp_path / "honest.parquet").to_pylist()
+
+    monkeypatch.setenv("CURATE_CACHE", str(tmp_path / "another cache"))
+    world.failing, world.stumbles = 0.5, LIES
+    assert curate(*command, "lied.parquet", "--max-missing", "9").exit_code == 0
+    for told, true in zip(pq.read_table(tmp_path / "lied.parquet").to_pylist(), honest, strict=True):
+        failed = told["score_pageviews"] is None and told["pageviews_status"] == "failed"
+        assert failed or told == true
+    world.failing = 0.0
+    assert curate(*command, "lied.parquet").exit_code == 0
+    assert (tmp_path / "lied.parquet").read_bytes() == (tmp_path / "honest.parquet").read_bytes()
+
+
+def test_the_commonest_reason_stands_beside_the_counts_of_a_run_of_shards_and_of_what_is_merged(
+    curate: Curate, serve: Serve, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.wikipedia.client.Retry.delay", lambda *_: 0.0)
+    monkeypatch.setattr("curate.scoring.CHUNK", 2)
+    subjects = ["AC/DC", "Ridley Scott", "Unread", "George Rankin", "Mercury"]
+    rows = [{"question": f"{n}?", "answer": "x", "subject": subject, "n": n} for n, subject in enumerate(subjects)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    server = serve(world)
+    command = ["score", "rows.jsonl", "--by", "column:n", "--by", "pageviews", *OCTOBER, *server.options]
+    world.failing, world.stumbles = 1.0, ["list"]
+    reason = f"an answer that is not an object, 12 times, from {server.url}"
+    told = f"pageviews failed on 5 examples, most often: {reason}\n"
+
+    assert told in curate(*command, "-o", "whole.parquet").stdout
+    for part, count in (("1/2", 2), ("2/2", 3)):
+        run = curate(*command, "--shard", part, "-o", "shards/")
+        assert told.replace("5", str(count), 1) in run.stdout
+    assert told in curate("merge", "shards/", "-o", "merged.parquet").stdout
+    content = json.loads(curate("merge", "shards/", "-o", "merged.parquet", "--json").stdout)
+    assert content["reasons"] == {"pageviews": {reason: 5}}
+    assert told in curate("show", "merged.parquet").stdout
+    for name in ("parquet", "parquet.manifest.json"):
+        assert (tmp_path / f"merged.{name}").read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
+
+    world.failing = 0.0
+    assert "failed" not in curate(*command, "-o", "whole.parquet").stdout, "the same command asks again"
+    assert "reasons" not in json.loads((tmp_path / "whole.parquet.manifest.json").read_text())
 
 
 def test_offline_then_online_then_offline(

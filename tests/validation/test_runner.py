@@ -4,10 +4,6 @@ import errno
 import json
 import os
 import resource
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,66 +24,6 @@ from curate.validation.arms import Arm, read_inputs
 from curate.validation.results import Validation
 from curate.validation.runner import shots_from
 from tests.validation.made import COLOURED, SHORT, TO_THE_END
-
-QUESTIONS = [
-    {"question": f"What is the colour of number {n}?", "answer": ["red", "blue", "green"][n % 3]} for n in range(24)
-]
-
-
-def command(model: Path, folder: Path, output: str) -> list[str]:
-    options = f"--eval {folder}/test.jsonl --model {model} -o {folder}/{output} --seeds 1 --epochs 12 --batch-size 4"
-    options += " --learning-rate 1e-2 --patience 12 --device cpu --quiet"
-    return [sys.executable, "-m", "curate", "validate", f"{folder}/arm.jsonl", *options.split()]
-
-
-def predictions(folder: Path) -> list[dict[str, Any]]:
-    return pq.read_table(folder / "predictions.parquet").to_pylist()
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A model, and a folder with data and a run that nothing stopped."""
-
-    folder = tmp_path_factory.mktemp("resume")
-    for name, rows in {"arm": QUESTIONS, "test": QUESTIONS[:9]}.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    subprocess.run(command(tiny_model("llama"), folder, "whole"), check=True, capture_output=True)
-    return tiny_model("llama"), folder
-
-
-def test_a_run_killed_in_the_middle_of_an_arm_ends_with_the_same_numbers(whole: tuple[Path, Path]) -> None:
-    model, folder = whole
-    first = subprocess.Popen(command(model, folder, "killed"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while first.poll() is None and not list(folder.glob("killed/.parts/*/checkpoint-*/trainer_state.json")):
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert first.returncode == -signal.SIGKILL, "the run was over before it could be killed"
-    subprocess.run(command(model, folder, "killed"), check=True, capture_output=True)
-    assert predictions(folder / "killed") == predictions(folder / "whole")
-    assert (folder / "killed/summary.json").read_bytes() == (folder / "whole/summary.json").read_bytes()
-    assert not list(folder.glob("killed/.parts/*/")), "checkpoints of finished arms are dropped"
-
-
-@pytest.mark.parametrize(("name", "moment"), [("early", "*.json"), ("late", "*/checkpoint-*/trainer_state.json")])
-def test_a_run_that_sigterm_ends_says_so_and_the_same_command_leaves_the_same(
-    name: str, moment: str, whole: tuple[Path, Path]
-) -> None:
-    model, folder = whole
-    first = subprocess.Popen(command(model, folder, name), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while first.poll() is None and not list(folder.glob(f"{name}/.parts/{moment}")):
-        time.sleep(0.02)
-    first.send_signal(signal.SIGTERM)
-    first.send_signal(signal.SIGTERM)  # as `timeout` does
-    _, errors = first.communicate(timeout=60)
-    assert (first.returncode, b"Traceback" in errors) == (143, False), errors
-    assert b"interrupted" in errors
-    assert not list(folder.rglob(".*.tmp"))
-    subprocess.run(command(model, folder, name), check=True, capture_output=True)
-    for file in ("summary.json", "predictions.parquet", "trials.parquet"):
-        assert (folder / name / file).read_bytes() == (folder / "whole" / file).read_bytes()
-    kept = [{path.name for path in (folder / run / ".parts").iterdir()} for run in (name, "whole")]
-    assert kept[0] == kept[1]
 
 
 def test_what_a_stopped_run_with_other_settings_kept_is_removed_once_a_run_is_whole(

@@ -117,20 +117,31 @@ def test_several_processes_write_the_same_file(tmp_path: Path) -> None:
 
 
 OPENER = """
-import sys, time
+import mmap, sys, time
 from pathlib import Path
 from curate.wikipedia.pages import Cache, Page
-for n in range(100):
-    cache = Cache(Path(sys.argv[1]) / f"{n}.sqlite", time.time)
-    cache.keep("scope", sys.argv[2], Page("ok", "x"))
-    cache.close()
+folder, me = Path(sys.argv[1]), int(sys.argv[2])
+with open(folder / "rounds", "r+b") as file:
+    rounds = mmap.mmap(file.fileno(), 8)
+try:
+    for n in range(125):
+        rounds[me] = n
+        while min(rounds[:]) < n:  # all begin at once
+            time.sleep(0)
+        cache = Cache(folder / f"{n}.sqlite", time.time)
+        cache.keep("scope", str(me), Page("ok", "x"))
+        cache.close()
+finally:
+    rounds[me] = 255
 """
 
 
 def test_several_processes_open_new_files_at_once(tmp_path: Path) -> None:
+    """A thousand openings: each of eight processes opens each of 125 files."""
+    (tmp_path / "rounds").write_bytes(bytes(8))
     openers = [subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path), str(n)]) for n in range(8)]
     assert [opener.wait() for opener in openers] == [0] * 8
-    for n in range(100):
+    for n in range(125):
         assert len(Cache(tmp_path / f"{n}.sqlite", lambda: NOON).found(Page, "scope", list("01234567"))) == 8
 
 
