@@ -6,6 +6,7 @@ from typing import Any
 
 import curate.recipes.run
 import curate.scoring
+import curate.searching.search
 import curate.selection.select
 import curate.settings
 import curate.simulation.simulate
@@ -16,6 +17,7 @@ from curate.estimators.base import Estimator as Estimator
 from curate.recipes.run import RecipeRun as RecipeRun
 from curate.records import Example as Example
 from curate.records import Score as Score
+from curate.searching.search import SearchRun as SearchRun
 from curate.selection.select import Selection as Selection
 from curate.settings import FinetuneConfig as FinetuneConfig
 from curate.simulation.simulate import Simulation as Simulation
@@ -162,6 +164,73 @@ def score(
         >>> rows = [{"question": "Who wrote Emma?", "answer": "Jane Austen", "views": 90}]
         >>> score(rows, by="column:views")[0]["score_views"]
         90.0
+    """
+
+def search(
+    data: Any,
+    *,
+    eval: Any = None,
+    model: str | Path,
+    output: str | Path,
+    force: bool = False,
+    progress: curate.searching.search.Notify | None = None,
+    by: str | list[str] | tuple[str, ...] | None = None,
+    candidates: str | Path | None = None,
+    sizes: tuple[float, ...] = (0.125, 0.25, 0.5),
+    rungs: int = 3,
+    seeds: int = 2,
+    confirm_seeds: int = 3,
+    questions: float = 0.3,
+    budget: str | None = None,
+    budget_tokens: int | None = None,
+    shots: int | None = None,
+    learning_rate: float = 0.0001,
+    weight_decay: float = 0.0001,
+    lora_rank: int = 16,
+    lora_alpha: int = 32,
+    epochs: float = 5,
+    max_steps: int | None = None,
+    batch_size: int = 16,
+    held_out: float = 0.1,
+    patience: int = 3,
+    regularize: str = "none",
+    distill_weight: float = 1.0,
+    distill_temperature: float = 2.0,
+    order: str = "shuffled",
+    method: str = "lora",
+    template: str | None = None,
+    system: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+    metric: str = "contains",
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+    engine: str | None = None,
+    ray_address: str | None = None,
+    workers: str | int | None = None,
+    cpus: int = 1,
+    preset: str | None = None,
+    split: str | None = None,
+    question_column: str | None = None,
+    answer_column: str | None = None,
+    subject_column: str | None = None,
+    relation_column: str | None = None,
+    choices_column: str | None = None,
+    id_column: str | None = None,
+) -> SearchRun:
+    """Find out by measuring which examples this model should be trained on; the Python twin of `curate search`.
+
+    Subsets of `data` (rules × scores × sizes, or those of the file `candidates`) are trained a little and asked a few
+    questions; those whose paired interval against the best one lies below zero are dropped, the others trained on and
+    asked more. The best one is then compared with a random part of its size and with all of the data by other seeds and
+    on questions that were not asked before: the gain is the one found there. All candidates may see equally many
+    examples: `max_steps`, else what five epochs of all of the data take. What is asked is taken out of `data` by whole
+    subjects, or is `eval`; no subject and no answer is in both parts of it.
+    Writes the folder `output`: `recommended.parquet`, `recipe.yaml` that makes and validates it again, `report.html`,
+    `summary.json`; a stopped search goes on. `engine="ray"` trains on a cluster.
+    Raises DataError for too little data, RecipeError for candidates that cannot be, SettingError for a budget that fits
+    nothing, OutputError for a folder that holds something else, unless `force`.
     """
 
 def select(

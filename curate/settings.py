@@ -191,6 +191,12 @@ def settings_of(group: type[Settings]) -> list[Setting]:
     return found
 
 
+def same(group: type[Settings], name: str) -> Any:
+    """A field of another group, its default and all that is said of it, for a group that has it too."""
+    item = next(item for item in fields(group) if item.name == name)
+    return field(default=item.default, metadata=item.metadata)
+
+
 def is_group(hint: Any) -> bool:
     """Whether a type is a group of settings."""
     return isinstance(hint, type) and issubclass(hint, Settings)

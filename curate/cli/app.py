@@ -30,8 +30,10 @@ from curate.cli.tables import (
     as_typed,
     cost_line,
     one_of,
+    plan_tables,
     runs_tables,
     score_table,
+    search_tables,
     selection_remark,
     selection_tables,
     shown_tables,
@@ -47,6 +49,7 @@ from curate.estimators import ESTIMATORS
 from curate.estimators.base import why_failed
 from curate.recipes.recipe import RunSettings, descriptions, recipe_text
 from curate.report.page import runs_page
+from curate.searching.candidates import SearchSettings
 from curate.selection import select as selecting
 from curate.settings import (
     EngineSettings,
@@ -425,6 +428,49 @@ def validate(
     if not is_first():
         return
     _report_run(out, {"output": str(output), **result.summary()}, str(output / "report.html"))
+    _open(output / "report.html", open)
+
+
+@command(app)
+def search(
+    out: Output,
+    data: Annotated[str, Argument(help="The examples to choose from: any QA dataset, scored or not.")],
+    model: Annotated[str, Option(help="Folder, .gguf file or Hub id of the pretrained base model.")],
+    output: Annotated[Path, _out("The folder to write the search to.")],
+    eval: Annotated[str | None, Option(help="What is asked: any QA dataset; else --questions of the data.")] = None,
+    *,
+    settings: SearchSettings,
+    engine: ValidateEngineSettings,
+    reading: ReadSettings,
+    force: Force = False,
+    dry_run: DryRun = False,
+    open: Open = False,
+) -> None:
+    """Find out which examples this model should be trained on: which subset, how large, and is it better than all.
+
+    Subsets (rules x scores x sizes, or your own) are trained a little; those clearly behind the best are dropped, the
+    others trained on. The best is then compared with a random part of its size and with all of the data, by other seeds
+    and on other questions. Leaves recommended.parquet, recipe.yaml, report.html and one sentence; a stopped search goes
+    on when the same command is typed again. --dry-run measures for a minute and says how long it would take.
+
+    Example: curate search popQA.tsv --model meta-llama/Llama-2-7b-hf -o search/
+
+    Example: curate search scored.parquet --model google/gemma-3-270m --budget 2h -o search/
+    """
+    from curate.searching.search import Search, last_standings
+
+    options = {**settings.given(), **engine.given(), **reading.given()}
+    asked = Search.of(data, eval, model, output, out.note, options)
+    if dry_run:
+        found = asked.described()
+        out.result({"dry_run": True, "output": str(output), **found}, *plan_tables(found), f"would write {output}")
+        return
+    earlier = asked.earlier(force)
+    summary = (earlier or asked.run()).summary
+    content = {"output": str(output), **summary}
+    out.result(content, *search_tables(summary, last_standings(summary)), str(output / "report.html"))
+    if earlier:
+        out.note(ALREADY)
     _open(output / "report.html", open)
 
 

@@ -139,7 +139,7 @@ def selection_remark(summary: Mapping[str, Any]) -> str:
     return "; ".join([f"{summary['rows']} rows by {summary['by']}, {without} without a score{action}", *others])
 
 
-# validate and simulate
+# validate, search and simulate
 
 
 def cost_line(costs: Mapping[str, float] | None) -> str:
@@ -188,6 +188,41 @@ def runs_tables(found: Mapping[str, Any]) -> Tables:
             make_table("Settings that differ", ["setting", *(run["file"] for run in found["runs"])], settings)
         )
     return [*tables, *(f"{run['file']}: {run.get('recommendation') or run['verdict']}" for run in found["runs"])]
+
+
+def plan_tables(found: Mapping[str, Any]) -> Tables:
+    """What a search would do, and how long that takes."""
+    rows = [[n + 1, rung["steps"], rung["questions"]] for n, rung in enumerate(found["schedule"])]
+    rows.append(["confirmation", found["steps"], found["parts"]["confirm"]])
+    work = [
+        [name, found["trainings"][name], f"{found['tokens'][name]:,}", found["time"][name]]
+        for name in ("likely", "most")
+    ]
+    share = f"{percent(found['share'])}% of the work of validating {found['candidates']} candidates in full"
+    return [
+        make_table(f"{found['candidates']} candidates", ["rung", "steps", "questions"], rows),
+        make_table(None, ["", "trainings", "tokens", "time"], work),
+        f"Likely {share}, if each rung drops half of them; most is without any dropped.",
+    ]
+
+
+def search_tables(summary: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> Tables:
+    """A search: where every candidate came to, the confirmation, the sentence."""
+    rows = []
+    for row in last:
+        behind, low, high = (f"{100 * row[name]:+.1f}" for name in ("behind", "low", "high"))
+        place = [row["rung"], "dropped" if row["dropped"] else ""]
+        rows.append([row["candidate"], row["rows"], *place, percent(row["accuracy"]), behind, f"{low} to {high}"])
+    headers = ["candidate", "trained on", "rung", "", "accuracy %", "from the best", "95% interval"]
+    arms = [
+        [a["arm"], a["n_train"], percent(a["accuracy"]), percent(a["stderr"]), a["seeds"]] for a in summary["confirmed"]
+    ]
+    title = f"Confirmed on {summary['parts']['confirm']} other questions"
+    return [
+        make_table(f"Searched on {summary['parts']['search']} questions", headers, rows),
+        *([make_table(title, ["arm", "trained on", "accuracy %", "± s.e.", "seeds"], arms)] if arms else []),
+        summary["sentence"],
+    ]
 
 
 def simulation_tables(summary: Mapping[str, Any]) -> Tables:

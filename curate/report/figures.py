@@ -208,6 +208,30 @@ def sizes_figure(rungs: Rows) -> Figure:
 
 
 @figure
+def search_figure(standings: Rows, last: Rows, seen: Sequence[int]) -> Figure:
+    """Accuracy of every candidate of a search over the rungs, and, where it came to, against its size.
+
+    `standings` are those of summary.json, `last` the last of each with its `rows`, `seen` the examples that a candidate
+    may have seen at each rung.
+    """
+    import pandas as pd
+
+    made, (left, right) = new_figure(width=8.0, columns=2)
+    frame, colours = pd.DataFrame(standings), palette([row["candidate"] for row in last])
+    for row in last:
+        name = row["candidate"]
+        own = frame[frame["candidate"] == name]
+        look = {"color": colours[name], "marker": marker(name), "alpha": 0.5 if row["dropped"] else 1}
+        left.plot([seen[rung - 1] for rung in own["rung"]], 100 * own["accuracy"], **look)
+        right.plot(row["rows"], 100 * row["accuracy"], linestyle="", **look)
+        if not row["dropped"]:
+            right.annotate(short(name, 16), (row["rows"], 100 * row["accuracy"]), fontsize=6)
+    left.set(xlabel="examples seen in training", ylabel="accuracy (%)")
+    right.set(xlabel="finetuning examples", xscale="log")
+    return made
+
+
+@figure
 def curves_figure(curves: Rows) -> Figure:
     """Accuracy on the top-x% most popular test examples, a line an arm (paper, Figures 6 and 7)."""
     made, axes = new_figure()

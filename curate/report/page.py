@@ -19,7 +19,7 @@ import numpy as np
 from curate.data.files import whole_file, write_text
 from curate.errors import as_option
 from curate.records import contrast, is_untouched
-from curate.report.figures import FIGURES, Drawing, Rows, heatmap_figure, label, palette
+from curate.report.figures import FIGURES, Drawing, Rows, heatmap_figure, label, palette, search_figure
 from curate.settings import ValidateSettings
 
 HEATMAPS = 3
@@ -236,6 +236,19 @@ def runs_page(found: Mapping[str, Any]) -> str:
     """Several runs beside each other: `runs`, summaries with their `file`, and the `settings` that differ."""
     headers, rows = runs_rows(found["runs"])
     return render_page("runs.html.j2", runs=found["runs"], headers=headers, rows=rows, settings=found["settings"])
+
+
+def search_page(found: Mapping[str, Any], last: Rows) -> str:
+    """A search: its summary, and the last standing of every candidate with its `rows`."""
+    from markupsafe import Markup
+
+    seen = [rung["steps"] * found["plan"]["batch_size"] for rung in found["plan"]["schedule"]]
+    rungs: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in found["standings"]:
+        rungs[row["candidate"]][row["rung"]] = row["accuracy"]
+    rows = [{**row, "accuracies": [rungs[row["candidate"]].get(n + 1) for n in range(len(seen))]} for row in last]
+    picture = Markup(search_figure(found["standings"], last, seen).svg())
+    return render_page("search.html.j2", found=found, rows=rows, picture=picture)
 
 
 def _reach(differences: Rows) -> float:

@@ -35,9 +35,12 @@ Answers = Callable[[Sequence[str], Rung], Marks]
 
 
 def schedule(steps: int, questions: int, rungs: int) -> list[Rung]:
-    """Each rung half of the next: the last one has all questions, and half of the `steps` of the confirmation."""
+    """Each rung has half of the steps of the next, and 1/√2 of its questions: they cost less, and tell apart.
+
+    The last one has all questions, and half of the `steps` of the confirmation.
+    """
     halves = [2 ** (rungs - number) for number in range(1, rungs + 1)]
-    return [Rung(max(1, round(steps / 2 / half)), max(2, round(questions / half))) for half in halves]
+    return [Rung(max(1, round(steps / 2 / half)), max(2, round(questions / half**0.5))) for half in halves]
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,8 @@ class Experiment:
     model: str | LoadedModel
     folder: Path
     settings: ValidateSettings
+    bare: bool = False
+    """Arms are asked the test set and nothing else, and their trainings stay: one of more steps goes on from there."""
 
     @property
     def grid(self) -> list[FinetuneConfig]:
@@ -374,6 +376,7 @@ class Runner:
         chosen = next((t.config for t in self.trials(arm.name) if t.chosen), None)
         config = chosen or self._how(arm, self.settings.config)
         along = [self.settings.along, self.settings.metric] if self.settings.along else []
+        along += ["bare"] if self.experiment.bare else []
         asked = (self.test.fingerprint, self.new_tokens)
         key = self._key(*asked, arm.name, arm.fingerprint, config.as_dict(), part.seed, *along)
         kept = self._get(key)
@@ -393,7 +396,9 @@ class Runner:
         tuning = seed == TUNING_SEED
         logs = self.experiment.folder / "logs" / arm.name / (f"trial-{key}" if tuning else f"seed-{seed}")
         along = self._accuracy_along if self.settings.along and not tuning else None
-        last = None if tuning else self._last_said
+        last = None if tuning or self.experiment.bare else self._last_said
+        if self.experiment.bare:
+            key = self._key("trained", arm.name, arm.fingerprint, config.changed(max_steps=None).as_dict(), seed)
         training = Training(config, seed, self.kept.folder / key, self.settings.report_to, logs, along, last)
         return finetuned(self.loaded, arm.examples, self.template, training, say=self.say)
 
@@ -409,7 +414,7 @@ class Runner:
         """The run with what the model, as it is now, answers, and where it looks; it is marked when it is read."""
         answering = self._answering(Part(run.arm, run.seed))
         said = answers_of(answering, self.test.examples, self.template, shots, self.new_tokens)
-        attention = None if shots else self.probe.measure(self.loaded)
+        attention = None if shots or self.experiment.bare else self.probe.measure(self.loaded)
         return asdict(replace(run, attention=attention)) | {"predictions": said}
 
     def _answering(self, part: Part) -> LoadedModel:

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -523,6 +523,7 @@ def train(
     pad = loaded.tokenizer.pad_token_id or 0
     blank: Item = {"input_ids": [pad], "labels": [IGNORED]}
     lengths = [len(item["input_ids"]) for item in items]
+    early = EarlyStoppingCallback(how.config.patience)
     filling, shuffled = len(items) if processes() > 1 else None, how.config.order == "shuffled"
     sampler = LengthGrouped(lengths, how.config.batch_size, how.seed, filling, shuffled)
     recorded = can_record(loaded, how.config, batches)
@@ -534,7 +535,7 @@ def train(
         eval_dataset=list(held_out) or None,
         compute_metrics=held_out_metrics,
         callbacks=[
-            *([EarlyStoppingCallback(how.config.patience)] if held_out else []),
+            *([early] if held_out else []),
             # What is shared out among processes is put together at the end only: before, it cannot be asked.
             completion_callback(
                 loaded,
@@ -550,6 +551,8 @@ def train(
             callback.logging_dir = str(how.logs)  # its own choice lies among the checkpoints, which do not stay
     whole = [path.parent for path in how.checkpoints.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
     newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    if newest is not None:
+        _remember(trainer, early, json.loads((newest / "trainer_state.json").read_bytes()))
     try:
         trainer.train(resume_from_checkpoint=newest and str(newest))
     finally:
@@ -561,6 +564,18 @@ def train(
         if row["step"] == state.best_global_step:  # None if nothing was held out
             return Trained(model, state.best_global_step, row["held_out_accuracy"], row["held_out_loss"], rows)
     return Trained(model, state.global_step, None, None, rows)
+
+
+def _remember(trainer: Any, early: Any, state: Mapping[str, Any]) -> None:
+    """What Trainer forgets of a training that goes on from a checkpoint: how long it has been without a better step.
+
+    One that was over, by that or by its steps, is not trained at all: Trainer would make one more step at least.
+    """
+    kept = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {}).get("attributes", {})
+    early.early_stopping_patience_counter = kept.get("early_stopping_patience_counter", 0)
+    out_of_patience = early.early_stopping_patience_counter >= early.early_stopping_patience
+    if out_of_patience or state["global_step"] >= trainer.args.max_steps > 0:
+        trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
 
 
 def _is_whole(state: Path) -> bool:

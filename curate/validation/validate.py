@@ -35,7 +35,7 @@ from curate.validation.arms import read_inputs
 from curate.validation.attention import EXAMPLES, attention_summary
 from curate.validation.evaluate import find_metric
 from curate.validation.results import Validation, write_run
-from curate.validation.runner import PARTS, Experiment, Notify, Part, Runner, check_run_folder
+from curate.validation.runner import PARTS, Experiment, Notify, Part, Run, Runner, check_run_folder
 from curate.validation.trainer import is_first
 
 log = logging.getLogger("curate")
@@ -188,19 +188,12 @@ def run_on_ray(experiment: Experiment, engine: EngineSettings, say: Notify) -> V
 
     All nodes must see the folder, and the model under the same path if it is in one.
     """
-    if isinstance(experiment.model, LoadedModel):
-        raise SettingError(
-            f"{experiment.model.name} is a model in the memory of this process.",
-            expected=f"its folder or Hub id, for {setting('engine', 'ray')}",
-        )
-    settings = experiment.settings.changed(lm_eval=tuple(map(absolute, experiment.settings.lm_eval)))
-    places = {"model": absolute(experiment.model), "folder": experiment.folder.resolve()}
-    experiment = replace(experiment, settings=settings, **places)
+    experiment = _placed(experiment)
     trials, others = experiment.trials(), [*experiment.untouched(), *experiment.finetunings()]
     status = status_of(experiment, [*trials, *others])
     say = status.hears(say)
     make = partial(make_worker, experiment, engine.cpus)
-    with on_ray(make, engine, settings.device, most=max(len(trials), len(others))) as pool:
+    with on_ray(make, engine, experiment.settings.device, most=max(len(trials), len(others))) as pool:
         for parts in (trials, others):
             running = {pool.submit([part]): part for part in parts}
             for future in as_completed(running):
@@ -211,16 +204,46 @@ def run_on_ray(experiment: Experiment, engine: EngineSettings, say: Notify) -> V
     return result
 
 
+def run_parts(experiment: Experiment, parts: Sequence[Part], engine: EngineSettings, say: Notify) -> list[Run]:
+    """What arms with a seed, or the untouched model, answered, in their order; done here, or as tasks of a cluster."""
+    if engine.engine != "ray":
+        runner = Runner(experiment, say)
+        return [runner.run(part) for part in parts]
+    make = partial(make_worker, _placed(experiment), engine.cpus)
+    found = []
+    with on_ray(make, engine, experiment.settings.device, most=len(parts)) as pool:
+        for part, future in [(part, pool.submit([part])) for part in parts]:
+            found += _wait(future, part)
+            say(f"{part}: done")
+    return found
+
+
+def _placed(experiment: Experiment) -> Experiment:
+    """The experiment with names of files and folders that mean the same to every worker."""
+    if isinstance(experiment.model, LoadedModel):
+        raise SettingError(
+            f"{experiment.model.name} is a model in the memory of this process.",
+            expected=f"its folder or Hub id, for {setting('engine', 'ray')}",
+        )
+    settings = experiment.settings.changed(lm_eval=tuple(map(absolute, experiment.settings.lm_eval)))
+    places = {"model": absolute(experiment.model), "folder": experiment.folder.resolve()}
+    return replace(experiment, settings=settings, **places)
+
+
 def make_worker(experiment: Experiment, cpus: int, device: str) -> tuple[Any, Work]:
     """A worker that does parts of an experiment, or, given None, finishes it."""
     torch.set_num_threads(cpus)
     runner = Runner(replace(experiment, settings=experiment.settings.changed(device=device)))
 
-    def work(parts: Sequence[Part | None]) -> Iterator[Validation | None]:
+    def work(parts: Sequence[Part | None]) -> Iterator[Validation | Run | None]:
         for part in parts:
-            if part is not None:  # what it gives is kept in the folder
-                (runner.run if part.trial is None else runner.trial)(part)
-            yield finish(runner) if part is None else None
+            if part is None:
+                yield finish(runner)
+            elif part.trial is None:
+                yield runner.run(part)
+            else:
+                runner.trial(part)  # what it gives is kept in the folder
+                yield None
 
     return runner.loaded.fingerprint(), work
 

@@ -169,8 +169,8 @@ def test_searching_takes_less_than_a_third_of_the_steps_of_training_every_candid
     assert np.mean([found.trained for _, found in planted]) < in_full / 3
 
 
-def test_rungs_double_until_half_of_the_steps_and_all_questions() -> None:
-    assert schedule(400, 600, 3) == [Rung(50, 150), Rung(100, 300), Rung(200, 600)]
+def test_rungs_end_at_half_of_the_steps_and_all_questions() -> None:
+    assert schedule(400, 600, 3) == [Rung(50, 300), Rung(100, 424), Rung(200, 600)]
     assert schedule(400, 600, 1) == [Rung(200, 600)]
 
 

@@ -126,6 +126,40 @@ def test_the_best_adapter_on_the_held_out_part_is_kept(loaded: LoadedModel) -> N
         assert 0 < result.steps <= config.steps(len(EXAMPLES))
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        FinetuneConfig(learning_rate=2e-2, epochs=30, batch_size=4, held_out=0.4, patience=2),
+        FinetuneConfig(learning_rate=2e-2, max_steps=3, batch_size=2, held_out=0.4),
+        FinetuneConfig(learning_rate=2e-2, max_steps=3, batch_size=4, held_out=0),
+    ],
+    ids=["by its patience", "by its steps", "without a held-out part"],
+)
+def test_a_training_that_is_over_is_not_trained_further_when_it_is_asked_for_again(
+    config: FinetuneConfig, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    """Where it was killed while it answered."""
+    found = []
+    for _ in range(2):
+        with finetuned(loaded, EXAMPLES, DEFAULT, Training(config, 0, tmp_path / "kept")) as trained:
+            said = evaluate(loaded, EXAMPLES, DEFAULT)
+        found.append((trained.steps, list(trained.rows), said))
+    assert found[0] == found[1]
+    assert trained.rows[-1]["step"] < 30 * 4
+
+
+def test_a_training_goes_on_to_more_steps_as_if_it_had_never_stopped(loaded: LoadedModel, tmp_path: Path) -> None:
+    ids = torch.tensor([loaded.tokenizer(DEFAULT.zero_shot(EXAMPLES[0]))["input_ids"]])
+    logits = {}
+    for name, all_steps in {"straight": (6,), "in rungs": (2, 3, 6)}.items():
+        for steps in all_steps:
+            config = FinetuneConfig(learning_rate=1e-2, max_steps=steps, batch_size=4, held_out=0)
+            with finetuned(loaded, EXAMPLES, DEFAULT, Training(config, 0, tmp_path / name)) as trained:
+                logits[name] = loaded.model(ids).logits.detach()
+            assert trained.steps == steps
+    assert torch.equal(logits["straight"], logits["in rungs"])
+
+
 def test_finetuning_that_changes_nothing_is_an_error(loaded: LoadedModel) -> None:
     config = FinetuneConfig(learning_rate=1e-30, max_steps=1, held_out=0)
     with pytest.raises(ModelError, match="left the outputs"), finetuning(loaded, config):
