@@ -2,8 +2,8 @@
 
     python benchmarks/searching.py -o /somewhere [--seeds 3]
 
-Both go on where they were stopped. The full validation is asked the questions of both parts, with seeds of its own. Prints a
-table for docs/searching.md, and whether what is recommended lies within the interval of the best of the full validation.
+Both go on where they were stopped. The full validation is asked the questions of both parts, with seeds of its own.
+Prints a table for docs/searching.md, and the interval of what is recommended against the best of the full validation.
 """
 
 from __future__ import annotations

@@ -197,6 +197,7 @@ def search(
     distill_weight: float = 1.0,
     distill_temperature: float = 2.0,
     order: str = "shuffled",
+    cuda_graphs: bool = False,
     method: str = "lora",
     template: str | None = None,
     system: str | None = None,

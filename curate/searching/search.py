@@ -21,7 +21,8 @@ from curate.data.repeats import folded
 from curate.data.table import QATable, make_manifest, read, read_with
 from curate.display import Outline, Shown
 from curate.errors import DataError, SettingError, setting
-from curate.lm.model import load_tokenizer, version_of
+from curate.lm.files import version_of
+from curate.lm.model import load_tokenizer
 from curate.prompts import solution
 from curate.recipes.run import content, resolve, resolved_yaml
 from curate.records import Example
