@@ -47,7 +47,7 @@ from curate.display import clean
 from curate.errors import DataError, OutputError, SettingError, as_option
 from curate.estimators import ESTIMATORS
 from curate.estimators.base import why_failed
-from curate.recipes.recipe import RunSettings, descriptions, recipe_text
+from curate.recipes.recipe import RunSettings, descriptions, names, recipe_text
 from curate.report.page import runs_page
 from curate.searching.candidates import SearchSettings
 from curate.selection import select as selecting
@@ -185,7 +185,13 @@ def _open(page: Path, wanted: bool) -> None:
 def score(
     out: Output,
     dataset: Annotated[str, Argument(help="A file, folder, glob or Hub id; - reads JSONL from stdin.")],
-    by: Annotated[list[str], Option(help=f"An estimator: {ESTIMATOR}, or your own as module:Name. Repeatable.")],
+    by: Annotated[
+        list[str],
+        Option(
+            help=f"An estimator: {ESTIMATOR}, or your own as module:Name. Repeatable.",
+            autocompletion=starting([found.usage for found in ESTIMATORS.values()]),
+        ),
+    ],
     output: Annotated[Path, _out("The Parquet file to write; - writes JSONL to standard output.")],
     estimators: Mapping[str, Any],
     reading: ReadSettings,
@@ -215,21 +221,21 @@ def score(
     with out.place(output, "parquet") as place:
         if dry_run:
             content, lines = scoring.plan(dataset, by, place, part, options, force)
-            out.result(content, *lines)
+            shown = [line.replace(str(place), str(output)) for line in lines]
+            out.result({**content, "output": str(output)}, *shown)
             return
         with out.progress() as progress:
             scored = scoring.run(dataset, by, place, part, options, progress, max_missing is None, force)
-        _report_scored(out, scored, place)
-    _note_missing(out, scored.unmeasured, place, max_missing)
+        _report_scored(out, scored, score_summaries(read_scores(place)), str(output))
+    _note_missing(out, scored.unmeasured, output, max_missing)
 
 
-def _report_scored(out: Output, scored: Any, output: Path) -> None:
+def _report_scored(out: Output, scored: Any, summaries: Mapping[str, Any], output: str) -> None:
     for note in scored.notes():
         out.note(note)
     rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
-    summaries = score_summaries(read_scores(output))
     content = {
-        "output": str(output),
+        "output": output,
         "rows": rows,
         "columns": roles,
         **_counted(scored.manifest),
@@ -240,7 +246,7 @@ def _report_scored(out: Output, scored: Any, output: Path) -> None:
         "rows_per_second": round(rows / seconds, 1),
     }
     table = score_table(summaries, scored.manifest["statuses"])
-    out.result(content, table, *why_failed(scored.manifest), str(output))
+    out.result(content, table, *why_failed(scored.manifest), output)
     named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
     how = ALREADY if scored.earlier else f"in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
     out.note(f"{rows} examples {how}; columns {named}")
@@ -268,7 +274,8 @@ def _note_clashes(out: Output, content: Mapping[str, Any]) -> None:
 def _note_missing(out: Output, unmeasured: int, output: Path, at_most: int | None) -> None:
     """Say how many examples have no score, and end with exit code 3 if they are more than was allowed."""
     if unmeasured:
-        out.note(f"{unmeasured} examples have no score; the {output.name} columns *_status say why.")
+        where = "" if str(output) == "-" else f"{output.name} "
+        out.note(f"{unmeasured} examples have no score; the {where}columns *_status say why.")
     if at_most is not None and unmeasured > at_most:
         out.warn(f"{unmeasured} examples have no score, more than --max-missing {at_most}.")
         raise typer.Exit(EXIT_MISSING)
@@ -560,7 +567,10 @@ def show(
 def run(
     out: Output,
     recipe: Annotated[
-        str | None, Argument(help="A bundled recipe by name (see --list), or a YAML file of yours.")
+        str | None,
+        Argument(
+            help="A bundled recipe by name (see --list), or a YAML file of yours.", autocompletion=starting(names())
+        ),
     ] = None,
     output: Annotated[Path | None, _out("The folder to work in.")] = None,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from curate.data.repeats import Held, count_ambiguous, duplicates
 from curate.data.sources import keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
-from curate.display import Outline, Progress, Shown
+from curate.display import Outline, Progress, Shown, bar_in_python
 from curate.errors import OutputError, SelectionError, Spelling, in_python, setting, spelled
 from curate.prompts import Template
 from curate.selection.explain import MixSample, explain_scores, notes, told
@@ -415,10 +415,10 @@ def select(
     writing = WriteSettings.of(options)
     check_output(scored, Path(output), writing)
     data = read_with(scored, reading)
-    with data.hashing():
+    with data.hashing(), bar_in_python() if progress is None else nullcontext(progress) as show:
         chosen = choose(data, rules)
         chosen.writing = writing
-        chosen._write(Path(output), force, progress)
+        chosen._write(Path(output), force, show)
     return chosen
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
 from curate.data.stores import write_table
-from curate.display import Outline, Progress, Shown
+from curate.display import Outline, Progress, Shown, bar_in_python
 from curate.engines import Work, WorkerDiedError, in_processes
 from curate.errors import SettingError, setting
 from curate.records import as_seeds
@@ -163,7 +163,8 @@ def simulate(
     check_own_folder(folder, PARTS, "curate simulate")
     made = is_simulated(folder, {"experiment": experiment, "settings": asdict(chosen), "seeds": as_seeds(seeds)}, force)
     kept = Checkpoint(folder / PARTS)
-    make_parts(parts, kept, processes, progress or (lambda name, done, total: None))
+    with bar_in_python("runs") if progress is None else nullcontext(progress) as show:
+        make_parts(parts, kept, processes, show)
     tables: Tables = {}
     for part in parts:
         for name, rows in kept.get(part.key).items():

@@ -64,6 +64,7 @@ def test_no_help_text_holds_what_would_be_taken_for_markup() -> None:
     page = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(page)
     for name, command in page.commands():
+        assert not re.search(r"\[[a-z#/@]", command.help), name
         for parameter in command.params:
             assert not re.search(r"\[[a-z#/@]", parameter.help or ""), (name, parameter.name)
 
@@ -83,6 +84,8 @@ def test_there_is_a_completion_script_for_every_shell(shell: str) -> None:
         ("curate validate --know", {"--knowledge"}),
         ("curate score --reduction s", {"sum"}),
         ("curate simulate one", {"one-layer"}),
+        ("curate score --by pag", {"pageviews"}),
+        ("curate run popqa-", {"popqa-controlled"}),
         ("curate views ", {"fetch", "build"}),
     ],
 )
@@ -103,7 +106,7 @@ def test_a_dash_as_the_output_is_standard_output(curate: Curate, films_file: Pat
     done = curate("score", films_file, "--by", "column:views", "-o", "-")
     rows = lines(done.stdout)
     assert [row["score_views"] for row in rows] == [900, 500, 120, 900, 40, None]
-    assert "coverage" in done.stderr
+    assert "coverage" in done.stderr and "/stdout" not in done.stderr, "nothing is told of where it lay meanwhile"
     again = curate("select", "-", "--top", "2", "--format", "messages", "-o", "-", "--json", input=done.stdout)
     assert [row["messages"][1]["content"] for row in lines(again.stdout)] == ["Ridley Scott", "horror"]
     assert json.JSONDecoder().raw_decode(again.stderr)[0]["splits"][0]["rows"] == 2
