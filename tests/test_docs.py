@@ -151,7 +151,7 @@ def test_the_quickstart_prints_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_the_readmes_commands_run_on_a_small_file(
-    curate: Callable[..., Any], films: list[dict[str, Any]], tmp_path: Path
+    curate: Callable[..., Any], films: list[dict[str, Any]], tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     import pandas as pd
 
@@ -161,6 +161,7 @@ def test_the_readmes_commands_run_on_a_small_file(
     (block,) = [b for b in shell_blocks(ROOT / "README.md") if "curate score" in b]
     for line in re.findall(r"^curate .*$", block, re.MULTILINE):
         dry = ["--dry-run"] if line.startswith("curate validate") else []
+        line = line.replace("HuggingFaceTB/SmolLM2-135M", str(tiny_model("llama")))
         done = curate(*line.split()[1:], *dry)
         assert done.exit_code == 0, done.stderr
 
