@@ -1,4 +1,4 @@
-"""What several accepted answers of a question cost, beside its first answer alone: seconds as a ratio.
+"""What several accepted answers, and four solved examples, cost beside a question alone: seconds as a ratio.
 
     python benchmarks/loss_answers.py --data popQA.tsv -o benchmarks/results/loss_answers.json
 
@@ -12,26 +12,31 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from loss_vs_lm_eval import make_model
 
 from curate.data.table import read
-from curate.estimators.loss import LossEstimator, LossSettings
+from curate.estimators.loss import SHOTS, LossEstimator, LossSettings
 from curate.lm.model import LoadedModel
 from curate.prompts import DEFAULT
 from curate.records import Example
+from curate.scoring import CHUNK
 
-CASES = (("3M", 600), ("34M", 100))
-"""Model, questions."""
+ANSWERS = {answers: LossSettings(answers=answers, shots=0) for answers in ("first", "best", "all-mean")}
+EXEMPLARS = {f"{shots} shots": LossSettings(shots=shots) for shots in (0, SHOTS)}
+CASES = (("3M", 600, ANSWERS), ("34M", 100, ANSWERS), ("3M", CHUNK, EXEMPLARS), ("34M", CHUNK, EXEMPLARS))
+"""Model, questions, and the ways to ask them that are compared with the first of these."""
 
 
 class Timed:
-    """Seconds and tokens of one way to take answers."""
+    """Seconds and tokens of one way to ask; solved examples are drawn from all `examples`."""
 
-    def __init__(self, model: LoadedModel, answers: str) -> None:
-        self.estimator = LossEstimator(LossSettings(answers=answers, shots=0), model)
+    def __init__(self, model: LoadedModel, settings: LossSettings, examples: list[Example]) -> None:
+        self.estimator = LossEstimator(settings, model)
+        self.estimator.draw(lambda: examples)
         self.seconds = float("inf")
         self.tokens = 0
 
@@ -46,18 +51,22 @@ class Timed:
         self.tokens += tokens
 
 
-def compare(model: LoadedModel, examples: list[Example], rounds: int) -> dict[str, Any]:
-    """Tokens and seconds of each way, and both as multiples of those of the first answer alone."""
-    ways = {answers: Timed(model, answers) for answers in ("first", "best", "all-mean")}
+def compare(
+    model: LoadedModel, asked: Mapping[str, LossSettings], examples: list[Example], count: int, rounds: int
+) -> dict[str, Any]:
+    """Tokens and seconds of each way, and its seconds as multiples of those of the first."""
+    ways = {name: Timed(model, settings, examples) for name, settings in asked.items()}
+    few = examples[:count]
     for _ in range(rounds):
         for way in ways.values():
-            way.run(examples)
+            way.run(few)
+    least = next(iter(ways.values())).seconds
     return {
-        "questions": len(examples),
-        "answers_a_question": round(sum(len(e.answers) for e in examples) / len(examples), 2),
+        "questions": len(few),
+        "answers_a_question": round(sum(len(e.answers) for e in few) / len(few), 2),
         "tokens": {name: way.tokens for name, way in ways.items()},
         "seconds": {name: round(way.seconds, 2) for name, way in ways.items()},
-        "ratio": {name: round(way.seconds / ways["first"].seconds, 2) for name, way in ways.items()},
+        "ratio": {name: round(way.seconds / least, 2) for name, way in ways.items()},
     }
 
 
@@ -66,6 +75,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a dataset with several answers a question, such as PopQA")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of questions")
+    parser.add_argument("--only", type=int, nargs="+", default=range(len(CASES)), help="these cases, counted from 0")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     import torch
@@ -76,8 +86,8 @@ def main() -> None:
     random.Random(0).shuffle(examples)
     texts = [DEFAULT.ask(e) + DEFAULT.render_completion(a) for e in examples for a in e.answers]
     results = []
-    for size, count in CASES:
-        result = compare(make_model(size, texts), examples[: int(count * options.scale)], options.rounds)
+    for size, count, asked in (CASES[number] for number in options.only):
+        result = compare(make_model(size, texts), asked, examples, int(count * options.scale), options.rounds)
         results.append({"model": size, **result})
         print(json.dumps(results[-1]), flush=True)
     if options.output:
