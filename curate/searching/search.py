@@ -28,8 +28,22 @@ from curate.recipes.run import content, resolve, resolved_yaml
 from curate.records import Example
 from curate.report.page import search_page
 from curate.searching.candidates import ESTIMATORS, Candidate, Made, SearchSettings, defaults, make, read_candidates
-from curate.searching.halving import NOTHING_LEFT, WHOLE, Halving, Marks, Outcome, Rung, confirmed, halve
-from curate.searching.plan import Pace, Plan, Work, measure, parse_budget, spoken
+from curate.searching.halving import (
+    NOTHING_LEFT,
+    WHOLE,
+    Halving,
+    Marks,
+    Outcome,
+    Pace,
+    Plan,
+    Rung,
+    Work,
+    confirmed,
+    halve,
+    measure,
+    parse_budget,
+    spoken,
+)
 from curate.selection.ranking import SCORE_PREFIX, random_rows
 from curate.selection.rules import as_tuple
 from curate.selection.select import select

@@ -19,7 +19,7 @@ from curate.data.repeats import folded
 from curate.data.table import read
 from curate.errors import CurateError, DataError, OutputError, SettingError
 from curate.searching.candidates import SearchSettings, make
-from curate.searching.plan import Plan, Work, parse_budget
+from curate.searching.halving import Plan, Work, parse_budget
 from curate.searching.search import Search, divide
 
 COLOURS = ("red", "blue", "green", "black")
