@@ -310,6 +310,7 @@ class Runner:
         self.new_tokens, self.too_long = self._room_for_answers()
         self.probe = make_probe(self.loaded, self.test.examples, self.template)
         self.kept, self._used = Checkpoint(experiment.folder / PARTS), set[str]()
+        self.made_some = False
 
     def _room_for_answers(self) -> tuple[int, int]:
         """Tokens that an answer may have, and how many test questions have no accepted answer of so few.
@@ -500,6 +501,7 @@ class Runner:
 
     def _put(self, key: str, make: Callable[[], Any]) -> Any:
         """Made and kept by the first process."""
+        self.made_some |= key not in self.kept
         return by_first(lambda: self.kept.make(key, make))
 
     def _read(self, part: Part, kept: Mapping[str, Any], key: str) -> Run:

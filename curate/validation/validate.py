@@ -97,7 +97,7 @@ def validate(
 def carry_out(experiment: Experiment, engine: EngineSettings, say: Notify, force: bool, show: Progress) -> Validation:
     """Do the experiment, here or on a cluster, unless its folder holds it whole; `show` is told what part it is at."""
     if experiment.is_made(force):
-        return finish(Runner(experiment, say), write=False)
+        return finish(Runner(experiment, say), write=False)  # but for parts that were lost since
     if engine.engine == "ray":
         return run_on_ray(experiment, engine, say)
     return finish(Runner(experiment, say), show=show)
@@ -152,7 +152,7 @@ def finish(runner: Runner, write: bool = True, show: Progress = lambda *told: No
     trials = [trial for arm in inputs.arms for trial in runner.trials(arm.name)]
     attention, made = attention_summary(runs, runner.probe), made_from(runner)
     result = Validation(inputs, runs, trials, attention, made, experiment.folder)
-    if is_first() and write:
+    if is_first() and (write or runner.made_some):
         write_run(result, experiment.folder, experiment.request())
         runner.drop_others()
     status.close()
