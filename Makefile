@@ -25,7 +25,7 @@ popQA.tsv:
 	curl --fail --location --output $@ $(POPQA)
 
 test: $(VENV)/installed check docs
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

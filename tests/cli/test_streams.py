@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,13 @@ def typed(tmp_path: Path) -> Typed:
     return run
 
 
-@pytest.mark.parametrize("words", ["show facts.jsonl", "show facts.jsonl --json", "--help", "--version", SCORE])
-@pytest.mark.parametrize(("stream", "why"), [("/dev/full", "No space left on device"), ("&-", "Bad file descriptor")])
+@pytest.mark.parametrize(
+    ("words", "stream", "why"),
+    [
+        *((words, "/dev/full", "No space left on device") for words in ("show facts.jsonl --json", "--version", SCORE)),
+        *((words, "&-", "Bad file descriptor") for words in ("show facts.jsonl", "--help", SCORE)),
+    ],
+)
 def test_standard_output_that_cannot_be_written_is_one_message(
     typed: Typed, tmp_path: Path, words: str, stream: str, why: str
 ) -> None:
@@ -70,20 +76,22 @@ def test_what_a_stream_cannot_spell_is_written_as_an_escape(typed: Typed) -> Non
     assert "Žižek" in typed("show facts.jsonl", PYTHONIOENCODING="utf-8").stdout
 
 
-def test_names_that_are_not_utf8_are_read_and_refused_for_what_is_written(typed: Typed, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_read_and_refused_for_what_is_written(
+    typed: Typed, curate: Callable[..., Any], tmp_path: Path
+) -> None:
     odd = r"$(printf 'b\xff')"
-    typed(SCORE)
+    assert curate(*SCORE.split()).exit_code == 0
     folder = tmp_path / os.fsdecode(b"b\xff")
     folder.mkdir()
     for name in ("facts.jsonl", "scored.parquet", "scored.parquet.manifest.json"):
         (folder / os.fsdecode(b"c\xff" + name.encode())).write_bytes((tmp_path / name).read_bytes())
     inside = rf"{odd}/$(printf 'c\xff')"
     for name in ("facts.jsonl", "scored.parquet"):
-        assert typed(f"show {inside}{name}").returncode == 0
+        assert curate("show", folder / os.fsdecode(b"c\xff" + name.encode())).exit_code == 0
     done = typed(f"score {inside}facts.jsonl --by column:views -o again.parquet")
     assert done.returncode == 0, done.stderr
     assert typed(f"select {inside}scored.parquet --top 4 -o top.parquet").returncode == 0
-    assert typed("show again.parquet --json").returncode == 0
+    assert curate("show", "again.parquet", "--json").exit_code == 0
     for words in (
         f"score facts.jsonl --by column:views -o {odd}.parquet",
         f"select scored.parquet --top 4 -o {odd}.parquet",
@@ -94,18 +102,21 @@ def test_names_that_are_not_utf8_are_read_and_refused_for_what_is_written(typed:
     assert r"There is no file, folder or dataset 'no\udcff'" in typed(r"show $(printf 'no\xff')").stderr
 
 
-def test_an_output_through_a_link_keeps_the_link(typed: Typed, tmp_path: Path) -> None:
+def test_an_output_through_a_link_keeps_the_link(typed: Typed, curate: Callable[..., Any], tmp_path: Path) -> None:
     for place in ("far", "far/splits"):
         (tmp_path / place).mkdir()
     for name in ("scored.parquet", "splits"):
         (tmp_path / name).symlink_to(f"far/{name}")  # one leads nowhere yet
     for _ in range(2):
-        assert typed(f"{SCORE} --force").returncode == 0
-        assert typed("select scored.parquet --top 4 --bottom 4 -o splits/ --force").returncode == 0
+        assert curate(*f"{SCORE} --force".split()).exit_code == 0
+        assert (
+            curate(*["select", "scored.parquet", "--top", "4", "--bottom", "4", "-o", "splits/", "--force"]).exit_code
+            == 0
+        )
         assert (tmp_path / "scored.parquet").is_symlink() and (tmp_path / "splits").is_symlink()
     assert (tmp_path / "far" / "splits" / "top.parquet").exists()
     assert not list(tmp_path.rglob("*.tmp"))
-    assert typed(f"show {tmp_path}/far/scored.parquet").returncode == 0
+    assert curate("show", tmp_path / "far" / "scored.parquet").exit_code == 0
 
 
 LOOK = """

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,46 +59,54 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def answered_yes(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """The command with as many lines `y` on stdin as it cares to read; code would be copied below the folder."""
-    environment = os.environ | {"HF_HOME": str(folder / "cache"), "HF_MODULES_CACHE": str(folder / "modules")}
-    program = [sys.executable, "-m", "curate", *command.split()]
-    return subprocess.run(program, cwd=folder, env=environment, input="y\n" * 100, capture_output=True, text=True)
+@pytest.fixture
+def answered_yes(curate: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Types a command with as many lines `y` on stdin as it cares to read; code would be copied below the folder."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(folder / "modules"))
+    return lambda command: curate(*command.split(), input="y\n" * 100)
 
 
-def refused(done: subprocess.CompletedProcess[str]) -> bool:
+def refused(done: Any) -> bool:
     """Whether it ended in one message of ours and nothing else."""
     message = "The model 'model' needs code of its own, which curate never runs."
-    return done.returncode == 1 and done.stderr.count(message) == 1 and "Traceback" not in done.stderr + done.stdout
+    return done.exit_code == 1 and done.stderr.count(message) == 1 and not done.stdout
 
 
 @pytest.mark.parametrize("command", ["score", "validate"])
-def test_code_of_a_model_is_not_run_though_stdin_says_yes(folder: Path, marker: Path, command: str) -> None:
+def test_code_of_a_model_is_not_run_though_stdin_says_yes(
+    answered_yes: Callable[[str], Any], folder: Path, marker: Path, command: str
+) -> None:
     change(folder / "model" / "config.json", model_type="own", auto_map=OWN_MODEL)
-    done = answered_yes(folder, COMMANDS[command])
+    done = answered_yes(COMMANDS[command])
     assert refused(done), done.stderr
     assert not marker.exists()
     assert not (folder / "out.parquet").exists()
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))
-def test_code_of_a_tokenizer_is_not_run_though_stdin_says_yes(folder: Path, marker: Path, command: str) -> None:
+def test_code_of_a_tokenizer_is_not_run_though_stdin_says_yes(
+    answered_yes: Callable[[str], Any], folder: Path, marker: Path, command: str
+) -> None:
     change(folder / "model" / "config.json", model_type="own")
     change(folder / "model" / "tokenizer_config.json", tokenizer_class="OwnTokenizer", auto_map=OWN_TOKENIZER)
-    done = answered_yes(folder, COMMANDS[command])
+    done = answered_yes(COMMANDS[command])
     assert refused(done), done.stderr
     assert not marker.exists()
     assert not (folder / "out.parquet").exists()
 
 
-def test_a_tokenizer_that_needs_no_code_counts_beside_a_model_that_does(folder: Path, marker: Path) -> None:
+def test_a_tokenizer_that_needs_no_code_counts_beside_a_model_that_does(
+    answered_yes: Callable[[str], Any], folder: Path, marker: Path
+) -> None:
     change(folder / "model" / "config.json", model_type="own", auto_map=OWN_MODEL)
-    assert answered_yes(folder, COMMANDS["select"]).returncode == 0
+    assert answered_yes(COMMANDS["select"]).exit_code == 0
     assert not marker.exists()
 
 
-def test_a_built_in_model_that_also_brings_code_is_read_without_it(folder: Path, marker: Path) -> None:
+def test_a_built_in_model_that_also_brings_code_is_read_without_it(
+    answered_yes: Callable[[str], Any], folder: Path, marker: Path
+) -> None:
     change(folder / "model" / "config.json", auto_map=OWN_MODEL)
     change(folder / "model" / "tokenizer_config.json", auto_map=OWN_TOKENIZER)
-    assert answered_yes(folder, COMMANDS["score"]).returncode == 0
+    assert answered_yes(COMMANDS["score"]).exit_code == 0
     assert not marker.exists()
