@@ -1,6 +1,7 @@
 """Make the bundled world: people, corpus, tokenizer, pretrained model and questions.
 
     python examples/bundled_world/make.py -o DIR [--seed 0]
+    python examples/bundled_world/make.py -o DIR --subjects 400 --steps 1000 --pages 3200   # one with solved questions
 
 Everything follows from the seed. What is committed under `curate/world/` is the output for seed 0.
 """
@@ -24,8 +25,8 @@ from bundled_world.measure import measure
 from bundled_world.people import World, make_world
 from bundled_world.questions import draw_facts, question_table, split_subjects, write_questions
 from bundled_world.readme import readme
-from bundled_world.statements import Draws, all_statements, draw_corpus, statement, statement_rows
-from worlds.pretrain import encode, new_model, pretrain
+from bundled_world.statements import Draws, all_statements, draw_corpus, draw_pages, statement, statement_rows
+from worlds.pretrain import encode, mixed, new_model, pretrain
 from worlds.tokenizer import train_tokenizer
 
 
@@ -44,26 +45,43 @@ class Settings:
     steps: int = 5000
     batch_size: int = 128
     learning_rate: float = 3e-3
+    pages: int = 0
+    unanswered: int = 0
+    questions_a_page: int = 5
     train_questions: int = 3000
     test_questions: int = 1500
 
 
-def make_tokenizer(statements: list[str], rows: np.ndarray, world: World, size: int) -> PreTrainedTokenizerFast:
+PAGES_A_BATCH, UNANSWERED_A_BATCH = 16, 64
+NO_ANSWER = "ask around"
+
+
+def make_tokenizer(
+    statements: list[str], rows: np.ndarray, pages: list[str], world: World, size: int
+) -> PreTrainedTokenizerFast:
     """Trained on the head of the corpus, and on the words of the questions about nobody in particular.
 
     Without the latter, question words would be spelled letter by letter. No fact is in them.
     """
     prompts = [f"Question: {r.question.format(s='Tom')}\nAnswer:" for r in world.relations]
-    return train_tokenizer([statements[row] for row in rows[:50_000]] + prompts * 500, size)
+    return train_tokenizer([statements[row] for row in rows[:50_000]] + pages[:2000] + prompts * 500, size)
 
 
-def make_model(world: World, draws: Draws, settings: Settings) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def make_model(
+    world: World, draws: Draws, pages: list[str], unanswered: list[str], settings: Settings
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """The tokenizer, and the model after one pass over the corpus."""
     statements = all_statements(world)
     rows = statement_rows(draws, world)
-    tokenizer = make_tokenizer(statements, rows, world, settings.vocabulary)
+    tokenizer = make_tokenizer(statements, rows, pages, world, settings.vocabulary)
     model = new_model(tokenizer, settings.width, settings.depth, settings.feedforward)
-    pretrain(model, encode(tokenizer, statements), rows, settings.batch_size, settings.learning_rate)
+    others = len(statements) + np.arange(len(pages) + len(unanswered))
+    batches = mixed(
+        rows.reshape(-1, settings.batch_size),
+        others[: len(pages)].reshape(-1, PAGES_A_BATCH),
+        others[len(pages) :].reshape(-1, UNANSWERED_A_BATCH),
+    )
+    pretrain(model, encode(tokenizer, statements + pages + unanswered), batches, settings.learning_rate)
     return model, tokenizer
 
 
@@ -91,8 +109,10 @@ def make(out: Path, seed: int, settings: Settings) -> None:
         settings.answer_alpha,
     )
     draws = draw_corpus(world, settings.steps * settings.batch_size, seed)
-    views = draws.views(settings.subjects)
-    model, tokenizer = make_model(world, draws, settings)
+    pages, asked = draw_pages(world, settings.pages, settings.questions_a_page, seed)
+    unanswered, _ = draw_pages(world, settings.unanswered, 1, seed, NO_ANSWER)
+    views = draws.views(settings.subjects) + np.bincount(asked.ravel(), minlength=settings.subjects)
+    model, tokenizer = make_model(world, draws, pages, unanswered, settings)
     model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
     for name, table in make_questions(world, views, settings, seed).items():
@@ -110,9 +130,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the bundled world.")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
+    sizes = ("subjects", "steps", "pages", "unanswered")
+    for name in sizes:
+        parser.add_argument(f"--{name}", type=int, default=getattr(Settings(), name))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    make(arguments.out, arguments.seed, Settings())
+    make(arguments.out, arguments.seed, Settings(**{name: getattr(arguments, name) for name in sizes}))
 
 
 if __name__ == "__main__":

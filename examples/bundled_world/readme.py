@@ -22,7 +22,7 @@ Columns of the questions: `id`, `question`, `answers`, `subject`, `relation`, an
 occurred in pretraining.
 
 The model read {statements:,} statements ("{example}") about {subjects:,} people in {relations} relations, each phrased
-in four ways. How often a person is mentioned follows a Zipf law (exponent {subject_alpha}). No question was ever in it.
+in four ways. How often a person is mentioned follows a Zipf law (exponent {subject_alpha}). {read_questions}
 
 ## What the model knows
 
@@ -33,8 +33,12 @@ tenth of the people from the most mentioned to the least:
 |---|---|---|---|---|---|---|---|---|---|---|
 | {deciles} | {memorised:.0%} |
 
-Asked a test question without finetuning it is right in {zero_shot:.1%} of cases. On the train questions the rank
-correlation of the loss score (minus the loss per token of the answer) with `views` is {loss_against_views:.2f}.
+Asked a test question without finetuning it is right in {zero_shot:.1%} of cases. On the train questions the loss score
+(minus the loss per token of the answer) says this of what it knows:
+
+| asked | rank correlation with `views` | telling stated facts from others (AUC inside relations) |
+|---|---|---|
+{losses}
 
 Made by `python examples/bundled_world/make.py -o DIR --seed {seed}`.
 """
@@ -43,12 +47,18 @@ Made by `python examples/bundled_world/make.py -o DIR --seed {seed}`.
 def readme(record: dict[str, Any], example: str) -> str:
     """Fill in the numbers, and a statement to show."""
     measured, settings = record["measured"], record["settings"]
+    asked = {"0": "without solved examples", "4": "after four solved examples"}
+    tells = measured["loss_tells_memorised"]
+    lines = [f"| {asked[n]} | {r:.2f} | {tells[n]:.2f} |" for n, r in measured["loss_against_views"].items()]
+    pages = f"It also read {settings['pages']:,} pages of {settings['questions_a_page']} solved questions."
     return TEMPLATE.format(
         **settings,
         **measured,
         seed=record["seed"],
         relations=len(RELATIONS),
         statements=settings["steps"] * settings["batch_size"],
+        read_questions=pages if settings["pages"] else "No question was ever in it.",
+        losses="\n".join(lines),
         deciles=" | ".join(f"{share:.0%}" for share in measured["memorised_by_decile"]),
         example=example,
         begun=example.rpartition(" ")[0],

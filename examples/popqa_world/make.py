@@ -79,7 +79,7 @@ def make_model(
     model = new_model(tokenizer, settings.width, settings.depth, settings.feedforward)
     tokens = encode(tokenizer, texts)
     order = group_by_length(drawn, tokens, settings.batch_size, tokenizer.pad_token_id, settings.seed)
-    pretrain(model, tokens, order, settings.batch_size, settings.learning_rate)
+    pretrain(model, tokens, order.reshape(-1, settings.batch_size), settings.learning_rate)
     return model, tokenizer
 
 

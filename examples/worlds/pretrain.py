@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -51,12 +52,15 @@ def group_by_length(order: np.ndarray, tokens: np.ndarray, batch_size: int, pad:
     return np.concatenate(grouped)
 
 
-def pretrain(
-    model: LlamaForCausalLM, tokens: np.ndarray, order: np.ndarray, batch_size: int, learning_rate: float
-) -> None:
-    """One pass over the corpus: `order` names the rows of `tokens` in the order in which they were drawn."""
+def mixed(*kinds: np.ndarray) -> list[np.ndarray]:
+    """Batches of several kinds of text, (batches, rows) each, every kind spread evenly over the whole."""
+    placed = [((number + 0.5) / len(kind), batch) for kind in kinds for number, batch in enumerate(kind)]
+    return [batch for _, batch in sorted(placed, key=lambda item: item[0])]
+
+
+def pretrain(model: LlamaForCausalLM, tokens: np.ndarray, batches: Sequence[np.ndarray], learning_rate: float) -> None:
+    """One pass over the corpus: `batches` name the rows of `tokens` in the order in which they were drawn."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.1, betas=(0.9, 0.98), fused=True)
-    batches = order.reshape(-1, batch_size)
     warmup = len(batches) // 50
     pad = model.config.pad_token_id
     model.train()

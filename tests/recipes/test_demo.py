@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,43 @@ def test_the_world_is_what_its_card_says(world: Path) -> None:
         answers = {e.answers[0].lower() for e in [*train, *test] if e.relation == relation}
         contained = [(a, b) for a in answers for b in answers if a != b and a in b]
         assert contained == [], "an answer inside another would count as right"
+
+
+def test_its_script_makes_pages_of_solved_questions_where_they_are_asked_for(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    from bundled_world.make import Settings, make
+    from bundled_world.people import make_world
+    from bundled_world.statements import draw_pages
+
+    people = make_world(0, 40, 10, 1.0, 1.0)
+    pages, asked = draw_pages(people, 20, 5, 0)
+    for page, subjects in zip(pages, asked, strict=True):
+        (relation,) = [r for r in people.relations if r.question.format(s=people.subjects[subjects[0]]) in page]
+        solved = [(people.subjects[s], people.answer(s, people.relations.index(relation))) for s in subjects]
+        asking = [line.partition(": ")[2] for line in page.splitlines() if line]
+        assert asking == [text for s, a in solved for text in (relation.question.format(s=s), a)]
+        assert len(set(subjects.tolist())) == 5
+
+    tiny = {
+        "subjects": 40,
+        "first_names": 10,
+        "vocabulary": 300,
+        "width": 16,
+        "depth": 1,
+        "feedforward": 16,
+        "steps": 2,
+    }
+    threads = torch.get_num_threads()
+    try:
+        make(tmp_path, 0, Settings(**tiny, pages=32, unanswered=64, train_questions=60, test_questions=20))
+    finally:
+        torch.set_num_threads(threads)
+    assert "It also read 32 pages of 5 solved questions." in (tmp_path / "README.md").read_text()
+    assert json.loads((world / "world.json").read_text())["settings"] == asdict(Settings())
 
 
 def test_finetuning_on_well_known_facts_beats_finetuning_on_obscure_ones(world: Path, tmp_path: Path) -> None:
