@@ -369,7 +369,7 @@ class Search:
         plan, said = self.whole_plan(), self.settings
         if said.budget is None and said.budget_tokens is None:
             return plan
-        pace = pace or (self.pace() if said.budget is not None else None)
+        pace = None if said.budget is None else pace or self.pace()
         budget = parse_budget(said.budget) if said.budget is not None else float(said.budget_tokens or 0)
         costs = []
         for n in range(40):
