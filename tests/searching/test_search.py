@@ -18,6 +18,7 @@ import curate as package
 from curate.data.repeats import folded
 from curate.data.table import read
 from curate.errors import CurateError, DataError, OutputError, SettingError
+from curate.searching import halving
 from curate.searching.candidates import SearchSettings, make
 from curate.searching.halving import Plan, Work, parse_budget
 from curate.searching.search import Search, divide
@@ -205,8 +206,13 @@ def test_a_budget_that_is_no_time_says_what_one_looks_like(text: str) -> None:
 
 
 def test_a_dry_run_tells_trainings_tokens_and_time_and_a_budget_makes_the_plan_fit(
-    data: Path, tiny_model: Callable[[str], Path], curate: Callable[..., Any], tmp_path: Path
+    data: Path,
+    tiny_model: Callable[[str], Path],
+    curate: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(halving, "MEASURED", 1.0)
     words = ["search", data, "--model", tiny_model("llama"), "-o", "new", *OPTIONS.split(), "--dry-run", "--json"]
     plan = json.loads(curate(*words).stdout)
     assert not (tmp_path / "new").exists()
