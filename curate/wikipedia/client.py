@@ -232,6 +232,7 @@ class PoliteClient:
             raise TroubleError(reason, unreachable=unreachable) from error
         finally:
             watch.cancel()
+            watch.join()  # no thread of ours is left when Python ends
             if not http.is_closed:
                 self._idle.append(http)
 

@@ -108,6 +108,16 @@ def test_a_429_makes_every_request_wait_as_long_as_the_server_says(serve: Serve,
     assert [seconds for seconds in time.sleeps if seconds] == [40.0]
 
 
+@pytest.mark.parametrize("met", ["500", "dropped", "loop"])
+def test_no_thread_of_a_request_outlives_it(serve: Serve, world: World, met: str) -> None:
+    server = serve(world)
+    client = client_at(Time(), attempts=2, base=0)
+    world.failing, world.stumbles = 1.0, [met]
+    with pytest.raises(GaveUpError):
+        client.get(server.url + PATH)
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
 def test_a_503_makes_its_own_request_wait(serve: Serve, world: World) -> None:
     world.failing, world.stumbles, world.retry_after = 1.0, ["503"], "9"
     time = Time()
