@@ -14,12 +14,13 @@ from curate.data.table import QATable
 from curate.errors import CurateError, RecipeError, SelectionError, SettingError, setting
 from curate.estimators.loss import LossSettings
 from curate.recipes.recipe import KEYS, Reader, compose
-from curate.searching.halving import WHOLE
 from curate.selection.groups import CLASS_COLUMN
 from curate.selection.ranking import Ranking
 from curate.selection.rules import Rules, as_tuple
 from curate.selection.select import Selection, choose
 from curate.settings import FinetuneConfig, SelectSettings, Settings, ValidateSettings, option, same
+
+WHOLE = "whole"
 
 ESTIMATORS = ("loss", "known")
 """What the data is scored by where it has no scores and nothing else is asked for."""

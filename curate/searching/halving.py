@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import SettingError, setting
+from curate.searching.candidates import WHOLE
 from curate.validation.evaluate import answers_of
 from curate.validation.finetune import finetuned
 from curate.validation.runner import ANSWERED, TRAINED, Experiment, Runner
 from curate.validation.statistics import MARGIN, Difference, compare_arms
 from curate.validation.trainer import Training
-
-WHOLE = "whole"
 
 Marks = Mapping[str, NDArray[np.float64]]
 """How right the answers of each candidate are, 0 to 1: (S, N), seeds by questions."""
