@@ -27,10 +27,18 @@ from curate.prompts import solution
 from curate.recipes.run import content, resolve, resolved_yaml
 from curate.records import Example
 from curate.report.page import search_page
-from curate.searching.candidates import ESTIMATORS, Candidate, Made, SearchSettings, defaults, make, read_candidates
+from curate.searching.candidates import (
+    ESTIMATORS,
+    WHOLE,
+    Candidate,
+    Made,
+    SearchSettings,
+    defaults,
+    make,
+    read_candidates,
+)
 from curate.searching.halving import (
     NOTHING_LEFT,
-    WHOLE,
     Halving,
     Marks,
     Outcome,
