@@ -141,7 +141,7 @@ def test_the_least_known_come_first_in_every_epoch_where_that_is_asked() -> None
 
 
 def finish(running: list[subprocess.Popen[str]]) -> None:
-    said = [process.communicate(timeout=120) for process in running]
+    said = [process.communicate(timeout=300) for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert "Finetuning on arm" in said[0][0]
     assert said[1] == ("", ""), "only the first process speaks"
@@ -216,7 +216,7 @@ def test_what_fails_in_the_first_process_ends_the_others(tmp_path: Path) -> None
         """)
     )
     running = start([str(tmp_path / "script.py")])
-    said = [process.communicate(timeout=60) for process in running]
+    said = [process.communicate(timeout=300) for process in running]
     assert [process.returncode for process in running] == [1, 1]
     assert "ZeroDivisionError" in said[0][1]
     assert said[1] == ("", "")

@@ -343,7 +343,7 @@ def test_ctrl_c_and_sigterm_end_with_their_codes_and_keep_what_was_answered(
     while not any(request.met == "429" for request in server.log):
         time.sleep(0.01)
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == code
     assert b"interrupted" in errors and b"Traceback" not in errors
     assert not (tmp_path / "scored.parquet").exists()
