@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,6 @@ from typer import Argument, Option
 
 from curate import __version__, scoring
 from curate.cli.console import (
-    EXIT_MISSING,
     PANEL,
     Commands,
     DryRun,
@@ -27,22 +26,25 @@ from curate.cli.console import (
     unwrapped,
 )
 from curate.cli.tables import (
+    ALREADY,
     as_typed,
     cost_line,
+    counted,
+    note_clashes,
+    note_missing,
     one_of,
     plan_tables,
+    report_run,
+    report_scored,
     runs_tables,
-    score_table,
     search_tables,
     selection_remark,
     selection_tables,
     shown_tables,
     simulation_tables,
-    summary_tables,
 )
 from curate.data.export import check_push, push_folder
 from curate.data.files import check_writable, write_text
-from curate.data.repeats import remarks
 from curate.display import clean
 from curate.errors import DataError, OutputError, SettingError, as_option
 from curate.estimators import ESTIMATORS
@@ -105,7 +107,6 @@ def _out(help: str) -> Any:
 ParquetFile = Annotated[Path, _out("The Parquet file to write.")]
 ESTIMATOR = one_of(estimator.usage for estimator in ESTIMATORS.values())
 EXPERIMENTS = ("facts", "zipf", "steps", "map", "one-layer")
-ALREADY = "already made, and left as it is"
 MaxMissing = Annotated[
     int | None,
     Option(help="End with exit code 3 if more examples than this get no score.", rich_help_panel=PANEL),
@@ -163,15 +164,8 @@ def demo(
         f"Arms selected by {by}. Loss against views: rank correlation {agreement['rank_correlation']:.2f}, "
         f"{100 * agreement['top_overlap']:.0f}% of FT-Top in common (50% by chance)."
     )
-    _report_run(out, content, f"Report: {run / 'report.html'}", first=[about])
+    report_run(out, content, f"Report: {run / 'report.html'}", first=[about])
     _open(run / "report.html", open)
-
-
-def _report_run(out: Output, content: Mapping[str, Any], *last: Any, first: Sequence[str] = ()) -> None:
-    """The tables of a validation between other lines, and its warnings."""
-    out.result(content, *first, *summary_tables(content), *last)
-    for warning in content["warnings"]:
-        out.warn(warning)
 
 
 def _open(page: Path, wanted: bool) -> None:
@@ -226,59 +220,8 @@ def score(
             return
         with out.progress() as progress:
             scored = scoring.run(dataset, by, place, part, options, progress, max_missing is None, force)
-        _report_scored(out, scored, score_summaries(read_scores(place)), str(output))
-    _note_missing(out, scored.unmeasured, output, max_missing)
-
-
-def _report_scored(out: Output, scored: Any, summaries: Mapping[str, Any], output: str) -> None:
-    for note in scored.notes():
-        out.note(note)
-    rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
-    content = {
-        "output": output,
-        "rows": rows,
-        "columns": roles,
-        **_counted(scored.manifest),
-        "scores": summaries,
-        "ambiguous": scored.ambiguous,
-        **({"shared": shared} if (shared := scored.shared) else {}),
-        "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds, 1),
-    }
-    table = score_table(summaries, scored.manifest["statuses"])
-    out.result(content, table, *why_failed(scored.manifest), output)
-    named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
-    how = ALREADY if scored.earlier else f"in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
-    out.note(f"{rows} examples {how}; columns {named}")
-    _note_clashes(out, content)
-
-
-def _counted(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows by status, and why some failed, where that is known."""
-    return {name: manifest[name] for name in ("statuses", "reasons") if name in manifest}
-
-
-def _note_clashes(out: Output, content: Mapping[str, Any]) -> None:
-    """Say what is ambiguous, and what evaluation sets share with the splits to train on."""
-    found = remarks(content.get("ambiguous"))
-    found += ["--where ambiguous=no selects the others."] if found else []
-    if again := content.get("duplicates"):
-        found += [f"{again} examples ask again what another asks; --dedup exact keeps the best known of each."]
-    for pair in content.get("shared", ()):
-        shared = [f"the {name} of {pair[name]}" for name in ("question", "subject", "answer") if pair[name]]
-        found += [f"{pair['split']} shares with {pair['test']}: {', '.join(shared)} examples."] if shared else []
-    for line in found:
-        out.note(line)
-
-
-def _note_missing(out: Output, unmeasured: int, output: Path, at_most: int | None) -> None:
-    """Say how many examples have no score, and end with exit code 3 if they are more than was allowed."""
-    if unmeasured:
-        where = "" if str(output) == "-" else f"{output.name} "
-        out.note(f"{unmeasured} examples have no score; the {where}columns *_status say why.")
-    if at_most is not None and unmeasured > at_most:
-        out.warn(f"{unmeasured} examples have no score, more than --max-missing {at_most}.")
-        raise typer.Exit(EXIT_MISSING)
+        report_scored(out, scored, score_summaries(read_scores(place)), str(output))
+    note_missing(out, scored.unmeasured, output, max_missing)
 
 
 @command(app)
@@ -302,12 +245,12 @@ def merge(
         "shards": merged.shards,
         "rows": merged.rows,
         "unmeasured": merged.unmeasured,
-        **_counted(merged.manifest),
+        **counted(merged.manifest),
     }
     out.result(content, f"{merged.rows} rows of {merged.shards} shards", *why_failed(merged.manifest), str(output))
     if merged.earlier:
         out.note(ALREADY)
-    _note_missing(out, merged.unmeasured, output, max_missing)
+    note_missing(out, merged.unmeasured, output, max_missing)
 
 
 @command(app)
@@ -368,7 +311,7 @@ def select(
     out.result(content, *selection_tables(chosen.told(as_option), summary, explanation), *lines)
     how = f"; {ALREADY}" if chosen.earlier else "; nothing written" if dry_run else ""
     out.note(selection_remark(summary) + how)
-    _note_clashes(out, summary)
+    note_clashes(out, summary)
 
 
 @command(app)
@@ -425,7 +368,7 @@ def validate(
         return
     if summary := made_before(splits, eval, model, output, settings, reading, force):
         if is_first():
-            _report_run(out, {"output": str(output), **summary}, str(output / "report.html"))
+            report_run(out, {"output": str(output), **summary}, str(output / "report.html"))
             out.note(ALREADY)
             _open(output / "report.html", open)
         return
@@ -434,7 +377,7 @@ def validate(
     leave()
     if not is_first():
         return
-    _report_run(out, {"output": str(output), **result.summary()}, str(output / "report.html"))
+    report_run(out, {"output": str(output), **result.summary()}, str(output / "report.html"))
     _open(output / "report.html", open)
 
 
@@ -626,7 +569,7 @@ def _run_recipe(out: Output, name: str, folder: Path, options: Mapping[str, Any]
 
     summary = run(name, folder, **options, progress=out.note, meter=out.progress).summary
     files = [[what, str(folder / path)] for what, path in summary["files"].items()]
-    _report_run(out, {"output": str(folder), **summary}, make_table(None, ["what", "where"], files))
+    report_run(out, {"output": str(folder), **summary}, make_table(None, ["what", "where"], files))
 
 
 @command(app, settings=[ExperimentOptions])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.cli.console import can_print, make_table
+import typer
+
+from curate.cli.console import EXIT_MISSING, Output, can_print, make_table
 from curate.data.export import score_text
+from curate.data.repeats import remarks
 from curate.display import duration
 from curate.errors import DataError
 from curate.estimators.base import why_failed
@@ -390,3 +394,67 @@ def _agreement_tables(found: Mapping[str, Any]) -> Tables:
 
 def _two_digits(value: float | None) -> str:
     return "" if value is None else f"{round(value, 2) + 0.0:.2f}"  # never -0.00
+
+
+# what a command says of what it did
+
+ALREADY = "already made, and left as it is"
+
+
+def report_run(out: Output, content: Mapping[str, Any], *last: Any, first: Sequence[str] = ()) -> None:
+    """The tables of a validation between other lines, and its warnings."""
+    out.result(content, *first, *summary_tables(content), *last)
+    for warning in content["warnings"]:
+        out.warn(warning)
+
+
+def report_scored(out: Output, scored: Any, summaries: Mapping[str, Any], output: str) -> None:
+    """What came of scoring, and how it was done."""
+    for note in scored.notes():
+        out.note(note)
+    rows, seconds, roles = scored.rows, scored.seconds, scored.manifest["columns"]
+    content = {
+        "output": output,
+        "rows": rows,
+        "columns": roles,
+        **counted(scored.manifest),
+        "scores": summaries,
+        "ambiguous": scored.ambiguous,
+        **({"shared": shared} if (shared := scored.shared) else {}),
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(rows / seconds, 1),
+    }
+    table = score_table(summaries, scored.manifest["statuses"])
+    out.result(content, table, *why_failed(scored.manifest), output)
+    named = ", ".join(f"{role}={name}" for role, name in roles.items() if name)
+    how = ALREADY if scored.earlier else f"in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
+    out.note(f"{rows} examples {how}; columns {named}")
+    note_clashes(out, content)
+
+
+def counted(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows by status, and why some failed, where that is known."""
+    return {name: manifest[name] for name in ("statuses", "reasons") if name in manifest}
+
+
+def note_clashes(out: Output, content: Mapping[str, Any]) -> None:
+    """Say what is ambiguous, and what evaluation sets share with the splits to train on."""
+    found = remarks(content.get("ambiguous"))
+    found += ["--where ambiguous=no selects the others."] if found else []
+    if again := content.get("duplicates"):
+        found += [f"{again} examples ask again what another asks; --dedup exact keeps the best known of each."]
+    for pair in content.get("shared", ()):
+        shared = [f"the {name} of {pair[name]}" for name in ("question", "subject", "answer") if pair[name]]
+        found += [f"{pair['split']} shares with {pair['test']}: {', '.join(shared)} examples."] if shared else []
+    for line in found:
+        out.note(line)
+
+
+def note_missing(out: Output, unmeasured: int, output: Path, at_most: int | None) -> None:
+    """Say how many examples have no score, and end with exit code 3 if they are more than was allowed."""
+    if unmeasured:
+        where = "" if str(output) == "-" else f"{output.name} "
+        out.note(f"{unmeasured} examples have no score; the {where}columns *_status say why.")
+    if at_most is not None and unmeasured > at_most:
+        out.warn(f"{unmeasured} examples have no score, more than --max-missing {at_most}.")
+        raise typer.Exit(EXIT_MISSING)
