@@ -9,6 +9,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,8 @@ class Status:
     def _tell(self, **more: Any) -> None:
         self._told |= more | {"heard": _now()}
         if self._file is not None:
-            write_json(self._told, self._file)
+            with suppress(OSError, OutputError):  # no work stops because it could not be told of
+                write_json(self._told, self._file)
 
 
 def _now(seconds: float = 0.0) -> str:

@@ -95,9 +95,7 @@ class ContrastEstimator(ModelEstimator):
 
         reasons = [self.reason(example) for example in examples]
         asked = [() if reason else self.pairs(example) for example, reason in zip(examples, reasons, strict=True)]
-        losses = iter(
-            answer_losses(self.model, [pair for some in asked for pair in some], self.token_budget, self.report)
-        )
+        losses = iter(answer_losses(self.model, [pair for some in asked for pair in some], report=self.report))
         for reason, some in zip(reasons, asked, strict=True):
             own, *others = [next(losses) for _ in some] or [None]
             nats = [loss.nats for loss in others if loss.nats is not None]
