@@ -128,15 +128,15 @@ def test_log_level_shows_what_libraries_log(curate: Curate, scored: str, monkeyp
     from curate.cli import app
 
     def logging_select(*arguments: Any, **named: Any) -> Any:
-        logging.getLogger("some.library").info("so \x1b[2J it goes")
+        logging.getLogger("some.package").info("so \x1b[2J it goes")
         return kept(*arguments, **named)
 
     kept = app.selecting.select
     monkeypatch.setattr(app.selecting, "select", logging_select)
     words = ("select", scored, "--top", "2", "--dry-run", "-o", "top.parquet")
-    assert r"INFO some.library: so \u001b[2J it goes" in curate(*words, "--log-level", "info").stderr
-    assert "some.library" not in curate(*words, "--log-level", "warning").stderr
-    assert "some.library" not in curate(*words).stderr
+    assert r"INFO some.package: so \u001b[2J it goes" in curate(*words, "--log-level", "info").stderr
+    assert "some.package" not in curate(*words, "--log-level", "warning").stderr
+    assert "some.package" not in curate(*words).stderr
     assert curate(*words, "--log-level", "loud").exit_code == 1
 
 
