@@ -78,11 +78,12 @@ def next_logits(
     loaded: LoadedModel, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
 ) -> torch.Tensor:
     """Logits (B, V) after the last of some new tokens (B, T), which the cache remembers."""
-    optional = {"position_ids": positions, "logits_to_keep": 1}
-    more: dict[str, Any] = {name: optional[name] for name in optional.keys() & _parameters(loaded)}
-    model: Any = loaded.model
-    output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
-    return output.logits[:, -1]
+    more = {"position_ids": positions} if "position_ids" in _parameters(loaded) else {}
+    rows, length = ids.shape
+    # Not by `logits_to_keep`: it cuts a view out of the hidden states, for which PyTorch copies the head once a row.
+    with head_at(loaded, torch.arange(1, rows + 1) * length - 1) as selected:
+        output: Any = loaded.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
+    return output.logits[0] if selected else output.logits[:, -1]
 
 
 def left_padded(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from curate.lm.forward import head_at
 from curate.lm.model import LoadedModel
 from curate.prompts import Template
 from curate.records import Example, contrast
@@ -90,7 +91,7 @@ def final_attention(
     for number, prompt in enumerate(prompts):
         by_length[len(prompt.ids)].append(number)
     found: dict[int, list[torch.Tensor]] = {}
-    with _eager_attention(loaded.model), torch.inference_mode():
+    with torch.inference_mode():
         for length, numbers in sorted(by_length.items()):
             rows = max(1, token_budget // length)
             for batch in (numbers[start : start + rows] for start in range(0, len(numbers), rows)):
@@ -112,17 +113,19 @@ def to_tokens(layers: Sequence[torch.Tensor]) -> NDArray[np.float64]:
 def _final_weights(loaded: LoadedModel, ids: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
     """Every layer's attention weights of the final token, (B, H, T) each.
 
-    All tokens but the final one go through first; then that one alone gives its weights, so that no layer's
-    (T, T) weights are kept.
+    All tokens but the final one go through first, with the model's own attention; then that one alone gives its
+    weights. So no layer's (T, T) weights are computed in the slow implementation that gives them away.
     """
     from transformers import DynamicCache
 
     model: Any = loaded.model
     tokens = torch.tensor(ids, device=loaded.device)  # (B, T)
     cache: Any = DynamicCache()
-    if tokens.shape[1] > 1:
-        model(input_ids=tokens[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
-    output = model(input_ids=tokens[:, -1:], past_key_values=cache, use_cache=True, output_attentions=True)
+    with head_at(loaded, torch.tensor([0])):  # no logits are wanted
+        if tokens.shape[1] > 1:
+            model(input_ids=tokens[:, :-1], past_key_values=cache, use_cache=True)
+        with _eager_attention(model):
+            output = model(input_ids=tokens[:, -1:], past_key_values=cache, use_cache=True, output_attentions=True)
     # In models that mix kinds of layers, those without attention give None.
     return [weights[:, :, 0].float().cpu() for weights in output.attentions if weights is not None]
 
