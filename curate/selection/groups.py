@@ -57,7 +57,7 @@ def role_column(data: QATable, name: str, asked_by: str) -> str:
     role = data.roles.as_dict().get(name)
     column = role if isinstance(role, str) else name
     if columns_of(column, data.schema.names) is None:
-        close = nearest(name, data.schema.names)
+        close = "pattern" if (asked_by, name) == ("stratify_by", "relation") else nearest(name, data.schema.names)
         raise ColumnError(
             f"{data.name} has no column {name!r} (asked for with {setting(asked_by)}).",
             expected=f"one of its columns: {column_list(data.schema.names)}",

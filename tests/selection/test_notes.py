@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
+from curate.errors import ColumnError
 from tests.selection.rows import Rows
 
 RELATIONS = {"country": 6.0, "job": 3.0, "author": 0.0}
@@ -53,6 +54,8 @@ def test_a_moved_mix_of_question_patterns_is_said_where_no_relation_is_known(fac
     notes = curate.select(rows, top=0.5).notes()
     assert any("another mix of kinds of questions" in note and "stratify_by='pattern'" in note for note in notes)
     assert not any("kinds of questions" in n for n in curate.select(rows, top=0.5, stratify_by="pattern").notes())
+    with pytest.raises(ColumnError, match="no column 'relation'.*\n.*\nTry: stratify_by='pattern'"):
+        curate.select(rows, top=0.5, stratify_by="relation")
 
 
 def test_commoner_answers_are_said(facts: Rows) -> None:
