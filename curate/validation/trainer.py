@@ -308,6 +308,8 @@ class LengthGrouped:
         yield from (index for batch in [*batches, last, self.filling] for index in batch)
 
 
+SHORT = 64
+"""Tokens of a text whose attention weights are kept as they are; of a small model's batch of 16 some 0.2 GB."""
 SAVE_SECONDS = 300.0
 """Training that is lost at most when a run is killed, besides what comes between two epochs."""
 
@@ -358,8 +360,9 @@ def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped, config: Fin
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from transformers import Trainer
 
-    # Backward in bfloat16 on a CPU, PyTorch's fused attention takes four times as long as plain products of matrices.
-    plain = head_of.device.type == "cpu" and head_of.model.dtype == torch.bfloat16
+    # In bfloat16 on a CPU, PyTorch's fused attention takes four times as long backward as plain products of matrices,
+    # which keep T² weights of every head: for short texts only.
+    products = head_of.device.type == "cpu" and head_of.model.dtype == torch.bfloat16
 
     class CompletionTrainer(Trainer):
         loss_is_scaled_for_ga = True
@@ -379,7 +382,8 @@ def completion_trainer(head_of: LoadedModel, sampler: LengthGrouped, config: Fin
 
         def forward_and_backward(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
             # Autocast brings what adapters read to its own type; that peft brings it to theirs before is lost time.
-            attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+            short = products and inputs["labels"].shape[1] <= SHORT
+            attention = sdpa_kernel(SDPBackend.MATH) if short else nullcontext()
             with disable_input_dtype_casting(model, active=self.args.bf16), attention:
                 loss = self.compute_loss(model, inputs, num_items_in_batch=inputs["items"])
                 self.accelerator.backward(loss)

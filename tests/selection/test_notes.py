@@ -54,7 +54,7 @@ def test_a_moved_mix_of_question_patterns_is_said_where_no_relation_is_known(fac
     notes = curate.select(rows, top=0.5).notes()
     assert any("another mix of kinds of questions" in note and "stratify_by='pattern'" in note for note in notes)
     assert not any("kinds of questions" in n for n in curate.select(rows, top=0.5, stratify_by="pattern").notes())
-    with pytest.raises(ColumnError, match="no column 'relation'.*\n.*\nTry: stratify_by='pattern'"):
+    with pytest.raises(ColumnError, match=r"no column 'relation'.*\n.*\nTry: stratify_by='pattern'"):
         curate.select(rows, top=0.5, stratify_by="relation")
 
 

@@ -72,6 +72,20 @@ def test_finetuning_teaches_the_answers_and_leaves_the_base_as_it_was(loaded: Lo
     assert sorted(p.name for p in (tmp_path / "adapter").glob("*.safetensors")) == ["adapter_model.safetensors"]
 
 
+def test_training_in_bfloat16_follows_that_in_float32(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """Short and long texts, which go through different kernels; what trains stays in float32."""
+    long = [replace(e, question=e.question + " Now?" * 40) for e in EXAMPLES]
+    losses: dict[str, list[float]] = {}
+    for dtype in ("float32", "bfloat16"):
+        loaded = load_model(tiny_model("llama"), device="cpu", dtype=dtype)
+        config = FinetuneConfig(learning_rate=5e-3, epochs=4, batch_size=4, held_out=0)
+        with finetuned(loaded, [*EXAMPLES, *long], DEFAULT, Training(config, 0, tmp_path / dtype)) as result:
+            losses[dtype] = [row["train_loss"] for row in result.rows]
+            assert {w.dtype for w in result.model.parameters() if w.requires_grad} == {torch.float32}
+    assert losses["float32"][-1] < losses["float32"][0] / 2
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
+
+
 def test_adapters_become_part_of_the_weights_for_a_while_and_every_bit_comes_back(loaded: LoadedModel) -> None:
     import torch
 
