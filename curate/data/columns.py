@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.answers import Choices, answer_text, parse_choices, parse_list, spelled
-from curate.data.formats import to_array
+from curate.data.json_rows import to_array
 from curate.errors import EstimatorError, setting
 
 F = TypeVar("F", bound=Callable[..., Any])

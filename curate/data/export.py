@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from curate.data.files import AXOLOTL_FILE, HISTOGRAM, ParquetStream, plain
-from curate.data.formats import SUFFIXES, data_suffix
+from curate.data.formats import data_suffix
 from curate.data.ids import ID_COLUMN
 from curate.data.layouts import PRESETS
-from curate.data.sources import LLAMA_FACTORY_FILE
+from curate.data.sources import LLAMA_FACTORY_FILE, SUFFIXES
 from curate.data.stores import open_parquet_file
 from curate.data.table import QATable
 from curate.errors import OutputError, SettingError, setting

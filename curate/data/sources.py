@@ -21,21 +21,31 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.data.formats import (
-    STANDARD_INPUT,
-    SUFFIXES,
+    COMPRESSED,
     Content,
     data_suffix,
     decompressed,
-    parse,
     read_content,
-    read_json,
-    table_from_rows,
+    read_delimited,
+    read_parquet,
 )
+from curate.data.json_rows import STANDARD_INPUT, read_json, table_from_rows
 from curate.data.stores import MemoryRows, ParquetRows, Rows, as_table, file_fingerprint, open_alike, open_parquet
 from curate.errors import ColumnError, DataError, setting
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
+
+READERS: dict[str, Callable[[Any, PurePath], pa.Table]] = {
+    ".parquet": read_parquet,
+    ".csv": partial(read_delimited, delimiter=","),
+    ".tsv": partial(read_delimited, delimiter="\t"),
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".json": read_json,
+}
+SUFFIXES = tuple(READERS)
+"""Endings of the names of files that can be read, compression aside."""
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
 
@@ -362,6 +372,25 @@ def stream_table(rows: IterableDataset) -> pa.Table:
 
 
 # From what was read to one table.
+
+
+def parse(path: PurePath, content: Content, split: str | None = None) -> pa.Table:
+    """The table in a file of that name, or a split of several that are in it."""
+    reader = READERS.get(data_suffix(path))
+    if reader is None:
+        raise DataError(
+            f"{path} has a name that tells no format.",
+            expected=f"one of {', '.join(SUFFIXES)} (compressed too: {', '.join(COMPRESSED)})",
+            try_next="rename it after what it holds",
+        )
+    return reader(content, path) if split is None else read_json(content, path, split)
+
+
+def stem(file: str) -> str:
+    """The name without the suffixes of format and compression: `P106.train` for `P106.train.json.gz`."""
+    while (suffix := PurePath(file).suffix.lower()) and (suffix in COMPRESSED or suffix in SUFFIXES):
+        file = file[: -len(suffix)]
+    return file
 
 
 def _parse_all(name: str, files: Sequence[tuple[PurePath, Content]], split: str | None = None) -> MemoryRows:

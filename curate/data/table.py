@@ -37,7 +37,6 @@ from curate.data.columns import (
     values_of,
 )
 from curate.data.files import METADATA_KEY, manifest_in, manifest_path, read_manifest, splits_in, versions
-from curate.data.formats import stem
 from curate.data.ids import (
     ID_COLUMN,
     DuplicateCounter,
@@ -49,7 +48,7 @@ from curate.data.ids import (
     number_ids,
 )
 from curate.data.layouts import FIRST_ROWS, PRESETS, default_template, recognise
-from curate.data.sources import check_named, open_data
+from curate.data.sources import check_named, open_data, stem
 from curate.data.stores import MemoryRows, Rows, as_arrow, encode, in_order
 from curate.errors import ColumnError, DataError, setting
 from curate.prompts import TEMPLATES, Template, count_chats, find_template

@@ -25,9 +25,9 @@ from curate.data.files import (
     write_parquet,
     write_text,
 )
-from curate.data.formats import SUFFIXES, data_suffix
+from curate.data.formats import data_suffix
 from curate.data.ids import ID_COLUMN
-from curate.data.sources import commit_of, find_files, is_hub_id, is_url
+from curate.data.sources import SUFFIXES, commit_of, find_files, is_hub_id, is_url
 from curate.data.stores import as_arrow, file_fingerprint
 from curate.data.table import make_manifest, read
 from curate.display import Outline, Progress, Shown

@@ -31,9 +31,9 @@ from curate.data.files import (
     write_json,
     write_text,
 )
-from curate.data.formats import SUFFIXES, data_suffix
+from curate.data.formats import data_suffix
 from curate.data.repeats import Held, count_ambiguous, duplicates
-from curate.data.sources import keep_range_index
+from curate.data.sources import SUFFIXES, keep_range_index
 from curate.data.stores import as_arrow, in_types_of
 from curate.data.table import QATable, make_manifest, read_with
 from curate.display import Outline, Progress, Shown, bar_in_python

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import curate
-from curate.data.formats import read_json
+from curate.data.json_rows import read_json
 from curate.errors import DataError
 
 BIRD = {"question": "Which bird cannot fly?", "answer": "kiwi"}

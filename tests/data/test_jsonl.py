@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import curate
-from curate.data.formats import lines_by_arrow, table_from_rows
+from curate.data.json_rows import lines_by_arrow, table_from_rows
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4) | st.just("2020-01-01")
@@ -39,7 +39,7 @@ def test_what_arrow_reads_is_what_python_reads(tmp_path_factory: pytest.TempPath
     content = "\n".join(map(json.dumps, rows)).encode()
     for beginning in (40, 1 << 20):  # the types of the first lines, or of all, are what is tried first
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("curate.data.formats.BEGINNING", beginning)
+            patch.setattr("curate.data.json_rows.BEGINNING", beginning)
             fast, careful = read_both(content, tmp_path_factory.getbasetemp() / "rows.jsonl")
         if fast is not None:
             assert repr(fast.to_pylist()) == repr(careful.to_pylist())
@@ -55,7 +55,7 @@ def test_plain_rows_are_read_fast_and_texts_stay_texts(tmp_path: Path) -> None:
 def test_lines_unlike_the_first_ones_are_read_fast_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    monkeypatch.setattr("curate.data.formats.BEGINNING", 20)
+    monkeypatch.setattr("curate.data.json_rows.BEGINNING", 20)
     fast, careful = read_both(('{"a": 1}\n' * 9 + late + "\n").encode(), tmp_path / "rows.jsonl")
     assert fast is not None
     assert fast.schema == careful.schema

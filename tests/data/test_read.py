@@ -107,7 +107,7 @@ ROW = st.dictionaries(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(ROW, min_size=2, max_size=4))
 def test_lines_read_by_arrow_are_the_table_that_python_makes_of_them(rows: list[dict[str, Any]]) -> None:
-    from curate.data.formats import read_json, table_from_rows
+    from curate.data.json_rows import read_json, table_from_rows
 
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     expected = table_from_rows(rows, "rows")
