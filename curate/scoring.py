@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import time
 import traceback
 from collections import Counter, deque
@@ -47,6 +44,7 @@ from curate.estimators.base import ANOTHER_CHANCE, FAILED, Estimator, ModelEstim
 from curate.prompts import CHAT, chats_left_out
 from curate.records import OK, Example, Score
 from curate.settings import EngineSettings, ReadSettings, takes
+from curate.shards import Shard, fingerprint_of
 
 CHUNK = 1024
 """Examples that an estimator is given at once.
@@ -155,7 +153,7 @@ def run(
     only `merge_files` can tell.
     """
     table, estimators, engine = opened(data, by, output, options)
-    rows = range(len(table)) if shard is None else shard.stretch(len(table))
+    rows = range(len(table)) if shard is None else shard.stretch(len(table), CHUNK)
     if output is not None and is_scored(output, table, estimators, shard, force):
         return scored_before(output, estimators, table)
     for estimator in estimators:
@@ -240,7 +238,7 @@ def plan(
     Raises what the run would raise before it begins.
     """
     table, estimators, _ = opened(data, by, output, options)
-    rows = range(len(table)) if shard is None else shard.stretch(len(table))
+    rows = range(len(table)) if shard is None else shard.stretch(len(table), CHUNK)
     specs = [
         one if isinstance(one, str) else estimator.name for one, estimator in zip(listed(by), estimators, strict=True)
     ]
@@ -551,71 +549,6 @@ def write_behind(stream: ParquetStream, tables: Iterable[pa.Table]) -> None:
             written = writer.submit(stream.write, table)
         if written is not None:
             written.result()
-
-
-_OWN = ("shard", "statuses", "reasons")
-"""What differs between the manifests of the shards of one run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Shard `number` of `count`, the first being 1.
-
-    A shard is a stretch of whole chunks, so that the model sees the rows in the same company as in a run without
-    shards, and gives the same numbers to the last bit.
-    """
-
-    number: int
-    count: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.count:
-            raise SettingError(
-                f"There is no shard {self.number} of {self.count}.",
-                expected=f"{setting('shard', 'I/N')}, with I from 1 to N",
-                try_next=setting("shard", f"1/{max(1, self.count)}"),
-            )
-
-    @classmethod
-    def of(cls, shard: str | tuple[int, int] | None) -> Shard | None:
-        """The shard that `"3/8"` or `(3, 8)` names; SettingError for anything else."""
-        if shard is None:
-            return None
-        if not isinstance(shard, str):
-            return cls(*shard)
-        match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
-        if match is None:
-            raise SettingError(
-                f"{setting('shard', shard)} is not a shard.",
-                expected=setting("shard", "I/N"),
-                try_next=setting("shard", "1/8"),
-            )
-        return cls(int(match[1]), int(match[2]))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-    @property
-    def file_name(self) -> str:
-        """`shard-03-of-64.parquet`: the numbers as wide as the count, so that names sort as numbers do."""
-        return f"shard-{self.number:0{len(str(self.count))}}-of-{self.count}.parquet"
-
-    def stretch(self, rows: int) -> range:
-        """Its rows of a dataset of so many; the shards differ by at most one chunk, and some may be empty."""
-        chunks = -(-rows // CHUNK)
-        start, stop = (n * chunks // self.count * CHUNK for n in (self.number - 1, self.number))
-        return range(min(start, rows), min(stop, rows))
-
-
-def fingerprint_of(manifest: Mapping[str, Any]) -> str:
-    """The same only for shards of one run: of versions, input, columns, and estimators with all their settings."""
-    content = json.dumps(plain(shared_part(manifest)), sort_keys=True, default=str)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def shared_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifests of the shards of one run have in common."""
-    return {name: value for name, value in manifest.items() if name not in _OWN}
 
 
 def score_manifest(

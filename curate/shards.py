@@ -1,7 +1,10 @@
-"""`merge`: the scored shards of a dataset, put together."""
+"""Shards: the parts of a dataset that are scored apart, and `merge`, which puts them together."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +30,72 @@ from curate.data.files import (
 from curate.data.ids import ID_COLUMN, DuplicateCounter, hash_texts
 from curate.data.sources import check_named, find_files
 from curate.data.stores import ParquetRows, as_arrow, file_fingerprint, open_parquet_file, read_ahead, valid_rows
-from curate.errors import DataError
+from curate.errors import DataError, SettingError, setting
 from curate.estimators.base import commonest, measured_nothing
-from curate.scoring import fingerprint_of, shared_part
+
+_OWN = ("shard", "statuses", "reasons")
+"""What differs between the manifests of the shards of one run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Shard `number` of `count`, the first being 1.
+
+    A shard is a stretch of whole chunks, so that the model sees the rows in the same company as in a run without
+    shards, and gives the same numbers to the last bit.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise SettingError(
+                f"There is no shard {self.number} of {self.count}.",
+                expected=f"{setting('shard', 'I/N')}, with I from 1 to N",
+                try_next=setting("shard", f"1/{max(1, self.count)}"),
+            )
+
+    @classmethod
+    def of(cls, shard: str | tuple[int, int] | None) -> Shard | None:
+        """The shard that `"3/8"` or `(3, 8)` names; SettingError for anything else."""
+        if shard is None:
+            return None
+        if not isinstance(shard, str):
+            return cls(*shard)
+        match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
+        if match is None:
+            raise SettingError(
+                f"{setting('shard', shard)} is not a shard.",
+                expected=setting("shard", "I/N"),
+                try_next=setting("shard", "1/8"),
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @property
+    def file_name(self) -> str:
+        """`shard-03-of-64.parquet`: the numbers as wide as the count, so that names sort as numbers do."""
+        return f"shard-{self.number:0{len(str(self.count))}}-of-{self.count}.parquet"
+
+    def stretch(self, rows: int, chunk: int) -> range:
+        """Its rows of a dataset of so many; the shards differ by one chunk at most, and some may be empty."""
+        chunks = -(-rows // chunk)
+        start, stop = (n * chunks // self.count * chunk for n in (self.number - 1, self.number))
+        return range(min(start, rows), min(stop, rows))
+
+
+def fingerprint_of(manifest: Mapping[str, Any]) -> str:
+    """The same only for shards of one run: of versions, input, columns, and estimators with all their settings."""
+    content = json.dumps(plain(shared_part(manifest)), sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def shared_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifests of the shards of one run have in common."""
+    return {name: value for name, value in manifest.items() if name not in _OWN}
 
 
 @dataclass(frozen=True)

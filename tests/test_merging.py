@@ -14,7 +14,8 @@ import pytest
 import curate
 from curate.data.files import ParquetStream, write_json
 from curate.errors import DataError, EstimatorError, SettingError
-from curate.scoring import CHUNK, Shard
+from curate.scoring import CHUNK
+from curate.shards import Shard
 
 Tiny = Callable[[str], Path]
 ROWS = 3 * CHUNK + 40
@@ -155,7 +156,7 @@ def test_the_command_names_the_shards_in_a_folder(curate: Callable[..., Any], da
 
 def test_shards_are_whole_chunks_in_order_and_none_is_much_larger() -> None:
     for rows in (0, 1, CHUNK, 10 * CHUNK + 1, 97 * CHUNK):
-        stretches = [Shard(n, 8).stretch(rows) for n in range(1, 9)]
+        stretches = [Shard(n, 8).stretch(rows, CHUNK) for n in range(1, 9)]
         assert [row for stretch in stretches for row in stretch] == list(range(rows))
         assert all(stretch.start % CHUNK == 0 or not stretch for stretch in stretches)
         sizes = [len(stretch) for stretch in stretches]

@@ -61,7 +61,7 @@ from curate.settings import (
     ValidateSettings,
     WriteSettings,
 )
-from curate.shards import merge_files
+from curate.shards import Shard, merge_files
 from curate.show import (
     compare_files,
     compare_runs,
@@ -208,7 +208,7 @@ def score(
 
     Example: curate score popQA.tsv --by column:s_pop -o scored.parquet
     """
-    part = scoring.Shard.of(shard)
+    part = Shard.of(shard)
     if part is not None and str(output) != "-" and (output.suffix != ".parquet" or output.is_dir()):
         output /= part.file_name
     options = {**estimators, **own_settings(by, own or ()), **reading.as_dict(), **engine.as_dict()}
