@@ -28,20 +28,21 @@ from curate.cli.console import (
 from curate.cli.tables import (
     ALREADY,
     as_typed,
-    cost_line,
     counted,
     note_clashes,
     note_missing,
     one_of,
-    plan_tables,
+    recipe_plan_lines,
     report_run,
     report_scored,
     runs_tables,
+    search_plan_tables,
     search_tables,
     selection_remark,
     selection_tables,
     shown_tables,
     simulation_tables,
+    validation_plan_tables,
 )
 from curate.data.export import check_push, push_folder
 from curate.data.files import check_writable, write_text
@@ -354,15 +355,8 @@ def validate(
         check_run_folder(output)
         earlier = made_before(splits, eval, model, output, settings, reading, force)
         found = plan(splits, eval, settings, reading, model)
-        rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in found["arms"]]
-        out.result(
-            {"dry_run": True, **found},
-            make_table(None, ["arm", "examples", "steps at most"], rows),
-            f"{found['trials']} trials, {found['finetunings']} finetunings, {found['answers']} answers",
-            f"--knowledge is {'on' if found['knowledge'] else 'off'}, {found['knowledge_cost']:.0%} more work",
-            cost_line(found["costs"]),
-            f"{output} is {ALREADY}" if earlier else f"would write {output}",
-        )
+        last = f"{output} is {ALREADY}" if earlier else f"would write {output}"
+        out.result({"dry_run": True, **found}, *validation_plan_tables(found), last)
         for warning in found["warnings"]:
             out.warn(warning)
         return
@@ -413,7 +407,9 @@ def search(
     asked = Search.of(data, eval, model, output, out.note, options)
     if dry_run:
         found = asked.described()
-        out.result({"dry_run": True, "output": str(output), **found}, *plan_tables(found), f"would write {output}")
+        out.result(
+            {"dry_run": True, "output": str(output), **found}, *search_plan_tables(found), f"would write {output}"
+        )
         return
     earlier = asked.earlier(force)
     summary = (earlier or asked.run()).summary
@@ -538,7 +534,7 @@ def run(
     options = {**given.given(), "settings": set_ or ()}
     if list_ or recipe is None:
         found = descriptions()
-        table = make_table(None, ["recipe", "what it is"], [[name, about] for name, about in found.items()])
+        table = make_table(None, ["recipe", "what it is"], [*found.items()])
         out.result({"recipes": found}, table, "curate run NAME -o out/")
     elif show:
         print(clean(recipe_text(recipe)[0]), end="")
@@ -548,28 +544,18 @@ def run(
             "There is no folder to work in.", expected="-o FOLDER", try_next=f"curate run {recipe} -o out/"
         )
     elif dry_run:
-        _plan_recipe(out, recipe, output, options)
+        from curate.recipes.run import plan
+
+        steps = plan(recipe, output, **options)
+        content = {"dry_run": True, "output": str(output), **steps}
+        out.result(content, *recipe_plan_lines(steps), f"would write {output}")
     else:
-        _run_recipe(out, recipe, output, options)
+        from curate.recipes.run import run as run_recipe
+
+        summary = run_recipe(recipe, output, **options, progress=out.note, meter=out.progress).summary
+        files = [[what, output / path] for what, path in summary["files"].items()]
+        report_run(out, {"output": str(output), **summary}, make_table(None, ["what", "where"], files))
         _open(output / "run" / "report.html", open)
-
-
-def _plan_recipe(out: Output, name: str, folder: Path, options: Mapping[str, Any]) -> None:
-    from curate.recipes.run import plan
-
-    found = plan(name, folder, **options)
-    steps, cost = found["steps"], found["cost"]
-    lines = [f"{step['step']}: {step['state']}\n    {step['command'] or 'write ' + step['output']}" for step in steps]
-    line = f"{cost['arms']} arms, {cost['trials']} trials, {cost['finetunings']} finetunings"
-    out.result({"dry_run": True, "output": str(folder), **found}, *lines, line, f"would write {folder}")
-
-
-def _run_recipe(out: Output, name: str, folder: Path, options: Mapping[str, Any]) -> None:
-    from curate.recipes.run import run
-
-    summary = run(name, folder, **options, progress=out.note, meter=out.progress).summary
-    files = [[what, str(folder / path)] for what, path in summary["files"].items()]
-    report_run(out, {"output": str(folder), **summary}, make_table(None, ["what", "where"], files))
 
 
 @command(app, settings=[ExperimentOptions])
@@ -610,16 +596,8 @@ def simulate(
         out.result({"dry_run": True, **content}, table, f"{content['runs']} runs; would write {output}")
         return
     with out.progress("runs") as progress:
-        summary = run(
-            experiment,
-            output,
-            seeds=seeds,
-            full=full,
-            processes=processes,
-            force=force,
-            progress=progress,
-            **settings,
-        ).summary
+        how = {"seeds": seeds, "full": full, "processes": processes, "force": force, **settings}
+        summary = run(experiment, output, **how, progress=progress).summary
     out.result({"output": str(output), **summary}, *simulation_tables(summary), str(output / "report.html"))
     _open(output / "report.html", open)
 

@@ -146,7 +146,7 @@ def selection_remark(summary: Mapping[str, Any]) -> str:
 # validate, search and simulate
 
 
-def cost_line(costs: Mapping[str, float] | None) -> str:
+def _cost_line(costs: Mapping[str, float] | None) -> str:
     """What a validation will take."""
     if costs is None:
         return "how long it takes and in what memory cannot be told: the model is not on this machine"
@@ -194,7 +194,25 @@ def runs_tables(found: Mapping[str, Any]) -> Tables:
     return [*tables, *(f"{run['file']}: {run.get('recommendation') or run['verdict']}" for run in found["runs"])]
 
 
-def plan_tables(found: Mapping[str, Any]) -> Tables:
+def validation_plan_tables(found: Mapping[str, Any]) -> Tables:
+    """What a validation would do, and how long that takes."""
+    rows = [[arm["arm"], arm["examples"], arm["steps"]] for arm in found["arms"]]
+    return [
+        make_table(None, ["arm", "examples", "steps at most"], rows),
+        f"{found['trials']} trials, {found['finetunings']} finetunings, {found['answers']} answers",
+        f"--knowledge is {'on' if found['knowledge'] else 'off'}, {found['knowledge_cost']:.0%} more work",
+        _cost_line(found["costs"]),
+    ]
+
+
+def recipe_plan_lines(found: Mapping[str, Any]) -> list[str]:
+    """What a recipe would do, step by step, and how much of it."""
+    steps, cost = found["steps"], found["cost"]
+    lines = [f"{step['step']}: {step['state']}\n    {step['command'] or 'write ' + step['output']}" for step in steps]
+    return [*lines, f"{cost['arms']} arms, {cost['trials']} trials, {cost['finetunings']} finetunings"]
+
+
+def search_plan_tables(found: Mapping[str, Any]) -> Tables:
     """What a search would do, and how long that takes."""
     rows = [[n + 1, rung["steps"], rung["questions"]] for n, rung in enumerate(found["schedule"])]
     rows.append(["confirmation", found["steps"], found["parts"]["confirm"]])
