@@ -37,11 +37,12 @@ from curate.data.table import read
 from curate.lm.forward import adapters_merged
 from curate.lm.generate import MAX_NEW_TOKENS, greedy_answers
 from curate.lm.model import LoadedModel, load_model
+from curate.lm.packing import training_items
 from curate.prompts import DEFAULT, Shots
 from curate.records import Example
 from curate.settings import FinetuneConfig
 from curate.validation.finetune import finetuned
-from curate.validation.trainer import Trained, Training, training_items
+from curate.validation.trainer import Trained, Training
 
 WORLD = Path(curate.__file__).parent / "world"
 CASES = (("world", 1000, 600), ("3M", 1000, 600), ("34M", 160, 300))

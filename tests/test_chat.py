@@ -19,9 +19,9 @@ from curate.estimators.loss import LossEstimator, LossSettings
 from curate.lm.generate import greedy_answers
 from curate.lm.loss import line_ends
 from curate.lm.model import load_model
+from curate.lm.packing import IGNORED, collate, training_items
 from curate.prompts import CHOICE_CHAT, TEMPLATES, Template, find_template
 from curate.records import Example
-from curate.validation.trainer import IGNORED, collate, training_items
 from tests.models import CHATML
 
 RUN = Callable[..., Any]

@@ -47,6 +47,7 @@ from curate.cli.tables import (
 from curate.data.export import check_push, push_folder
 from curate.data.files import check_writable, write_text
 from curate.display import clean
+from curate.engines import is_first, leave
 from curate.errors import DataError, OutputError, SettingError, as_option
 from curate.estimators import ESTIMATORS
 from curate.estimators.base import why_failed
@@ -344,7 +345,6 @@ def validate(
     Example: curate validate splits/ --eval test.parquet --model meta-llama/Llama-2-7b-hf -o run/
     """
     from curate.validation.runner import check_run_folder
-    from curate.validation.trainer import is_first, leave
     from curate.validation.validate import made_before, plan
     from curate.validation.validate import validate as run
 

@@ -26,6 +26,7 @@ from typer.models import OptionInfo
 from curate.data.export import as_jsonl
 from curate.data.files import plain
 from curate.display import Progress, bar, clean, lines
+from curate.engines import is_first
 from curate.errors import CurateError, OutputError, SettingError, as_option, missing_extra, setting
 from curate.estimators import find_estimator
 from curate.settings import Setting, Settings, is_group, settings_of
@@ -463,7 +464,7 @@ def _wait_for_the_first_process() -> None:
 
     One that is alone in trouble tells it a moment later.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         time.sleep(3)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from curate.engines import processes
 from curate.errors import CurateError, ModelError, SettingError, setting
 from curate.lm.files import is_gguf
 from curate.lm.forward import (
@@ -292,7 +293,7 @@ def check_vllm(model: str) -> None:
             expected="the Hugging Face folder of the model, or its name on the Hub",
             try_next=_WITHOUT,
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise SettingError(f"{_BY_VLLM} is for one process, not for torchrun.", try_next=f"one process, or {_WITHOUT}")
 
 

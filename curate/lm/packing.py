@@ -1,14 +1,20 @@
-"""Tokens of prompts and answers, packed into batches whose texts share beginnings."""
+"""Tokens of prompts and answers in batches: packed so that texts share beginnings, or padded for training."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
+import torch
+
+from curate.errors import ModelError
 from curate.lm.model import LoadedModel, parameters_of
+from curate.prompts import Template, solution
+from curate.records import Example
 
 SLICE = 512
 """Texts tokenised at a time: character offsets are bulky, and long prompts must not pile them up."""
@@ -157,8 +163,6 @@ def budget_of(loaded: LoadedModel, cpu: int) -> int:
     Of all its memory, not of what is free at the time: the same card takes the same batches, and so gives the same
     numbers; where it is shared with other work, memory runs out and batches get smaller (`smaller_budget`).
     """
-    import torch
-
     if loaded.token_budget:
         return loaded.token_budget
     if loaded.device.type != "cuda":
@@ -195,8 +199,6 @@ def estimated(
     `said` are the settings with revision, dtype, device and token_budget. The device is asked how fast it is, by a
     product of matrices. Training keeps, of all weights, gradients and AdamW in float32; of `adapters` next to nothing.
     """
-    import torch
-
     parameters, config = parameters_of(model, said.revision)
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if said.device == "auto" else said.device.partition(":")[0]
     half = said.dtype == "auto" and kind == "cuda" and (adapters or not training)
@@ -209,8 +211,6 @@ def estimated(
 
 def speed_of(device: str, dtype: Any) -> float:
     """Operations a second of a product of matrices there."""
-    import torch
-
     size = 4096 if device == "cuda" else 768
     matrix = torch.ones(size, size, dtype=dtype, device=device)
     times = []
@@ -347,3 +347,120 @@ def make_packs(rows: Sequence[Row], shared: int, room: int, most: int) -> list[P
         packs.append(Pack(shared))
         packs[-1].add(row, shared)
     return sorted(packs, key=lambda pack: -len(pack))
+
+
+# Batches of training: they are padded, and no text shares anything with another.
+
+Item = dict[str, list[int]]
+"""`input_ids` and `labels` of one example."""
+
+IGNORED = -100  # the label that PyTorch's cross entropy leaves out
+WIDTHS, PLACES = 16, 64
+"""Where few shapes of batch are to come, tokens of a row and answer tokens of a batch are multiples of these."""
+SORTED_BATCHES = 16
+"""Batches whose examples are sorted by length together: long enough a run to leave hardly any padding."""
+
+
+def training_items(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item]:
+    """The items of all examples that fit into the model's context; ModelError where none does."""
+    items = [item for item in items_of(loaded, examples, template) if item is not None]
+    if not items:
+        raise ModelError(
+            f"No example fits into the {loaded.context} tokens that {loaded.name} reads.",
+            expected="a question and its answer within the model's context",
+        )
+    return items
+
+
+def items_of(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item | None]:
+    """Token ids and labels of each example: the prompt's labels are ignored, the end of the answer is learned too.
+
+    None for one that does not fit into the model's context.
+    """
+    solved = [(template.zero_shot(e), solution(template, e)) for e in examples]
+    pairs = [(prompt, template.render_completion(answer)) for prompt, answer in solved if answer is not None]
+    end = loaded.answer_end
+    items: list[Item | None] = []
+    for item in encode(loaded, pairs):
+        ids = (*item.ids[: item.end], *([] if end is None else [end]))
+        cut = fit(Encoded(ids, item.start, len(ids)), loaded.context)
+        if cut is None:
+            items.append(None)
+            continue
+        labels = [IGNORED] * cut.start + list(cut.ids[cut.start :])
+        items.append({"input_ids": list(cut.ids), "labels": labels})
+    return items
+
+
+def collate(items: Sequence[Item], pad: int, most: int | None = None) -> dict[str, torch.Tensor]:
+    """Right-padded (B, T) tensors of ids and labels; `places` (P,) of the flattened batch that predict answer tokens.
+
+    With `most`, T and P are rounded up, T to no more than that, so that few shapes come: the places that are added
+    predict what is ignored.
+
+    There is no mask: padding is on the right, where a causal model never looks. With one, transformers would look
+    whether anything is masked, and `places` would have to be found on a GPU: both wait for it in every step.
+    """
+    width = max(len(item["labels"]) for item in items)
+    if most is not None:
+        width = max(width, min(most, _rounded_up(width, WIDTHS)))
+
+    def padded(name: str, value: int) -> torch.Tensor:
+        return torch.tensor([item[name] + [value] * (width - len(item[name])) for item in items])
+
+    labels = padded("labels", IGNORED)
+    places = (following(labels) != IGNORED).nonzero()[:, 0]
+    if most is not None:  # nothing follows the last place of a row
+        added = _rounded_up(len(places), PLACES) - len(places)
+        places = torch.nn.functional.pad(places, (0, added), value=width - 1)
+    return {"input_ids": padded("input_ids", pad), "labels": labels, "places": places}
+
+
+def _rounded_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def following(labels: torch.Tensor) -> torch.Tensor:
+    """The label that each place of the flattened batch (B × T,) predicts."""
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+
+
+class LengthGrouped:
+    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches; or as it is.
+
+    With a `blank`, the index of an item without labels, the last batch is filled up with it: several processes share
+    out whole batches only, and accelerate would fill theirs with examples that have been in the epoch already.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, blank: int | None = None, shuffled: bool = True
+    ) -> None:
+        self.lengths = lengths
+        self.shuffled = shuffled
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.filling = [] if blank is None else [blank] * (-len(lengths) % batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer, also after a resume, so that the order is that of a run that never stopped."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths) + len(self.filling)
+
+    def __iter__(self) -> Iterator[int]:
+        shuffler = random.Random(f"{self.seed}/{self.epoch}")
+        order = list(range(len(self.lengths)))
+        if not self.shuffled:
+            yield from (*order, *self.filling)
+            return
+        shuffler.shuffle(order)
+        run = SORTED_BATCHES * self.batch_size
+        batches = []
+        for start in range(0, len(order), run):
+            together = sorted(order[start : start + run], key=lambda i: -self.lengths[i])
+            batches += [together[i : i + self.batch_size] for i in range(0, len(together), self.batch_size)]
+        last = batches.pop() if len(batches[-1]) < self.batch_size else []  # a short batch comes last, as elsewhere
+        shuffler.shuffle(batches)
+        yield from (index for batch in [*batches, last, self.filling] for index in batch)

@@ -31,6 +31,7 @@ from curate.data.sources import SUFFIXES, commit_of, find_files, is_hub_id, is_u
 from curate.data.stores import as_arrow, file_fingerprint
 from curate.data.table import make_manifest, read
 from curate.display import Outline, Progress, Shown
+from curate.engines import processes
 from curate.errors import CurateError, DataError, EstimatorError, OutputError, SettingError, as_option
 from curate.estimators import find_estimator
 from curate.lm.model import load_tokenizer
@@ -54,7 +55,6 @@ from curate.selection.select import select
 from curate.settings import FinetuneConfig, ReadSettings, SelectSettings, ValidateSettings, grid, takes
 from curate.summary import overlap, rank_correlation
 from curate.validation.results import Validation
-from curate.validation.trainer import processes
 from curate.validation.validate import validate
 
 log = logging.getLogger("curate")

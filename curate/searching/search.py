@@ -20,6 +20,7 @@ from curate.data.ids import hash_texts, keyed
 from curate.data.repeats import folded
 from curate.data.table import QATable, make_manifest, read, read_with
 from curate.display import Outline, Shown
+from curate.engines import processes
 from curate.errors import DataError, SettingError, setting
 from curate.lm.files import version_of
 from curate.lm.model import load_tokenizer
@@ -60,7 +61,6 @@ from curate.validation.evaluate import find_metric
 from curate.validation.results import Validation
 from curate.validation.runner import PARTS, TRAINED, Experiment, Notify, Part
 from curate.validation.statistics import cluster_codes, equal_mix
-from curate.validation.trainer import processes
 from curate.validation.validate import experiment_of, run_parts, validate
 
 PLAN = "plan.json"

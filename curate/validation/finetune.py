@@ -16,22 +16,14 @@ import torch
 
 from curate.data.files import whole_folder, write_json, writing
 from curate.data.stores import file_fingerprint
+from curate.engines import is_first, processes
 from curate.errors import ModelError, setting
 from curate.lm.model import LoadedModel
+from curate.lm.packing import items_of, training_items
 from curate.prompts import Template
 from curate.records import Example
 from curate.settings import FinetuneConfig
-from curate.validation.trainer import (
-    WATCHED,
-    MicroBatches,
-    Trained,
-    Training,
-    is_first,
-    items_of,
-    processes,
-    train,
-    training_items,
-)
+from curate.validation.trainer import WATCHED, MicroBatches, Trained, Training, train
 
 WEIGHTS = "adapter_model.safetensors"
 GOES_ON = "the same command again, once there is room: it goes on from the last checkpoint"

@@ -17,6 +17,7 @@ import torch
 from curate import __version__
 from curate.checkpoint import Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder
+from curate.engines import by_first, is_first, join
 from curate.errors import SettingError, setting
 from curate.lm.files import version_of
 from curate.lm.generate import MAX_NEW_TOKENS, by_vllm, check_vllm
@@ -40,7 +41,7 @@ from curate.validation.evaluate import (
 )
 from curate.validation.finetune import adapter_fingerprint, finetuned, reloaded, save_adapter, trainable
 from curate.validation.knowledge import SHOTS, SWAPPED, swapped
-from curate.validation.trainer import Trained, Training, by_first, check_logger, is_first, join
+from curate.validation.trainer import Trained, Training, check_logger
 
 LAST = 500
 """Test questions at most that are asked at the end of training too, where another step is kept."""

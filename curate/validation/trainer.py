@@ -1,100 +1,27 @@
-"""The Hugging Face Trainer on completions: batches, micro-batches, loggers, ranks."""
+"""The Hugging Face Trainer on completions: micro-batches, loggers, and, on a GPU, steps launched as a whole."""
 
 from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from curate.engines import is_first, processes
 from curate.errors import ModelError, SettingError, setting
 from curate.lm.forward import head_at
 from curate.lm.model import LoadedModel
-from curate.lm.packing import Encoded, encode, fit
-from curate.prompts import Template, solution
-from curate.records import Example
+from curate.lm.packing import IGNORED, Item, LengthGrouped, collate, following
 from curate.settings import FinetuneConfig
-from curate.validation.cuda_graphs import RecordedSteps
-
-T = TypeVar("T")
-
-PATIENCE = timedelta(days=7)
-"""How long processes wait for the first one while it evaluates; a process that fails ends the others at once."""
-
-
-def processes() -> int:
-    """How many processes run this command together, each on a GPU of its own (torchrun, accelerate launch)."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first() -> bool:
-    """Whether this is the process that evaluates and writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def join(device: str) -> None:
-    """Wait for the other processes of this command, each of which gets a GPU of its own if there are GPUs.
-
-    SettingError when that cannot be, as for one of several GPUs by its number: Trainer takes the first it sees.
-    """
-    if device.startswith("cuda:") and device != "cuda:0":
-        raise SettingError(
-            f"Finetuning cannot be put on the device {device!r}.",
-            expected="auto, cpu, cuda or mps",
-            try_next=f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command, and no "
-            f"{setting('device')}",
-        )
-    if processes() == 1:
-        return
-    on_gpus = device != "cpu" and torch.cuda.is_available()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
-    if on_gpus and here > torch.cuda.device_count():
-        raise SettingError(
-            f"{here} processes cannot run on the device {device!r} and {torch.cuda.device_count()} GPUs.",
-            expected=f"a GPU for each process, or {setting('device', 'cpu')}",
-            try_next=f"--nproc-per-node (or --num_processes) with the number of GPUs, and no {setting('device')}",
-        )
-    if on_gpus:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
-
-
-def leave() -> None:
-    """Part from the other processes, all of them being done."""
-    if processes() > 1 and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def by_first(work: Callable[[], T]) -> T:
-    """The result of `work`, done by the first process and sent to the others, which wait for it.
-
-    An error in it is raised by the first process; the others end in silence. All leave the group before that: threads
-    that still listen to a process that has ended would abort this one.
-    """
-    if processes() == 1:
-        return work()
-    outcome: list[Any] = [None]
-    try:
-        if is_first():
-            outcome = [(work(),)]
-    finally:
-        torch.distributed.broadcast_object_list(outcome, src=0)
-        if outcome[0] is None:
-            leave()
-    if outcome[0] is None:
-        raise SystemExit(1)
-    return outcome[0][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +65,6 @@ class MicroBatches:
     def __str__(self) -> str:
         parts = f"{self.accumulation} × {self.micro_batch} examples a step"
         return f"{parts}, activations computed again" if self.checkpointing else parts
-
-
-Item = dict[str, list[int]]
-"""`input_ids` and `labels` of one example."""
 
 
 @dataclass(frozen=True)
@@ -194,120 +117,8 @@ def check_logger(report_to: str) -> None:
         )
 
 
-IGNORED = -100  # the label that PyTorch's cross entropy leaves out
 WATCHED = 400
 """Training examples at most of which it is seen after every epoch whether they are fitted."""
-WIDTHS, PLACES = 16, 64
-"""Where few shapes of batch are to come, tokens of a row and answer tokens of a batch are multiples of these."""
-SORTED_BATCHES = 16
-"""Batches whose examples are sorted by length together: long enough a run to leave hardly any padding."""
-
-
-def training_items(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item]:
-    """The items of all examples that fit into the model's context; ModelError where none does."""
-    items = [item for item in items_of(loaded, examples, template) if item is not None]
-    if not items:
-        raise ModelError(
-            f"No example fits into the {loaded.context} tokens that {loaded.name} reads.",
-            expected="a question and its answer within the model's context",
-        )
-    return items
-
-
-def items_of(loaded: LoadedModel, examples: Sequence[Example], template: Template) -> list[Item | None]:
-    """Token ids and labels of each example: the prompt's labels are ignored, the end of the answer is learned too.
-
-    None for one that does not fit into the model's context.
-    """
-    solved = [(template.zero_shot(e), solution(template, e)) for e in examples]
-    pairs = [(prompt, template.render_completion(answer)) for prompt, answer in solved if answer is not None]
-    end = loaded.answer_end
-    items: list[Item | None] = []
-    for item in encode(loaded, pairs):
-        ids = (*item.ids[: item.end], *([] if end is None else [end]))
-        cut = fit(Encoded(ids, item.start, len(ids)), loaded.context)
-        if cut is None:
-            items.append(None)
-            continue
-        labels = [IGNORED] * cut.start + list(cut.ids[cut.start :])
-        items.append({"input_ids": list(cut.ids), "labels": labels})
-    return items
-
-
-def collate(items: Sequence[Item], pad: int, most: int | None = None) -> dict[str, torch.Tensor]:
-    """Right-padded (B, T) tensors of ids and labels; `places` (P,) of the flattened batch that predict answer tokens.
-
-    With `most`, T and P are rounded up, T to no more than that, so that few shapes come: the places that are added
-    predict what is ignored.
-
-    There is no mask: padding is on the right, where a causal model never looks. With one, transformers would look
-    whether anything is masked, and `places` would have to be found on a GPU: both wait for it in every step.
-    """
-    width = max(len(item["labels"]) for item in items)
-    if most is not None:
-        width = max(width, min(most, _rounded_up(width, WIDTHS)))
-
-    def padded(name: str, value: int) -> torch.Tensor:
-        return torch.tensor([item[name] + [value] * (width - len(item[name])) for item in items])
-
-    labels = padded("labels", IGNORED)
-    places = (following(labels) != IGNORED).nonzero()[:, 0]
-    if most is not None:  # nothing follows the last place of a row
-        added = _rounded_up(len(places), PLACES) - len(places)
-        places = torch.nn.functional.pad(places, (0, added), value=width - 1)
-    return {"input_ids": padded("input_ids", pad), "labels": labels, "places": places}
-
-
-def _rounded_up(number: int, step: int) -> int:
-    return -(-number // step) * step
-
-
-def following(labels: torch.Tensor) -> torch.Tensor:
-    """The label that each place of the flattened batch (B × T,) predicts."""
-    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-
-
-class LengthGrouped:
-    """The order of one epoch: shuffled by seed and epoch, then sorted by length within runs of batches; or as it is.
-
-    With a `blank`, the index of an item without labels, the last batch is filled up with it: several processes share
-    out whole batches only, and accelerate would fill theirs with examples that have been in the epoch already.
-    """
-
-    def __init__(
-        self, lengths: Sequence[int], batch_size: int, seed: int, blank: int | None = None, shuffled: bool = True
-    ) -> None:
-        self.lengths = lengths
-        self.shuffled = shuffled
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-        self.filling = [] if blank is None else [blank] * (-len(lengths) % batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Trainer, also after a resume, so that the order is that of a run that never stopped."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths) + len(self.filling)
-
-    def __iter__(self) -> Iterator[int]:
-        shuffler = random.Random(f"{self.seed}/{self.epoch}")
-        order = list(range(len(self.lengths)))
-        if not self.shuffled:
-            yield from (*order, *self.filling)
-            return
-        shuffler.shuffle(order)
-        run = SORTED_BATCHES * self.batch_size
-        batches = []
-        for start in range(0, len(order), run):
-            together = sorted(order[start : start + run], key=lambda i: -self.lengths[i])
-            batches += [together[i : i + self.batch_size] for i in range(0, len(together), self.batch_size)]
-        last = batches.pop() if len(batches[-1]) < self.batch_size else []  # a short batch comes last, as elsewhere
-        shuffler.shuffle(batches)
-        yield from (index for batch in [*batches, last, self.filling] for index in batch)
-
-
 SHORT = 64
 """Tokens of a text whose attention weights are kept as they are; of a small model's batch of 16 some 0.2 GB."""
 SAVE_SECONDS = 300.0
@@ -644,3 +455,108 @@ def training_arguments(loaded: LoadedModel, how: Training, batches: MicroBatches
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # or Trainer spreads one process over all GPUs it sees
     return arguments
+
+
+# Training steps on a GPU, recorded once for each shape of batch and launched as one.
+#
+# A step over short questions is thousands of small kernels: launching them one by one from Python takes several times
+# as long as the GPU needs for them. A CUDA graph launches a recorded step at once. It repeats the very kernels on the
+# very memory of the recording, so a batch is copied into the recorded one's place, its shape is rounded up so that few
+# shapes come (`collate`), and gradients stay where they are.
+
+Inputs = dict[str, torch.Tensor]
+Shape = tuple[torch.Size, ...]
+Step = Callable[[Inputs], torch.Tensor]
+"""Adds the gradients of a batch to the parameters' and gives its loss, ()."""
+Record = Callable[[Callable[[], torch.Tensor]], tuple[Callable[[], None], torch.Tensor]]
+"""From a step over fixed memory: what repeats it, and where its loss is found."""
+
+MOST_GRAPHS = 32
+"""Shapes that are recorded at most."""
+APART = 0.02
+"""How far gradients of a recorded step may be from those of the same step as it is, relative: bfloat16 rounds."""
+
+
+class RecordedSteps:
+    """Does what `step` does. A shape of batch is computed as it is the first time, and recorded the second.
+
+    Where that fails (a model that asks the GPU for a number to decide what comes next, no memory for it), or where what
+    is recorded gives other gradients for that batch, every batch is computed as it is from then on.
+    """
+
+    def __init__(self, parameters: Iterable[torch.Tensor], step: Step, record: Record | None = None) -> None:
+        self.step = step
+        self.record = record or on_cuda()
+        self.most = MOST_GRAPHS
+        self.seen: set[Shape] = set()
+        self.recorded: dict[Shape, tuple[Inputs, Callable[[], None], torch.Tensor]] = {}
+        by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+        for parameter in parameters:
+            if parameter.requires_grad:
+                by_type.setdefault(parameter.dtype, []).append(parameter)
+        # One block of memory for all gradients of a type, so that they are set to zero at once.
+        self.blocks = [group[0].new_zeros(sum(p.numel() for p in group)) for group in by_type.values()]
+        self.gradients = [
+            (parameter, part.view_as(parameter))
+            for block, group in zip(self.blocks, by_type.values(), strict=True)
+            for parameter, part in zip(group, block.split([p.numel() for p in group]), strict=True)
+        ]
+
+    def __call__(self, inputs: Inputs) -> torch.Tensor:
+        """The loss of a batch, (); its gradients are added to the parameters'."""
+        first, of_first = self.gradients[0]
+        if first.grad is not of_first:  # Trainer takes them away after every step
+            for block in self.blocks:
+                block.zero_()
+            for parameter, gradient in self.gradients:
+                parameter.grad = gradient
+        shape = tuple(tensor.shape for tensor in inputs.values())
+        if shape in self.recorded:
+            return self._repeated(shape, inputs)
+        if shape in self.seen and len(self.recorded) < self.most:
+            return self._record(shape, inputs)
+        self.seen.add(shape)
+        return self.step(inputs)
+
+    def _repeated(self, shape: Shape, inputs: Inputs) -> torch.Tensor:
+        batch, repeat, loss = self.recorded[shape]
+        for name, tensor in inputs.items():
+            batch[name].copy_(tensor, non_blocking=True)
+        repeat()
+        return loss.clone()  # the next step writes over it
+
+    def _record(self, shape: Shape, inputs: Inputs) -> torch.Tensor:
+        """Computes a batch as it is and records it; the gradients of both must agree."""
+        before = [block.clone() for block in self.blocks]
+        loss = self.step(inputs)
+        right = [block.clone() for block in self.blocks]
+        for block, start in zip(self.blocks, before, strict=True):
+            block.copy_(start)
+        batch = {name: tensor.clone() for name, tensor in inputs.items()}
+        try:
+            self.recorded[shape] = (batch, *self.record(lambda: self.step(batch)))
+            self._repeated(shape, inputs)
+            pairs = zip(self.blocks, right, strict=True)
+            if not all((block - own).norm() <= APART * own.norm() for block, own in pairs):
+                raise RuntimeError("what is recorded gives other gradients")
+        except RuntimeError as error:
+            self.most = 0
+            self.recorded.clear()
+            logging.getLogger(__name__).warning("training steps are not recorded: %s", str(error).split("\n")[0])
+        for block, own in zip(self.blocks, right, strict=True):
+            block.copy_(own)
+        return loss
+
+
+def on_cuda() -> Record:
+    """Records CUDA graphs, which share the memory of their intermediate results."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(step: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        # The thread that pins the memory of the next batches may go on meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            loss = step()
+        return graph.replay, loss
+
+    return record

@@ -17,7 +17,7 @@ import torch
 
 from curate.checkpoint import Status
 from curate.display import Progress, bar_in_python
-from curate.engines import RAY, Work, WorkerDiedError, absolute, on_ray
+from curate.engines import RAY, Work, WorkerDiedError, absolute, is_first, on_ray
 from curate.errors import CurateError, EngineError, ModelError, SettingError, setting
 from curate.lm.model import LoadedModel, load_tokenizer, loaded_already
 from curate.lm.packing import estimated
@@ -36,7 +36,6 @@ from curate.validation.attention import EXAMPLES, attention_summary
 from curate.validation.evaluate import find_metric
 from curate.validation.results import Validation, write_run
 from curate.validation.runner import PARTS, Experiment, Notify, Part, Run, Runner, check_run_folder
-from curate.validation.trainer import is_first
 
 log = logging.getLogger("curate")
 

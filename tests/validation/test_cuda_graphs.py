@@ -12,10 +12,9 @@ from curate.lm.model import load_model
 from curate.prompts import DEFAULT
 from curate.records import Example
 from curate.settings import FinetuneConfig
-from curate.validation import cuda_graphs, trainer
-from curate.validation.cuda_graphs import Inputs, RecordedSteps
+from curate.validation import trainer
 from curate.validation.finetune import finetuned
-from curate.validation.trainer import Training
+from curate.validation.trainer import Inputs, RecordedSteps, Training
 
 
 class Recorder:
@@ -104,7 +103,7 @@ def test_a_training_of_recorded_steps_ends_with_the_same_weights(
     examples = [Example(str(n), f"What comes after {n}?" + " Well?" * (n % 4), (f"number {n + 1}",)) for n in range(20)]
     config = FinetuneConfig(epochs=3, batch_size=4, held_out=0, learning_rate=1e-2, regularize=regularize)
     ends, recorder = {}, Recorder()
-    monkeypatch.setattr(cuda_graphs, "on_cuda", lambda: recorder)
+    monkeypatch.setattr(trainer, "on_cuda", lambda: recorder)
     for name in ("as it is", "recorded"):
         if name == "recorded":
             monkeypatch.setattr(trainer, "can_record", lambda *_: True)

@@ -14,19 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from curate.engines import join
 from curate.errors import ModelError, SettingError
 from curate.lm.model import load_model
+from curate.lm.packing import IGNORED, LengthGrouped, collate, training_items
 from curate.prompts import DEFAULT
 from curate.records import Example
-from curate.validation.trainer import (
-    IGNORED,
-    LengthGrouped,
-    MicroBatches,
-    answer_nats,
-    collate,
-    join,
-    training_items,
-)
+from curate.validation.trainer import MicroBatches, answer_nats
 from tests.validation.made import CHOICE, MMLU
 
 
@@ -208,7 +202,7 @@ def test_weights_shared_out_among_processes_end_with_the_numbers_of_one(
 def test_what_fails_in_the_first_process_ends_the_others(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         textwrap.dedent("""
-        from curate.validation.trainer import by_first, join
+        from curate.engines import by_first, join
 
         join("cpu")
         assert by_first(lambda: 3) == 3
