@@ -24,6 +24,8 @@ from curate.prompts import CHOICE_CHAT, TEMPLATES, Template, find_template
 from curate.records import Example
 from tests.models import CHATML
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 RUN = Callable[..., Any]
 Films = list[dict[str, Any]]
 ALIEN = Example("1", "Who directed Alien?", ("Ridley Scott",), "Alien", "director")

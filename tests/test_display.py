@@ -14,6 +14,8 @@ import curate
 from curate.display import LINES, Outline, Shown, bar_in_python
 from tests.validation.made import COLOURED, SHORT
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 BAD = "<script>alert(1)</script>\x1b[2J"
 
 

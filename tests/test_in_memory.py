@@ -12,6 +12,8 @@ import pytest
 import curate
 from curate.errors import DataError, ModelError, SettingError
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 Loaded = tuple[Any, Any]
 
 

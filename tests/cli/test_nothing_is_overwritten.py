@@ -19,6 +19,8 @@ FACTS = "".join(
     for n in range(12)
 )
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture(autouse=True)
 def facts(tmp_path: Path) -> Path:

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
+from tests import blank
+
 ROOT = str(Path(__file__).parents[2])
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _blank_figures() -> Iterator[None]:
+    with blank.figures():
+        yield
 
 
 @pytest.fixture(scope="package")

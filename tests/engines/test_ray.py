@@ -38,8 +38,11 @@ def in_lists(pool: Pool, rows: int, size: int) -> list[float | None]:
     return [result for results in lists for result in results()]
 
 
-def test_losses_columns_and_manifest_are_those_of_one_process(cluster: Any, tiny_model: Tiny, tmp_path: Path) -> None:
-    rows = [{"question": f"Where is {n % 900}?", "answer": f"at {n % 7}", "views": n} for n in range(2100)]
+def test_losses_columns_and_manifest_are_those_of_one_process(
+    cluster: Any, tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.scoring.CHUNK", 40)
+    rows = [{"question": f"Where is {n % 30}?", "answer": f"at {n % 7}", "views": n} for n in range(90)]
     settings: dict[str, Any] = {"by": ["column:views", "loss"], "model": tiny_model("llama"), "device": "cpu"}
     here = curate.score(rows, output=tmp_path / "here.parquet", **settings)
     there = curate.score(rows, output=tmp_path / "there.parquet", engine="ray", workers=2, **settings)

@@ -24,6 +24,8 @@ from curate.records import Example
 from curate.settings import FinetuneConfig, ValidateSettings
 from tests.validation.made import COLOURED, COLOURS
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 QUESTIONS = [DEFAULT.render_prompt(f"What is the colour of {name}?") for name, _ in COLOURS]
 LEARNED = FinetuneConfig(learning_rate=2e-2, max_steps=25, batch_size=4, held_out=0, lora_rank=12)
 ARM = [row | {"subject": name} for row, (name, _) in zip(COLOURED, COLOURS, strict=True)]

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import blank
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _blank_figures() -> Iterator[None]:
+    with blank.figures():
+        yield
 
 
 @pytest.fixture(scope="session")

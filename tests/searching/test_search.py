@@ -23,6 +23,8 @@ from curate.searching.candidates import SearchSettings, make
 from curate.searching.halving import Plan, Work, parse_budget
 from curate.searching.search import Search, divide
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 COLOURS = ("red", "blue", "green", "black")
 ROWS = [
     {"question": f"What is the colour of N{n}?", "answer": COLOURS[n % 4], "subject": f"N{n}", "views": n * 37 % 160}

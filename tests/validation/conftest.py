@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import curate
 from curate.validation.results import Validation
+from tests import blank
 from tests.validation.made import COLOURED, SHORT, TASK
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _blank_figures() -> Iterator[None]:
+    with blank.figures():
+        yield
 
 
 @pytest.fixture(scope="package")
