@@ -23,6 +23,9 @@ from curate.errors import DataError, OutputError, setting
 
 DIGITS = 32
 
+PARTS = ".parts"
+"""The folder of finished parts, inside that of a run or a simulation."""
+
 
 def key_of(*content: Any) -> str:
     """A hash of JSON content, 32 hexadecimal digits: what is not equal has another key. Other objects count as text.

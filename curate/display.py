@@ -58,6 +58,11 @@ def paced(unit: str, draw: Callable[[str, float, int, str], None], clock: Callab
     return show
 
 
+def percent(share: float | None) -> str:
+    """`61.5`; nothing where there is none."""
+    return "" if share is None else f"{100 * share:.1f}"
+
+
 def duration(seconds: float) -> str:
     """`0:12:08`."""
     whole = round(seconds)

@@ -11,6 +11,8 @@ from curate.errors import SettingError
 
 OK = "ok"
 """The status of a score that was measured; every other status says why it was not."""
+FAILED = "failed"
+"""The status of a row that an estimator, or whoever it asks, fails on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,9 @@ from curate.display import Progress, bar_in_python
 from curate.engines import Here, Pool, Work, choose_devices, in_processes, on_ray
 from curate.errors import ColumnError, CurateError, DataError, EstimatorError, SettingError, setting
 from curate.estimators import ESTIMATORS, By, find_estimator, is_own, make_estimator
-from curate.estimators.base import ANOTHER_CHANCE, FAILED, Estimator, ModelEstimator, commonest, measured_nothing
+from curate.estimators.base import ANOTHER_CHANCE, Estimator, ModelEstimator, commonest, measured_nothing
 from curate.prompts import CHAT, chats_left_out
-from curate.records import OK, Example, Score
+from curate.records import FAILED, OK, Example, Score
 from curate.settings import EngineSettings, ReadSettings, takes
 from curate.shards import Shard, fingerprint_of
 

@@ -32,7 +32,6 @@ def option(
     least: float | None = None,
     above: float | None = None,
     below: float | None = None,
-    most: float | None = None,
     each: bool = True,
     expected: str = "",
     shown_default: str | None = None,
@@ -40,10 +39,9 @@ def option(
 ) -> Any:
     """A field of a group of settings: its default, its help, and which values it may have.
 
-    `choices` are all values there are; `least` and `most` are inside the range of a number, `above` and `below` outside
-    of it, and `expected` says that range in other words. Of a tuple every item is checked, unless not `each`.
-    `shown_default` is what the help page says of a default that is found out later. None, the default of many, is
-    never checked.
+    `choices` are all values there are; `least` is inside the range of a number, `above` and `below` outside of it, and
+    `expected` says that range in other words. Of a tuple every item is checked, unless not `each`. `shown_default`
+    is what the help page says of a default that is found out later. None, the default of many, is never checked.
     """
     about = {
         "help": help,
@@ -51,7 +49,6 @@ def option(
         "least": least,
         "above": above,
         "below": below,
-        "most": most,
         "each": each,
         "expected": expected,
         "shown_default": shown_default,
@@ -125,7 +122,6 @@ class Settings:
 _LIMITS = {
     "least": ("at least", operator.ge),
     "above": ("above", operator.gt),
-    "most": ("at most", operator.le),
     "below": ("below", operator.lt),
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.checkpoint import read_status
+from curate.checkpoint import PARTS, read_status
 from curate.data.columns import column_list
 from curate.data.ids import ID_COLUMN, hash_texts, keyed
 from curate.data.sources import check_named
@@ -44,7 +44,7 @@ from curate.wikipedia.views import MEASURED
 BINS = 12
 SHOWN_EXAMPLES = 3
 SHOWN_SUBJECTS = 20
-LEFT_UNFINISHED = (".parts", "steps.json")
+LEFT_UNFINISHED = (PARTS, "steps.json")
 """What a run, a simulation or a recipe has in its folder from its beginning on."""
 
 KINDS = {"score": "scored file", "select": "split"}

@@ -12,7 +12,7 @@ import typer
 from curate.cli.console import EXIT_MISSING, Output, can_print, make_table
 from curate.data.export import score_text
 from curate.data.repeats import remarks
-from curate.display import duration
+from curate.display import duration, percent
 from curate.errors import DataError
 from curate.estimators.base import why_failed
 from curate.wikipedia.views import MEASURED
@@ -36,11 +36,6 @@ def quantile_table(
         [*cells, *([f"{q:{form}}" for q in quantiles.values()] or [""] * len(shares))] for cells, quantiles in rows
     ]
     return make_table(title, [*headers, *(f"{100 * float(share):g}%" for share in shares)], filled)
-
-
-def percent(share: float | None) -> str:
-    """`61.5`; nothing where there is none."""
-    return "" if share is None else f"{100 * share:.1f}"
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -6,14 +6,12 @@ import ast
 import json
 import math
 import re
-import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from curate.errors import DataError, setting
-
-LETTERS = string.ascii_uppercase
+from curate.prompts import LETTERS
 
 
 class NotTextError(DataError):

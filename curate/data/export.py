@@ -22,6 +22,7 @@ from curate.data.layouts import PRESETS
 from curate.data.sources import LLAMA_FACTORY_FILE, SUFFIXES
 from curate.data.stores import open_parquet_file
 from curate.data.table import QATable
+from curate.display import percent
 from curate.errors import OutputError, SettingError, setting
 from curate.prompts import CHAT, TEMPLATES, Template, solution, system_prompt
 from curate.records import Example
@@ -465,13 +466,9 @@ def _mix(role: str, explanation: Mapping[str, Any]) -> str:
     lines = [f"\nThe mix of {role} ({explanation['counted']} counted), largest shifts of each split:\n"]
     for name, split in explanation[role]["splits"].items():
         shifts = ", ".join(map(_shift, split["shifts"][:3]))
-        lines.append(f"* {name}: {_percent(split['moved'])} moved{f' ({shifts})' if shifts else ''}")
+        lines.append(f"* {name}: {percent(split['moved'])}% moved{f' ({shifts})' if shifts else ''}")
     return "\n".join(lines) + "\n"
 
 
 def _shift(shift: Mapping[str, Any]) -> str:
-    return f"{as_markdown(shift['value'])} {_percent(shift['before'])} → {_percent(shift['after'])}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
+    return f"{as_markdown(shift['value'])} {percent(shift['before'])}% → {percent(shift['after'])}%"

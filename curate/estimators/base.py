@@ -22,15 +22,12 @@ from curate.display import duration
 from curate.engines import absolute
 from curate.errors import EstimatorError, setting
 from curate.prompts import DEFAULT, LETTERS, Exemplars, Patterns, Shots, Template, earlier_answers, find_template, topic
-from curate.records import OK, Example, Score
+from curate.records import FAILED, OK, Example, Score
 from curate.settings import DTYPES, TOKEN_BUDGET, option
 
 if TYPE_CHECKING:  # torch
     from curate.lm.loss import Report
     from curate.lm.model import LoadedModel
-
-FAILED = "failed"
-"""The status of a row that an estimator fails on."""
 
 ANOTHER_CHANCE = (FAILED, "not_cached")
 """Statuses of rows that the same command may score when it is typed again."""

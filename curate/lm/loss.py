@@ -94,7 +94,6 @@ def answer_losses(
 def answer_recalls(
     loaded: LoadedModel,
     pairs: Sequence[tuple[str, str]],
-    token_budget: int | None = None,
     report: Report = lambda share, tokens: None,
 ) -> list[AnswerRecall]:
     """Whether the model would say each completion after its prompt, without generating a token.
@@ -103,7 +102,7 @@ def answer_recalls(
     each of its tokens, and then an end of line or of sequence, is the most likely; a sample is the answer with the
     product of their chances. It misses what would be said in other tokens. Speed and errors as for `answer_losses`.
     """
-    found = _read(loaded, pairs, recall(line_ends(loaded)), token_budget, report, with_end=True)
+    found = _read(loaded, pairs, recall(line_ends(loaded)), None, report, with_end=True)
     return [
         AnswerRecall(sums[0] == 0, math.exp(-sums[1])) if sums else AnswerRecall(None, None, loss.status)
         for loss, sums in found

@@ -391,9 +391,9 @@ def _check_weights(report: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _some(keys: list[str], most: int = 3) -> str:
-    more = len(keys) - most
-    return ", ".join(keys[:most]) + (f" and {more} more" if more > 0 else "")
+def _some(keys: list[str]) -> str:
+    more = len(keys) - 3
+    return ", ".join(keys[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_tokenizer(tokenizer: Any, name: str) -> None:

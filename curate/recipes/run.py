@@ -468,7 +468,7 @@ def resolved_yaml(recipe: Recipe) -> str:
 
 # the demo
 
-ESTIMATORS = ("views", "loss")
+DEMO_SCORES = ("views", "loss")
 """What the arms can be selected by: subject frequency in pretraining, or the pretrained model's loss."""
 
 ALONG = 300
@@ -487,8 +487,8 @@ def run_demo(
 
     `show_command` gets the command of each step. Gives what the validation found, and how far loss agrees with views.
     """
-    if by not in ESTIMATORS:
-        raise EstimatorError(f"The demo cannot select by {by!r}.", expected=f"one of {', '.join(ESTIMATORS)}")
+    if by not in DEMO_SCORES:
+        raise EstimatorError(f"The demo cannot select by {by!r}.", expected=f"one of {', '.join(DEMO_SCORES)}")
     check_writable(folder / "world")
     unpack_world(folder / "world")
     recipe, world = resolve("world"), folder / "world"
@@ -519,7 +519,7 @@ def unpack_world(folder: Path) -> None:
 
 def agreement_of(scored: Path) -> dict[str, float]:
     """How far loss agrees with views: rank correlation, and the share of FT-Top they have in common."""
-    tops = [select(scored, by=by, top=0.5)["top"][ID_COLUMN].to_pylist() for by in ESTIMATORS]
+    tops = [select(scored, by=by, top=0.5)["top"][ID_COLUMN].to_pylist() for by in DEMO_SCORES]
     table = select(scored, by="views", whole=True)["whole"]
-    views, loss = (as_float(table[f"score_{by}"]) for by in ESTIMATORS)
+    views, loss = (as_float(table[f"score_{by}"]) for by in DEMO_SCORES)
     return {"rank_correlation": rank_correlation(views, loss), "top_overlap": overlap(*tops)}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from curate.data.files import whole_file, write_text
+from curate.display import percent
 from curate.errors import as_option
 from curate.records import contrast, is_untouched
 from curate.report.figures import FIGURES, Drawing, Rows, heatmap_figure, label, palette, search_figure
@@ -286,7 +287,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: "" if share is None else f"{100 * share:.1f}"
+    environment.filters["percent"] = percent
     environment.filters["points"] = lambda share: f"{100 * share:+.1f}".replace("-", "−")
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["place"] = lambda share, reach: f"{50 + 50 * max(-1, min(1, share / reach)):.2f}%"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate import scoring
-from curate.checkpoint import would_go
+from curate.checkpoint import PARTS, would_go
 from curate.data.files import check_own_folder, plain, with_manifest, write_json, write_parquet, write_text
 from curate.data.ids import hash_texts, keyed
 from curate.data.repeats import folded
@@ -59,7 +59,7 @@ from curate.selection.select import select
 from curate.settings import EngineSettings, ReadSettings, ValidateEngineSettings, ValidateSettings, takes
 from curate.validation.evaluate import find_metric
 from curate.validation.results import Validation
-from curate.validation.runner import PARTS, TRAINED, Experiment, Notify, Part
+from curate.validation.runner import TRAINED, Experiment, Notify, Part
 from curate.validation.statistics import cluster_codes, equal_mix
 from curate.validation.validate import experiment_of, run_parts, validate
 

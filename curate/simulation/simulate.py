@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from curate.checkpoint import Checkpoint, key_of, would_go
+from curate.checkpoint import PARTS, Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder, versions, whole_file, with_manifest, write_json, write_text
 from curate.data.stores import write_table
 from curate.display import Outline, Progress, Shown, bar_in_python
@@ -202,10 +202,6 @@ def _parts(
 ) -> tuple[ExperimentSettings, list[Part]]:
     chosen = with_options(found.paper_sized if full else found.default, settings, found.name)
     return chosen, [Part(found.name, point, seed) for point in found.points(chosen) for seed in as_seeds(seeds)]
-
-
-PARTS = ".parts"
-"""The folder of finished runs, inside that of the simulation."""
 
 
 @dataclass(frozen=True)

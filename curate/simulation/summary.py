@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.display import percent
 from curate.report.figures import (
     COLOURS,
     GREY,
@@ -116,11 +117,6 @@ def correlation(found: Found) -> str:
         return f"Spearman {found['spearman']:+.2f}, one seed, no interval"
     interval = f"95% interval {found['low']:+.2f} to {found['high']:+.2f}"
     return f"Spearman {found['spearman']:+.2f}, {interval}, p = {found['p']:.2g}"
-
-
-def percent(share: float) -> str:
-    """A share in percent."""
-    return f"{100 * share:.1f}"
 
 
 def points(found: Found, sign: str = "+") -> str:

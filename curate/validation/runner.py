@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from curate import __version__
-from curate.checkpoint import Checkpoint, key_of, would_go
+from curate.checkpoint import PARTS, Checkpoint, key_of, would_go
 from curate.data.files import check_own_folder
 from curate.engines import by_first, is_first, join
 from curate.errors import SettingError, setting
@@ -45,9 +45,6 @@ from curate.validation.trainer import Trained, Training, check_logger
 
 LAST = 500
 """Test questions at most that are asked at the end of training too, where another step is kept."""
-
-PARTS = ".parts"
-"""Where a run keeps its finished parts, and the checkpoints of the one that trains."""
 
 TRAINED, ANSWERED = 3, 3
 """What it costs to train on an example, and to answer a question, in passes of one example through the model."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from curate.checkpoint import Status
+from curate.checkpoint import PARTS, Status
 from curate.display import Progress, bar_in_python
 from curate.engines import RAY, Work, WorkerDiedError, absolute, is_first, on_ray
 from curate.errors import CurateError, EngineError, ModelError, SettingError, setting
@@ -35,7 +35,7 @@ from curate.validation.arms import read_inputs
 from curate.validation.attention import EXAMPLES, attention_summary
 from curate.validation.evaluate import find_metric
 from curate.validation.results import Validation, write_run
-from curate.validation.runner import PARTS, Experiment, Notify, Part, Run, Runner, check_run_folder
+from curate.validation.runner import Experiment, Notify, Part, Run, Runner, check_run_folder
 
 log = logging.getLogger("curate")
 

@@ -19,7 +19,7 @@ from curate.data.columns import BLANK, ENTITY_QUESTIONS, match_template, split_t
 from curate.data.files import manifest_in
 from curate.data.stores import file_fingerprint, open_parquet_file
 from curate.errors import PageViewsError, setting
-from curate.records import OK, Example
+from curate.records import FAILED, OK, Example
 from curate.wikipedia.client import GaveUpError, PoliteClient, RateLimiter, Wikimedia, batches
 from curate.wikipedia.dumps import in_duckdb
 from curate.wikipedia.options import (
@@ -34,7 +34,6 @@ from curate.wikipedia.options import (
 from curate.wikipedia.pages import NO_ARTICLE, A, Cache, Item, Page, default_cache, normalise, qid
 
 ZERO_VIEWS = "zero_views"
-FAILED = "failed"
 NOT_CACHED = "not_cached"
 NOT_IN_TABLE = "not_in_table"
 MEASURED = (OK, ZERO_VIEWS)

@@ -12,7 +12,7 @@ import pytest
 
 from curate.data.sources import find_files
 from curate.recipes.recipe import names, recipe_text
-from curate.recipes.run import ESTIMATORS, Ledger, Work, origins, resolve
+from curate.recipes.run import DEMO_SCORES, Ledger, Work, origins, resolve
 from tests.recipes.made import DATA, HISTORY
 
 FAST = ("--seeds", 1, "--set", "validation.tune=off", "--set", "finetuning.max_steps=1", "--quiet")
@@ -124,4 +124,4 @@ def test_list_names_every_recipe_and_show_prints_one_to_start_from(curate: Calla
 
 
 def test_the_recipe_of_the_world_is_what_the_demo_does() -> None:
-    assert resolve("world")["selection.by"] == ESTIMATORS[:1]
+    assert resolve("world")["selection.by"] == DEMO_SCORES[:1]
