@@ -1,12 +1,16 @@
 """Which score tells what a model knows? AUC of several against whether it answers, on PopQA.
 
     python benchmarks/knowledge.py MODEL popQA.tsv [--rows 1200] [--only contrast] [--output FILE.json]
+    python benchmarks/knowledge.py MODEL popQA.tsv --rows 500 --dtype bfloat16 --modes [--output FILE.json]
 
 Known is what the model answers greedily after four solved examples of the same relation, other ones than any estimator
 sees. The AUC is how well a score tells known from unknown (0.5 is chance), over all rows, inside relations, among rare
 answers, and inside groups of the same relation and answer: that of `curate show --agreement`. Contrast is the subject
 contrast of examples/contrast_estimator.py. With --only, the scores whose name holds that text. The file has an entry a
 model, whose other scores stay as they are.
+
+With --modes instead: `known` without generating beside what is said, greedily and in samples; seconds are those of the
+processor, the model being loaded before.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 import curate
+from curate.estimators.known import CLASSES, KnownEstimator, KnownSettings
 from curate.lm.generate import greedy_answers
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import TEMPLATES, draw_exemplars
@@ -36,6 +41,8 @@ SCORES: dict[str, tuple[str, dict[str, Any]]] = {
     "loss, zero-shot": ("loss", {"shots": 0}),
     "loss, 4 shots": ("loss", {}),
     "loss, 4 shots, best answer": ("loss", {"answers": "best"}),
+    "loss, 4 shots, sum": ("loss", {"reduction": "sum"}),
+    "loss, 4 shots, best answer, sum": ("loss", {"answers": "best", "reduction": "sum"}),
     "known, exact": ("known", {}),
     "contrast, zero-shot": (CONTRAST, {}),
     "contrast, 4 shots": (CONTRAST, {"shots": 4}),
@@ -50,23 +57,63 @@ def answered(loaded: LoadedModel, frame: pd.DataFrame, seed: int) -> np.ndarray:
     return np.array([any(a.lower() in s.lower() for a in e.answers) for e, s in zip(examples, said, strict=True)])
 
 
+def modes(loaded: LoadedModel, given: argparse.Namespace, frame: pd.DataFrame) -> dict[str, Any]:
+    """How far `known` exact agrees with `known` sampled, and what each costs."""
+    data, found, seconds = curate.read(frame), {}, {}
+    for mode in ("exact", "sampled"):
+        estimator = KnownEstimator(KnownSettings(model=given.model, dtype=given.dtype, known_mode=mode), loaded)
+        estimator.draw(data.examples)
+        started = time.process_time()
+        scores = list(estimator.score(list(data.examples())))
+        seconds[mode] = round(time.process_time() - started)
+        found[mode] = pd.DataFrame([{**(s.evidence or {}), "score": s.value} for s in scores])
+    exact, sampled = found["exact"], found["sampled"]
+    counts = {
+        mode: table["class"].value_counts().reindex(CLASSES, fill_value=0).tolist() for mode, table in found.items()
+    }
+    return {
+        "model": loaded.name,
+        "dtype": given.dtype,
+        "rows": len(frame),
+        "seconds": seconds,
+        "classes": {"names": list(CLASSES), **counts},
+        "same_class": float((exact["class"] == sampled["class"]).mean()),
+        "same_greedy_share": float((exact["greedy"] == sampled["greedy"]).mean()),
+        "greedy_answers_that_differ": round(10 * float((exact["greedy"] - sampled["greedy"]).abs().sum())),
+        "sampled_rank_correlation": float(exact["sampled"].corr(sampled["sampled"], method="spearman")),
+        "sampled_correlation": float(exact["sampled"].corr(sampled["sampled"])),
+        "sampled_mean": {mode: float(table["sampled"].mean()) for mode, table in found.items()},
+        "score_correlation": float(exact["score"].corr(sampled["score"])),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("popqa", type=Path)
     parser.add_argument("--rows", type=int, default=1200)
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--only", default="")
+    parser.add_argument("--modes", action="store_true")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     frame = pd.read_csv(given.popqa, sep="\t")
     frame = frame[frame.groupby("prop")["prop"].transform("size") >= LEAST_ROWS]
     frame = frame.sample(min(given.rows, len(frame)), random_state=0).reset_index(drop=True)
-    loaded = load_model(given.model)
+    loaded = load_model(given.model, given.dtype)
+    if given.modes:
+        agreed = modes(loaded, given, frame)
+        print(json.dumps(agreed, indent=2))
+        if given.output:
+            others = json.loads(given.output.read_text()) if given.output.exists() else []
+            kept = [entry for entry in others if entry["model"] != loaded.name]
+            given.output.write_text(json.dumps([*kept, agreed], indent=2) + "\n")
+        return
     found, seconds = frame.assign(known_greedy=answered(loaded, frame, seed=1).astype(float)), {}
     sys.path.append(str(Path(__file__).parents[1] / "examples"))
     for name, (by, options) in ((name, score) for name, score in SCORES.items() if given.only in name):
         started = time.perf_counter()
-        scored = curate.score(frame, by, model=given.model, **options)
+        scored = curate.score(frame, by, model=given.model, dtype=given.dtype, **options)
         seconds[name] = time.perf_counter() - started
         (column,) = (column for column in scored if column.startswith("score_"))
         found[f"score_{name}"] = scored[column]

@@ -151,20 +151,18 @@ class KnownEstimator(ModelEstimator):
             yield self._score(greedy, chance, weakly=1 - (1 - chance) ** tries >= 0.5)
 
     def _sampled(self, examples: Sequence[Example]) -> Iterator[Score]:
-        from curate.lm.generate import greedy_answers, sampled_answers
+        from curate.lm.generate import right_answers
 
         prompts = [prompt for example in examples for prompt in self.prompts(example)]
+        accepted = [{answer.strip() for answer in example.answers} for example in examples for _ in self.sets]
         answers = {self.template.render_completion(answer) for example in examples for answer in example.answers}
         lengths = map(len, self.model.tokenizer(list(answers))["input_ids"]) if answers else ()
         tokens = 1 + max(lengths, default=1)  # those of the longest answer, and one to end it
-        said = greedy_answers(self.model, prompts, tokens)
-        samples = sampled_answers(self.model, prompts, self.settings.known_samples, 0, tokens)
-        for number, example in enumerate(examples):
-            accepted = {answer.strip() for answer in example.answers}
-            own = slice(number * len(self.sets), (number + 1) * len(self.sets))
-            greedy = [text.strip() in accepted for text in said[own]]
-            right = [text.strip() in accepted for texts in samples[own] for text in texts]
-            yield self._score(greedy, sum(right) / len(right), weakly=any(right))
+        found = right_answers(self.model, prompts, accepted, self.settings.known_samples, 0, tokens)
+        for number in range(len(examples)):
+            own = found[number * len(self.sets) : (number + 1) * len(self.sets)]
+            right = [sample for _, samples in own for sample in samples]
+            yield self._score([greedy for greedy, _ in own], sum(right) / len(right), weakly=any(right))
 
     def _score(self, greedy: Sequence[bool], sampled: float, weakly: bool) -> Score:
         share = sum(greedy) / len(greedy)

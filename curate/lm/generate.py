@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from curate.engines import processes
 from curate.errors import CurateError, ModelError, SettingError, setting
@@ -72,7 +71,7 @@ def greedy_answers(
         new = loaded.generator.greedy(_prompt_ids(loaded, distinct, max_new_tokens), max_new_tokens)
         texts = _first_lines(loaded, new)
     else:
-        texts = _texts(loaded, distinct, max_new_tokens, token_budget, None)
+        texts = [text for (text,) in _texts(loaded, distinct, max_new_tokens, token_budget, None)]
     said = dict(zip(distinct, texts, strict=True))
     return [said[prompt] for prompt in prompts]
 
@@ -88,53 +87,114 @@ def sampled_answers(
     """So many answers to each prompt, drawn at temperature 0.5 from the 40 most likely tokens; else as greedy answers.
 
     What is drawn depends on the seed, the prompt and the number of the sample, and on nothing else: not on the other
-    prompts, nor on how they come in batches.
+    prompts, nor on how they come in batches. Samples that begin alike are computed once as far as they do.
     """
     if loaded.generator:
         ids = _prompt_ids(loaded, prompts, max_new_tokens)
         drawn = loaded.generator.sampled(ids, samples, seed, max_new_tokens)
         return [_first_lines(loaded, new) for new in drawn]
+    _check_samples(loaded)
+    draws = _uniform(prompts, seed, samples, max_new_tokens)
+    return _texts(loaded, prompts, max_new_tokens, token_budget, draws)
+
+
+def right_answers(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    accepted: Sequence[Collection[str]],
+    samples: int,
+    seed: int = 0,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    token_budget: int | None = None,
+) -> list[tuple[bool, list[bool]]]:
+    """Whether the greedy answer to each prompt, and each of the `sampled_answers`, is one of those accepted there.
+
+    What can no longer become an accepted answer is not generated to its end, so most wrong answers cost a token or two.
+    """
+    if loaded.generator:
+        greedy = greedy_answers(loaded, prompts, max_new_tokens, token_budget)
+        drawn = sampled_answers(loaded, prompts, samples, seed, max_new_tokens, token_budget)
+        said = [[text, *texts] for text, texts in zip(greedy, drawn, strict=True)]
+    else:
+        _check_samples(loaded)
+        draws = torch.nn.functional.pad(_uniform(prompts, seed, samples, max_new_tokens), (0, 0, 1, 0), value=GREEDY)
+        said = _texts(loaded, prompts, max_new_tokens, token_budget, draws, accepted)
+    right = [[text.strip() in own for text in texts] for own, texts in zip(accepted, said, strict=True)]
+    return [(greedy, sampled) for greedy, *sampled in right]
+
+
+def _check_samples(loaded: LoadedModel) -> None:
     if not can_share(loaded):
         raise ModelError(
             f"Answers of {loaded.name} cannot be sampled: its memory is not keys and values.",
             expected="a transformer",
             try_next=setting("known_mode", "exact"),
         )
-    draws = np.concatenate(
-        [_uniform(prompt, seed, samples, max_new_tokens) for prompt in prompts] or [np.empty((0, 1))]
-    )
-    repeated = [prompt for prompt in prompts for _ in range(samples)]
-    said = _texts(loaded, repeated, max_new_tokens, token_budget, torch.from_numpy(draws))
-    return [said[n * samples : (n + 1) * samples] for n in range(len(prompts))]
 
 
-def _uniform(prompt: str, seed: int, samples: int, tokens: int) -> NDArray[np.float64]:
-    """A number from 0 to 1 for every token of every sample: (samples, tokens)"""
-    content = f"{seed}:{prompt}".encode("utf-8", "surrogatepass")
-    key = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "little")
-    return np.random.Generator(np.random.Philox(key=key)).random((samples, tokens))
+GREEDY = -1.0
+"""In place of a number that is drawn: the most likely token."""
+
+
+def _uniform(prompts: Sequence[str], seed: int, samples: int, tokens: int) -> torch.Tensor:
+    """A number from 0 to 1 for every token of every sample: (prompts, samples, tokens)"""
+    drawn = np.empty((len(prompts), samples, tokens))
+    for own, prompt in zip(drawn, prompts, strict=True):
+        content = f"{seed}:{prompt}".encode("utf-8", "surrogatepass")
+        key = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "little")
+        own[:] = np.random.Generator(np.random.Philox(key=key)).random((samples, tokens))
+    return torch.from_numpy(drawn)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """At most so many new tokens, until one ends an answer, which `ends` (V,) tells; greedy ones without `draws`
-    (prompts, tokens)."""
+    """Answers of at most so many new tokens, until one ends an answer, which `ends` (V,) tells.
 
+    `draws` (prompts, answers, tokens) say what is sampled, without them one greedy answer each. With what is `accepted`
+    for each prompt, an answer is left where no accepted one begins like it.
+    """
+
+    loaded: LoadedModel
     tokens: int
     ends: Sequence[bool]
     draws: torch.Tensor | None
+    accepted: Sequence[Collection[str]] | None = None
+
+    @property
+    def copies(self) -> int:
+        """Rows that a prompt may become: its answers; few are left of them where wrong ones are given up."""
+        return 1 if self.draws is None else min(self.draws.shape[1], 2 if self.accepted is not None else 2**31)
+
+    def hopeless(self, begun: Sequence[tuple[int, Sequence[int]]]) -> list[bool]:
+        """Whether no accepted answer begins like some tokens after a prompt, given by its number.
+
+        Spaces do not count, since some tokenizers move them, nor what a letter of several tokens is in its middle.
+        """
+        if self.accepted is None or not begun:
+            return [False] * len(begun)
+        texts = _first_lines(self.loaded, [list(tokens) for _, tokens in begun])
+        cut = ["".join(text.split()).rstrip("\ufffd") for text in texts]
+        return [
+            not any("".join(answer.split()).startswith(text) for answer in self.accepted[prompt])
+            for text, (prompt, _) in zip(cut, begun, strict=True)
+        ]
 
 
 def _texts(
-    loaded: LoadedModel, prompts: Sequence[str], max_new_tokens: int, budget: int | None, draws: torch.Tensor | None
-) -> list[str]:
-    """What the model says after each prompt, the first line of it: greedily, or by `draws` (prompts, tokens)."""
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    budget: int | None,
+    draws: torch.Tensor | None,
+    accepted: Sequence[Collection[str]] | None = None,
+) -> list[list[str]]:
+    """What the model says after each prompt, the first lines of it: greedily, or by `draws`, as `Wanted` has them."""
     ids = _prompt_ids(loaded, prompts, max_new_tokens)
-    wanted = Wanted(max_new_tokens, line_ends(loaded).tolist(), draws)
-    said = [""] * len(prompts)
+    wanted = Wanted(loaded, max_new_tokens, line_ends(loaded).tolist(), draws, accepted)
+    said: list[list[str]] = [[] for _ in prompts]
     for indices, new in _answers(loaded, ids, wanted, budget or budget_of(loaded, CPU_BUDGET)):
-        for index, text in zip(indices, _first_lines(loaded, new), strict=True):
-            said[index] = text
+        for index, answers in zip(indices, new, strict=True):
+            said[index] = _first_lines(loaded, answers)
     return said
 
 
@@ -153,8 +213,8 @@ def _first_lines(loaded: LoadedModel, new: Sequence[list[int]]) -> list[str]:
 
 def _answers(
     loaded: LoadedModel, ids: Sequence[tuple[int, ...]], wanted: Wanted, budget: int
-) -> Iterator[tuple[list[int], list[list[int]]]]:
-    """Indices of the prompts of a batch, and their new tokens."""
+) -> Iterator[tuple[list[int], list[list[list[int]]]]]:
+    """Indices of the prompts of a batch, and the new tokens of each one's answers."""
     longest_packed = reach(loaded) - wanted.tokens if len(ids) > 1 and can_pack(loaded) else 0
     for group in _groups(loaded, ids, wanted.tokens, sizes_of(loaded).room if longest_packed > 0 else 0):
         packed = max(len(row.ids) for row in group.rows) <= longest_packed
@@ -162,7 +222,7 @@ def _answers(
         beginning = cache_of(loaded, rows[0].ids[: group.shared]) if group.shared else []
         start = 0
         while start < len(rows):
-            batch = rows[start : start + _fitting(rows[start:], group.shared, wanted.tokens, budget, packed)]
+            batch = rows[start : start + _fitting(rows[start:], group.shared, wanted, budget, packed)]
             try:
                 new = _batch_answers(loaded, batch, group.shared, beginning, packed, wanted)
             except RuntimeError as error:
@@ -187,65 +247,115 @@ def _groups(loaded: LoadedModel, ids: Sequence[tuple[int, ...]], max_new_tokens:
     ]
 
 
-def _fitting(rows: Sequence[Row], shared: int, max_new_tokens: int, budget: int, packed: bool) -> int:
+def _fitting(rows: Sequence[Row], shared: int, wanted: Wanted, budget: int, packed: bool) -> int:
     """How many of the next rows make a batch: by the tokens that are computed, and by those that are kept."""
     if not packed:
-        return rows_that_fit(len(rows[0].ids) + max_new_tokens, shared, budget)
+        return max(1, rows_that_fit(len(rows[0].ids) + wanted.tokens, shared, budget) // wanted.copies)
     computed, longest = 0, 0
     for count, (row, before) in enumerate(zip(rows, [None, *rows], strict=False)):
-        computed += len(row.ids) - max(shared, common(row.ids, before.ids) if before else 0) + max_new_tokens
-        longest = max(longest, len(row.ids) + max_new_tokens)
-        if count and (computed > budget or (count + 1) * longest > CACHED_PER_BUDGET * budget):
+        own = len(row.ids) - max(shared, common(row.ids, before.ids) if before else 0)
+        computed += own + wanted.copies * wanted.tokens
+        longest = max(longest, len(row.ids) + wanted.tokens)
+        kept = (count + 1) * wanted.copies * longest
+        if count and (computed > budget or kept > CACHED_PER_BUDGET * budget):
             return count
     return len(rows)
 
 
 def _batch_answers(
     loaded: LoadedModel, rows: Sequence[Row], shared: int, beginning: Cache, packed: bool, wanted: Wanted
-) -> list[list[int]]:
-    """New tokens of each row, the one that ends its line included."""
+) -> list[list[list[int]]]:
+    """New tokens of each answer of each row, the one that ends its line included."""
     if not can_share(loaded):
-        return _generated(loaded, rows, wanted.tokens)
+        return [[tokens] for tokens in _generated(loaded, rows, wanted.tokens)]
     with torch.inference_mode():
         if packed:
             prefilled = read_packed(loaded, rows, shared, beginning, sizes_of(loaded).pack)
         else:
             prefilled = read_padded(loaded, rows, shared, beginning)
-        own = None if wanted.draws is None else wanted.draws[[rows[n].items[0] for n in prefilled.order]]
-        return _continued(loaded, prefilled, wanted, own)
+        return _continued(loaded, prefilled, wanted, [row.items[0] for row in rows])
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What some answers (by number) to a prompt (by its place in the batch) have in common: a row of the batch."""
+
+    place: int
+    tokens: tuple[int, ...]
+    answers: Sequence[int]
 
 
 def _continued(
-    loaded: LoadedModel, prefilled: Prefilled, wanted: Wanted, draws: torch.Tensor | None
-) -> list[list[int]]:
-    """Tokens of each row until its line ends, greedy or by its `draws` (B, tokens); rows that have ended leave."""
-    cache, mask, positions, rows = prefilled.cache, prefilled.mask, prefilled.positions, prefilled.order
-    new: list[list[int]] = [[] for _ in rows]
-    logits, kept = prefilled.logits, torch.arange(len(rows))
+    loaded: LoadedModel, prefilled: Prefilled, wanted: Wanted, prompts: Sequence[int]
+) -> list[list[list[int]]]:
+    """Tokens of each answer until its line ends; branches that have ended leave the batch.
+
+    Answers that say the same so far are one branch, so the samples of a prompt cost as much as it has different ones.
+    """
+    cache, mask, positions, logits = prefilled.cache, prefilled.mask, prefilled.positions, prefilled.logits
+    count = 1 if wanted.draws is None else wanted.draws.shape[1]
+    new: list[list[list[int]]] = [[[] for _ in range(count)] for _ in prompts]
+    branches = [Branch(place, (), range(count)) for place in prefilled.order]
     while True:
-        length = len(new[rows[0]])
-        chosen = logits.argmax(dim=-1) if draws is None else sampled_tokens(logits, draws[kept, length])  # (B,)
-        for row, token in zip(rows, chosen.tolist(), strict=True):
-            new[row].append(token)
-        going = [n for n, row in enumerate(rows) if not wanted.ends[new[row][-1]]]
-        if not going or length + 1 == wanted.tokens:
+        grown = _grown(logits, branches, prompts, wanted.draws)
+        for _, branch in grown:
+            for answer in branch.answers:
+                new[branch.place][answer] = list(branch.tokens)
+        if len(grown[0][1].tokens) == wanted.tokens:
             return new
-        if len(going) < len(rows):  # leaving copies the cache
-            staying = torch.tensor(going, device=chosen.device)
+        open_ones = [(parent, branch) for parent, branch in grown if not wanted.ends[branch.tokens[-1]]]
+        given_up = wanted.hopeless([(prompts[branch.place], branch.tokens) for _, branch in open_ones])
+        going = [each for each, hopeless in zip(open_ones, given_up, strict=True) if not hopeless]
+        if not going:
+            return new
+        parents = [parent for parent, _ in going]
+        if parents != list(range(len(branches))):  # leaving and branching copies the cache
+            staying = torch.tensor(parents, device=logits.device)
             keep_rows(cache, staying)
-            chosen, mask, positions = chosen[staying], mask[staying], positions[staying]
-            rows, kept = [rows[n] for n in going], kept[going]
+            mask, positions = mask[staying], positions[staying]
+        branches = [branch for _, branch in going]
+        last = torch.tensor([[branch.tokens[-1]] for branch in branches], device=logits.device)
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        logits = next_logits(loaded, chosen[:, None], mask, positions[:, None], cache)
+        logits = next_logits(loaded, last, mask, positions[:, None], cache)
         positions = positions + 1
 
 
-def sampled_tokens(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """A token of each row (B,), from the 40 most likely at temperature 0.5; `draws` (B,) say which, from 0 to 1."""
+def _grown(
+    logits: torch.Tensor, branches: Sequence[Branch], prompts: Sequence[int], draws: torch.Tensor | None
+) -> list[tuple[int, Branch]]:
+    """The branches with one more token, by `logits` (B, V), each after the number of the one that it comes from."""
+    greedy = logits.argmax(dim=-1).tolist()
+    if draws is None:
+        found = [((row, token), 0) for row, token in enumerate(greedy)]
+    else:
+        owners = [(row, answer) for row, branch in enumerate(branches) for answer in branch.answers]
+        rows = torch.tensor([row for row, _ in owners])
+        of = torch.tensor([prompts[branches[row].place] for row, _ in owners])
+        numbers = draws[of, torch.tensor([answer for _, answer in owners]), len(branches[0].tokens)]
+        chosen = sampled_tokens(logits, numbers, rows).tolist()
+        found = [
+            ((row, greedy[row] if number == GREEDY else token), answer)
+            for (row, answer), token, number in zip(owners, chosen, numbers.tolist(), strict=True)
+        ]
+    grown: dict[tuple[int, int], list[int]] = {}
+    for key, answer in found:
+        grown.setdefault(key, []).append(answer)
+    return [
+        (row, Branch(branches[row].place, (*branches[row].tokens, token), answers))
+        for (row, token), answers in grown.items()
+    ]
+
+
+def sampled_tokens(logits: torch.Tensor, draws: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """A token (N,) after each of the `rows` (N,) of logits (B, V), from the 40 most likely at temperature 0.5.
+
+    `draws` (N,) say which, from 0 to 1.
+    """
     values, likely = logits.float().topk(min(TOP_K, logits.shape[-1]))
     shares = torch.softmax(values / TEMPERATURE, dim=-1).double().cumsum(dim=-1)
-    place = torch.searchsorted(shares, draws[:, None].to(shares.device)).clamp(max=likely.shape[-1] - 1)
-    return likely.gather(1, place)[:, 0]
+    rows, draws = rows.to(shares.device), draws.to(shares.device)
+    place = torch.searchsorted(shares[rows], draws[:, None]).clamp(max=likely.shape[-1] - 1)
+    return likely[rows].gather(1, place)[:, 0]
 
 
 def _generated(loaded: LoadedModel, rows: Sequence[Row], max_new_tokens: int) -> list[list[int]]:

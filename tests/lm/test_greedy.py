@@ -11,7 +11,7 @@ import pytest
 from curate.errors import ModelError
 from curate.lm import generate as greedy
 from curate.lm.forward import Cache
-from curate.lm.generate import greedy_answers, sampled_answers, sampled_tokens
+from curate.lm.generate import greedy_answers, right_answers, sampled_answers, sampled_tokens
 from curate.lm.model import LoadedModel, load_model
 from curate.prompts import DEFAULT
 
@@ -129,12 +129,31 @@ def test_samples_depend_on_their_prompt_and_seed_alone(kind: str, tiny_model: Ca
     assert len({text for said in together for text in said}) > 3, "samples differ"
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_right_answers_are_those_that_are_said(kind: str, tiny_model: Callable[[str], Path]) -> None:
+    loaded = load_model(tiny_model(kind), device="cpu")
+    prompts = [DEFAULT.render_prompt(question) for question in QUESTIONS]
+    greedy, drawn = greedy_answers(loaded, prompts), sampled_answers(loaded, prompts, samples=4)
+    # Said greedily, said in a sample, and said by no one though it begins like what is said.
+    accepted = [{g.strip(), texts[1].strip(), g.strip()[:-1]} for g, texts in zip(greedy, drawn, strict=True)]
+    expected = [
+        (g.strip() in own, [text.strip() in own for text in texts])
+        for g, texts, own in zip(greedy, drawn, accepted, strict=True)
+    ]
+    assert right_answers(loaded, prompts, accepted, samples=4) == expected
+    assert right_answers(loaded, prompts, accepted, samples=4, token_budget=1) == expected
+    assert all(said and samples[1] for said, samples in expected)
+    assert not all(all(samples) for _, samples in expected)
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     import torch
 
     logits = torch.randn(1, 100, generator=torch.Generator().manual_seed(0))
     draws = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000  # every share of the line once
-    drawn = sampled_tokens(logits.expand(len(draws), -1), draws).bincount(minlength=100) / len(draws)
+    drawn = sampled_tokens(logits, draws, torch.zeros(len(draws), dtype=torch.long)).bincount(minlength=100) / len(
+        draws
+    )
     values, likely = logits[0].topk(40)
     expected = torch.zeros(100).index_put((likely,), torch.softmax(values / 0.5, dim=0))
     assert torch.allclose(drawn, expected, atol=1e-4)

@@ -89,7 +89,7 @@ def test_two_arms_of_the_same_kind_show_no_difference_in_93_of_100_runs_by_any_m
             deltas.setdefault(measure, []).append(values - arms[1][measure])
     found = estimates([delta for of_measure in deltas.values() for delta in of_measure], np.arange(400))
     none = np.array([e.low <= 0 <= e.high for e in found]).reshape(7, 100).sum(axis=1)
-    assert none.mean() >= 93 and none.min() >= 88, dict(zip(deltas, none, strict=True))
+    assert none.min() >= 93, dict(zip(deltas, none, strict=True))
 
 
 def test_a_gap_that_solved_examples_close_is_told_as_facts_that_are_still_stored() -> None:
