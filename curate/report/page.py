@@ -205,12 +205,14 @@ def command_of(request: Mapping[str, Any], test: str, model: str) -> str:
     given = {"seeds": len(request["seeds"])} if len(request["seeds"]) != plain.seeds else {}
     defaults = {**plain.as_dict(), **plain.config.as_dict()}
     for name, value in {**request["settings"], **request["finetuning"]}.items():
-        if name in defaults and value != defaults[name] and name not in ("seeds", "lm_eval", "knowledge", "arm_shots"):
+        same = (tuple(value) if isinstance(value, list) else value) == defaults.get(name, value)
+        if not same and name not in ("seeds", "lm_eval", "knowledge", "arm_shots"):
             given[name] = value
     given |= {"arm_shots": request["arm_shots"]} if request.get("arm_shots") else {}
     words = ["curate", "validate", "SPLITS", "--eval", test, "--model", model]
     for name, value in given.items():
-        words += [as_option(name, ""), str(value)]
+        for each in value if isinstance(value, list) else [value]:
+            words += [as_option(name, ""), str(each)]
     return shlex.join(words)
 
 

@@ -13,7 +13,7 @@ RELATIONS = ["capital", "occupation", "sport", "a relation with quite a long nam
 REQUEST = {
     "seeds": [0, 1],
     "arm_shots": 4,
-    "settings": {"metric": "exact", "tune": "off", "knowledge": None},
+    "settings": {"metric": "exact", "arm": ["top", "top+distill"], "tune": "off", "knowledge": None},
     "finetuning": {"learning_rate": 1e-3, "method": "lora"},
 }
 OFTEN = ["never", "once", "2-4", "5-20", "over 20"]

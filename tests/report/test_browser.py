@@ -125,6 +125,8 @@ def test_a_sheet_of_a4_has_every_column(tab: Any) -> None:
     wide = "[...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > 689).length"
     assert tab.evaluate(wide) == 0
     assert tab.evaluate("document.documentElement.scrollWidth") <= 688
+    drawn = "getComputedStyle(document.querySelector('.forest'), '::after').printColorAdjust"
+    assert tab.evaluate(drawn) == "exact", "points and intervals are backgrounds, which are not printed unasked"
     tab.emulate_media(media="screen")
 
 
@@ -138,6 +140,7 @@ def test_the_head_says_what_was_asked_of_which_model(tab: Any) -> None:
         "0, 1",
         "Date",
         "--learning-rate 0.001 --arm-shots 4",
+        "--arm top --arm top+distill",
     ):
         assert part in told
 
