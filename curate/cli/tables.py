@@ -211,15 +211,12 @@ def search_plan_tables(found: Mapping[str, Any]) -> Tables:
     """What a search would do, and how long that takes."""
     rows = [[n + 1, rung["steps"], rung["questions"]] for n, rung in enumerate(found["schedule"])]
     rows.append(["confirmation", found["steps"], found["parts"]["confirm"]])
-    work = [
-        [name, found["trainings"][name], f"{found['tokens'][name]:,}", found["time"][name]]
-        for name in ("likely", "most")
-    ]
-    share = f"{percent(found['share'])}% of the work of validating {found['candidates']} candidates in full"
+    work = [found["trainings"], f"{found['tokens']:,}", found["time"]]
+    share = f"{percent(found['share'])}% of those of validating {found['candidates']} candidates in full"
     return [
         make_table(f"{found['candidates']} candidates", ["rung", "steps", "questions"], rows),
-        make_table(None, ["", "trainings", "tokens", "time"], work),
-        f"Likely {share}, if each rung drops half of them; most is without any dropped.",
+        make_table("At most", ["trainings", "tokens", "time"], [work]),
+        f"The examples trained on are {share}. Where candidates are dropped the others train for more steps.",
     ]
 
 

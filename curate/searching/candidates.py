@@ -47,7 +47,7 @@ class SearchSettings(Settings):
         below=1,
         expected="shares: 0.25,0.5",
     )
-    rungs: int = option(3, "How often candidates are compared, each time after twice the training.", least=1)
+    rungs: int = option(3, "How often candidates are compared; those left train on, the longer the fewer.", least=1)
     seeds: int = option(2, "Trainings of every candidate in the search.", least=2)
     confirm_seeds: int = option(3, "Trainings, with fresh seeds, of each of those compared in the end.", least=2)
     questions: float = option(

@@ -1,8 +1,9 @@
 """Successive halving with paired intervals, and what a confirmation says: pure functions on answers.
 
 Candidates are trained a little and asked a few questions; those that are clearly behind the best are dropped; the
-others are trained on and asked more (Jamieson and Talwalkar 2016, but that nobody is dropped by rank alone). The best
-of many looks better than it is, so its gain is measured anew: by other seeds, on questions that were not asked before.
+others are trained on and asked more. As in Jamieson and Talwalkar (2016) every rung costs the same; but nobody is
+dropped by rank alone. The best of many looks better than it is, so its gain is measured anew: by other seeds, on
+questions that were not asked before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,13 +44,92 @@ Answers = Callable[[Sequence[str], Rung], Marks]
 """Has candidates trained to a rung, and gives their marks (S, rung.questions), the same seeds for all."""
 
 
-def schedule(steps: int, questions: int, rungs: int) -> list[Rung]:
-    """Each rung has half of the steps of the next, and 1/√2 of its questions: they cost less, and tell apart.
+FEW = 30
+"""Questions at least at the first rung."""
+SHARE = 0.25
+"""What the rungs may train together, as a share of training every candidate to the end with the search's seeds.
 
-    The last one has all questions, and half of the `steps` of the confirmation.
-    """
-    halves = [2 ** (rungs - number) for number in range(1, rungs + 1)]
-    return [Rung(max(1, round(steps / 2 / half)), max(2, round(questions / half**0.5))) for half in halves]
+With two seeds beside three, and a confirmation of three, that is a third of validating 18 candidates in full.
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do: trainings, examples that they see, questions that are answered."""
+
+    trainings: int = 0
+    trained: int = 0
+    answers: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.trainings + other.trainings, self.trained + other.trained, self.answers + other.answers)
+
+    @property
+    def passes(self) -> int:
+        """Passes of one example through the model."""
+        return TRAINED * self.trained + ANSWERED * self.answers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far candidates are trained and what they are asked; `steps` are those of the confirmation."""
+
+    candidates: int
+    steps: int
+    batch_size: int
+    questions: int
+    confirm_questions: int
+    rungs: int
+    seeds: int
+    confirm_seeds: int
+
+    def rung(self, number: int, left: int, before: int = 0) -> Rung:
+        """Rung `number` (from 1) of candidates that have trained for so many steps `before`.
+
+        All rungs cost the same, so that the fewer are left the longer they train, whoever is dropped and when; each has
+        1/√2 of the questions of the next, the last one all.
+        """
+        more = int(SHARE * self.steps * self.candidates / (self.rungs * left))
+        questions = max(2, round(self.questions / 2 ** ((self.rungs - number) / 2)))
+        return Rung(min(self.steps, before + max(1, more)), questions)
+
+    def smaller(self, factor: float) -> Plan:
+        """The same with so much less training and so much fewer questions in the search."""
+        questions = max(min(FEW * 2 ** (self.rungs - 1), self.questions), round(factor * self.questions))
+        return replace(self, steps=round(factor * self.steps), questions=questions)
+
+    def searching(self, rungs: Sequence[Rung], left: Sequence[int]) -> Work:
+        """The work of the rungs with so many candidates at each; a training goes on from the rung before."""
+        found, before = Work(), 0
+        for count, rung in zip(left, rungs, strict=True):
+            runs = count * self.seeds
+            found += Work(runs, runs * (rung.steps - before) * self.batch_size, runs * rung.questions)
+            before = rung.steps
+        return found
+
+    def confirming(self, arms: int = 3) -> Work:
+        """The work of the confirmation: so many trainings a seed, and the untouched model's answers."""
+        runs = arms * self.confirm_seeds
+        return Work(runs, runs * self.steps * self.batch_size, (runs + 1) * self.confirm_questions if arms else 0)
+
+    @property
+    def shortest(self) -> list[Rung]:
+        """The rungs if no candidate is dropped."""
+        found = [Rung(0, 0)]
+        for number in range(1, self.rungs + 1):
+            found.append(self.rung(number, self.candidates, found[-1].steps))
+        return found[1:]
+
+    @property
+    def most(self) -> Work:
+        """All of it, if no candidate is dropped: where some are there is as much training, and less to answer."""
+        return self.searching(self.shortest, [self.candidates] * self.rungs) + self.confirming()
+
+    @property
+    def in_full(self) -> Work:
+        """What it takes to validate every candidate: seeds and steps of the confirmation, questions of both parts."""
+        runs = self.candidates * self.confirm_seeds
+        return Work(runs, runs * self.steps * self.batch_size, runs * (self.questions + self.confirm_questions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +152,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Halving:
-    """The rungs from the first, and the candidate to confirm: the best at the last one beside `whole`.
+    """The rungs, how everybody stood at each, and the candidate to confirm: the best at the last one beside `whole`.
 
     None where all others are clearly behind it.
     """
 
+    rungs: Sequence[Rung]
     standings: Sequence[Standing]
     nominee: str | None
 
@@ -83,19 +165,26 @@ class Halving:
         """A row a rung and candidate."""
         return [asdict(standing) for standing in self.standings]
 
+    def work(self, plan: Plan) -> Work:
+        """What it took."""
+        at = Counter(standing.rung for standing in self.standings)
+        return plan.searching(self.rungs, [at[number] for number in sorted(at)])
+
 
 def halve(
-    candidates: Sequence[str], stay: Sequence[str], rungs: Sequence[Rung], answers: Answers, clusters: NDArray[np.int64]
+    candidates: Sequence[str], stay: Sequence[str], plan: Plan, answers: Answers, clusters: NDArray[np.int64]
 ) -> Halving:
     """Climb the rungs; those that `stay` are never dropped. `clusters` (N,) are the subjects of the questions."""
-    left, found = list(candidates), list[Standing]()
+    left, found, rungs = list(candidates), list[Standing](), list[Rung]()
     last: list[Standing] = []
-    for number, rung in enumerate(rungs, start=1):
+    for number in range(1, plan.rungs + 1):
+        rung = plan.rung(number, len(left), rungs[-1].steps if rungs else 0)
         last = standings_at(number, answers(left, rung), clusters[: rung.questions], stay)
+        rungs.append(rung)
         found += last
         left = [standing.candidate for standing in last if not standing.dropped]
     level = [standing for standing in last if not standing.clear and standing.candidate != WHOLE]
-    return Halving(found, max(level, key=lambda s: s.accuracy).candidate if level else None)
+    return Halving(rungs, found, max(level, key=lambda s: s.accuracy).candidate if level else None)
 
 
 def standings_at(number: int, marks: Marks, clusters: NDArray[np.int64], stay: Sequence[str]) -> list[Standing]:
@@ -170,87 +259,7 @@ def _train_on(nominee: str, whole: Difference, random: Difference | None, cost: 
     return f"Train on {nominee}: {points(whole)} over all of it{beside}, at {cost:.0%} of the cost.{caution}"
 
 
-# What a search takes: trainings, examples and answers, counted; time, by a measured minute.
-
-FEW = 30
-"""Questions at least at the first rung."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """How much there is to do: trainings, examples that they see, questions that are answered."""
-
-    trainings: int
-    trained: int
-    answers: int
-
-    def __add__(self, other: Work) -> Work:
-        return Work(self.trainings + other.trainings, self.trained + other.trained, self.answers + other.answers)
-
-    @property
-    def passes(self) -> int:
-        """Passes of one example through the model."""
-        return TRAINED * self.trained + ANSWERED * self.answers
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How far candidates are trained and what they are asked.
-
-    `steps` are those of the confirmation, `batch_size` examples each; `stay` candidates are never dropped.
-    """
-
-    candidates: int
-    stay: int
-    steps: int
-    batch_size: int
-    questions: int
-    confirm_questions: int
-    rungs: int
-    seeds: int
-    confirm_seeds: int
-
-    @property
-    def schedule(self) -> list[Rung]:
-        """The rungs of the search."""
-        return schedule(self.steps, self.questions, self.rungs)
-
-    def smaller(self, factor: float) -> Plan:
-        """The same with so much less training and so much fewer questions in the search."""
-        questions = max(min(FEW * 2 ** (self.rungs - 1), self.questions), round(factor * self.questions))
-        return replace(self, steps=round(factor * self.steps), questions=questions)
-
-    def searching(self, left: Sequence[int]) -> Work:
-        """The work of the rungs with so many candidates at each; a training goes on from the rung before."""
-        found, before = Work(0, 0, 0), 0
-        for count, rung in zip(left, self.schedule, strict=True):
-            runs = count * self.seeds
-            found += Work(runs, runs * (rung.steps - before) * self.batch_size, runs * rung.questions)
-            before = rung.steps
-        return found
-
-    @property
-    def confirming(self) -> Work:
-        """The work of the confirmation: three trainings a seed, and the untouched model's answers."""
-        runs = 3 * self.confirm_seeds
-        return Work(runs, runs * self.steps * self.batch_size, (runs + 1) * self.confirm_questions)
-
-    @property
-    def most(self) -> Work:
-        """All of it, if no candidate is dropped."""
-        return self.searching([self.candidates] * self.rungs) + self.confirming
-
-    @property
-    def likely(self) -> Work:
-        """All of it, if half of the candidates are dropped at each rung."""
-        left = [max(self.stay + 1, round(self.candidates / 2**n)) for n in range(self.rungs)]
-        return self.searching(left) + self.confirming
-
-    @property
-    def in_full(self) -> Work:
-        """What it takes to validate every candidate: as many seeds and steps as the confirmation has, all questions."""
-        runs = self.candidates * self.confirm_seeds
-        return Work(runs, runs * self.steps * self.batch_size, runs * self.questions)
+# How long it takes, by a measured minute.
 
 
 @dataclass(frozen=True)

@@ -320,7 +320,8 @@ class Search:
         made = make(scored, self.scores, self.settings)
         for name, why in made.left_out.items():
             self.say(f"without {name}: {why}")
-        halving, searched = self.climb(made, plan)
+        plan = replace(plan, candidates=len(made.candidates))
+        halving = self.climb(made, plan)
         outcome, confirmed_by = NOTHING_LEFT, None
         nominee = next((c for c in made.candidates if c.name == halving.nominee), None)
         if nominee is not None:
@@ -341,9 +342,9 @@ class Search:
                     for c in made.candidates
                 ],
                 "left_out": dict(made.left_out),
-                "plan": {**asdict(plan), "schedule": [asdict(rung) for rung in plan.schedule]},
+                "plan": {**asdict(plan), "schedule": [asdict(rung) for rung in halving.rungs]},
                 "parts": self.sizes(),
-                "cost": self.cost(plan, searched, confirmed_by),
+                "cost": cost(plan, halving, confirmed_by),
                 "confirmed": confirmed_by.arm_rows() if confirmed_by else [],
                 "request": self.request,
             }
@@ -382,7 +383,7 @@ class Search:
         costs = []
         for n in range(40):
             smaller = plan.smaller(0.85**n)
-            if smaller.schedule[0].steps < 2 and n:
+            if smaller.shortest[0].steps < 2 and n:
                 break
             costs.append(self.seconds(smaller, pace) if pace else float(self.tokens(smaller.most)))
             if costs[-1] <= budget:
@@ -402,10 +403,8 @@ class Search:
         scores, pool = self.scores, self.parts.pool
         own = said.candidates
         asked = defaults(pool, scores, said) if own is None else read_candidates(own, scores, pool, said)
-        stay = sum(stays(candidate.name) for candidate in asked)
         return Plan(
             candidates=len(asked),
-            stay=stay,
             steps=config.steps(len(pool)),
             batch_size=config.batch_size,
             questions=len(self.parts.search),
@@ -470,12 +469,11 @@ class Search:
         scoring.score(self.folder / "pool.parquet", by=self.missing, output=path, **self.score_options)
         return read(path)
 
-    def climb(self, made: Made, plan: Plan) -> tuple[Halving, Work]:
-        """The rungs, and what they took."""
+    def climb(self, made: Made, plan: Plan) -> Halving:
+        """Have the candidates trained and asked, rung by rung."""
         whole = self.experiment(made.tables, self.folder / "rungs", self.validating)
         arms = {arm.name: arm for arm in whole.inputs.arms}
         clusters = cluster_codes([e.subject for e in whole.inputs.test.examples])
-        took, before = [Work(0, 0, 0)], [0]
 
         def answers(names: Sequence[str], rung: Rung) -> Marks:
             self.say(f"{len(names)} candidates, {rung.steps} steps, {rung.questions} questions")
@@ -486,18 +484,11 @@ class Search:
             here = replace(whole, inputs=inputs, settings=whole.settings.changed(config=config))
             parts = [Part(name, seed) for name in names for seed in range(plan.seeds)]
             runs = run_parts(here, parts, self.engine, self.say)
-            more = len(parts) * (rung.steps - before[-1]) * plan.batch_size
-            took.append(Work(len(parts), more, len(parts) * len(asked.examples)))
-            before.append(rung.steps)
             marks = {name: [[p.mark for p in run.predictions] for run in runs if run.arm == name] for name in names}
             return {name: np.array(rows, dtype=np.float64) for name, rows in marks.items()}
 
         names = [candidate.name for candidate in made.candidates]
-        halving = halve(names, [name for name in names if stays(name)], plan.schedule, answers, clusters)
-        total = Work(0, 0, 0)
-        for work in took:
-            total += work
-        return halving, total
+        return halve(names, [name for name in names if stays(name)], plan, answers, clusters)
 
     def confirm(self, scored: QATable, made: Made, nominee: Candidate, plan: Plan) -> tuple[Outcome, Validation]:
         """The nominee, a random part of its size and all of the data, with other seeds, on the part not looked at."""
@@ -524,21 +515,6 @@ class Search:
         cost = seen(found, nominee.name) / seen(found, WHOLE)
         outcome = confirmed(found.marks, nominee.name, None if itself else "random", found.clusters, cost, weights)
         return outcome, found
-
-    def cost(self, plan: Plan, searched: Work, found: Validation | None) -> dict[str, Any]:
-        """What was done, and what validating every candidate in full would take, in passes of one example."""
-        runs = len(found.inputs.arms) * plan.confirm_seeds if found else 0
-        confirming = Work(
-            runs, runs * plan.steps * plan.batch_size, (runs + 1) * plan.confirm_questions if found else 0
-        )
-        done = searched + confirming
-        return {
-            "examples_seen": plan.steps * plan.batch_size,
-            "trainings": done.trainings,
-            "passes": done.passes,
-            "in_full": {"trainings": plan.in_full.trainings, "passes": plan.in_full.passes},
-            "share": done.passes / plan.in_full.passes,
-        }
 
     def recipe(self, chosen: Candidate, made: Made, plan: Plan) -> dict[str, Any]:
         """What makes the recommended split again, and validates it on the questions of the confirmation."""
@@ -567,24 +543,38 @@ class Search:
         }
 
     def described(self) -> dict[str, Any]:
-        """What a search would do and take, after a minute of measuring."""
+        """What a search would do and take at most, if no candidate is dropped, after a minute of measuring."""
         pace = self.pace()
         plan = self.fitted(pace)
         seconds = self.seconds(plan, pace)
-        likely = seconds * pace.seconds(plan.likely, plan.batch_size) / pace.seconds(plan.most, plan.batch_size)
         return {
             "candidates": plan.candidates,
-            "schedule": [asdict(rung) for rung in plan.schedule],
+            "schedule": [asdict(rung) for rung in plan.shortest],
             "steps": plan.steps,
             "examples_seen": plan.steps * plan.batch_size,
             "parts": self.sizes(),
             "scoring": self.missing,
-            "trainings": {"most": plan.most.trainings, "likely": plan.likely.trainings},
-            "tokens": {"most": self.tokens(plan.most), "likely": self.tokens(plan.likely)},
-            "seconds": {"most": round(seconds), "likely": round(likely)},
-            "time": {"most": spoken(seconds), "likely": spoken(likely)},
-            "share": round(plan.likely.passes / plan.in_full.passes, 3),
+            "trainings": plan.most.trainings,
+            "tokens": self.tokens(plan.most),
+            "seconds": round(seconds),
+            "time": spoken(seconds),
+            "share": round(plan.most.trained / plan.in_full.trained, 3),
         }
+
+
+def cost(plan: Plan, halving: Halving, found: Validation | None) -> dict[str, Any]:
+    """What was done beside validating every candidate in full; `share` is that of the examples trained on."""
+    done, full = halving.work(plan) + plan.confirming(len(found.inputs.arms) if found else 0), plan.in_full
+    return {
+        "examples_seen": plan.steps * plan.batch_size,
+        **_counted(done),
+        "in_full": _counted(full),
+        "share": done.trained / full.trained,
+    }
+
+
+def _counted(work: Work) -> dict[str, int]:
+    return {"trainings": work.trainings, "trained": work.trained, "passes": work.passes}
 
 
 RANDOM = "random-"

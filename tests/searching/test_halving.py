@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from curate.searching.halving import Outcome, Rung, confirmed, halve, schedule, standings_at
+from curate.searching.halving import Outcome, Plan, Rung, confirmed, halve, standings_at
 from curate.validation import statistics
 
 RANDOM = ("random-25", "random-50")
@@ -18,6 +18,7 @@ RULES = ("top", "middle", "maybe", "mix")
 NAMES = [f"{rule}-{score}-{size}" for rule in RULES for score in ("loss", "known") for size in (25, 50)]
 CANDIDATES = (*NAMES, *RANDOM, "whole")
 STEPS, QUESTIONS, WORLDS = 400, 600, 100
+PLAN = Plan(len(CANDIDATES), STEPS, 32, QUESTIONS, QUESTIONS, rungs=3, seeds=2, confirm_seeds=3)
 NORMAL = np.array([NormalDist().inv_cdf((n + 0.5) / 400) for n in range(400)])
 
 
@@ -68,30 +69,29 @@ class Found:
     nominee: str | None
     searched: float
     """What the nominee seemed to gain over whole in the search."""
-    trained: int
-    """Steps of all trainings of the search."""
+    share: float
+    """The examples trained on, the confirmation among them, beside validating every candidate in full."""
 
 
-def search(world: World, seeds: int = 2) -> Found:
+def search(world: World) -> Found:
     _, clusters = world.questions(QUESTIONS, 0)
-    rungs = schedule(STEPS, QUESTIONS, 3)
-    before = {r: [Rung(0, 0), *rungs][n].steps for n, r in enumerate(rungs)}
-    trained, last = 0, dict[str, NDArray[np.float64]]()
+    last = dict[str, NDArray[np.float64]]()
 
     def answers(names: Sequence[str], rung: Rung) -> dict[str, NDArray[np.float64]]:
-        nonlocal trained, last
-        trained += len(names) * seeds * (rung.steps - before[rung])
-        last = world.marks(names, rung.steps, rung.questions, 0, seeds)
+        nonlocal last
+        last = world.marks(names, rung.steps, rung.questions, 0, PLAN.seeds)
         return last
 
-    nominee = halve(CANDIDATES, (*RANDOM, "whole"), rungs, answers, clusters).nominee
+    halving = halve(CANDIDATES, (*RANDOM, "whole"), PLAN, answers, clusters)
+    nominee, took = halving.nominee, halving.work(PLAN) + PLAN.confirming()
+    share = took.trained / PLAN.in_full.trained
     if nominee is None:
-        return Found(Outcome("whole", "everything", ""), None, 0.0, trained)
+        return Found(Outcome("whole", "everything", ""), None, 0.0, share)
     random = None if nominee in RANDOM else f"random-{nominee[-2:]}"
     _, others = world.questions(QUESTIONS, 1)
     marks = world.marks([name for name in (nominee, random, "whole") if name], STEPS, QUESTIONS, 1, 3)
     searched = float(last[nominee].mean() - last["whole"].mean())
-    return Found(confirmed(marks, nominee, random, others, 1.0), nominee, searched, trained)
+    return Found(confirmed(marks, nominee, random, others, 1.0), nominee, searched, share)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,16 +162,24 @@ def test_what_the_best_of_many_seems_to_gain_in_the_search_itself_is_too_much(nu
     assert mean > 5 * error
 
 
-def test_searching_takes_less_than_a_third_of_the_steps_of_training_every_candidate_in_full(
-    planted: list[tuple[World, Found]],
+def test_a_search_trains_on_at_most_a_third_of_the_examples_of_validating_all_in_full_whoever_is_dropped(
+    planted: list[tuple[World, Found]], null: list[tuple[World, Found]]
 ) -> None:
-    in_full = len(CANDIDATES) * 3 * STEPS
-    assert np.mean([found.trained for _, found in planted]) < in_full / 3
+    assert all(0.3 < found.share < 1 / 3 for _, found in [*planted, *null])
 
 
-def test_rungs_end_at_half_of_the_steps_and_all_questions() -> None:
-    assert schedule(400, 600, 3) == [Rung(50, 300), Rung(100, 424), Rung(200, 600)]
-    assert schedule(400, 600, 1) == [Rung(200, 600)]
+def test_every_rung_costs_the_same_so_that_fewer_candidates_train_longer_at_most_as_long_as_the_confirmation() -> None:
+    plan = Plan(20, 400, 32, 600, 600, rungs=3, seeds=2, confirm_seeds=3)
+    assert plan.shortest == [Rung(33, 300), Rung(66, 424), Rung(99, 600)]
+    assert plan.rung(2, left=10, before=33) == Rung(99, 424), "half as many, twice as long"
+    assert plan.rung(3, left=2, before=99) == Rung(400, 600)
+
+
+@pytest.mark.parametrize("candidates", [18, 24])
+def test_the_default_candidates_take_at_most_a_third_also_where_none_is_dropped(candidates: int) -> None:
+    """Three sizes of two scores, without classes and with them."""
+    plan = Plan(candidates, 313, 32, 430, 430, rungs=3, seeds=2, confirm_seeds=3)
+    assert plan.most.trained <= plan.in_full.trained / 3
 
 
 MANY = np.arange(400)
@@ -180,6 +188,10 @@ MANY = np.arange(400)
 def drawn(chances: Mapping[str, float], seeds: int = 2, questions: int = 400) -> dict[str, NDArray[np.float64]]:
     draw = np.random.default_rng(1)
     return {name: (draw.random((seeds, questions)) < p).astype(float) for name, p in chances.items()}
+
+
+def plan(candidates: int, rungs: int) -> Plan:
+    return Plan(candidates, 40, 4, 400, 400, rungs, seeds=2, confirm_seeds=3)
 
 
 def test_a_candidate_is_dropped_for_a_clear_difference_and_never_for_its_rank() -> None:
@@ -200,7 +212,7 @@ def test_all_of_the_data_and_random_parts_stay_to_the_last_rung_and_are_no_nomin
         marks = drawn({"top": 0.8, "bad": 0.2, "random-25": 0.2, "whole": 0.3}, questions=rung.questions)
         return {name: marks[name] for name in names}
 
-    found = halve(["top", "bad", "random-25", "whole"], ["random-25", "whole"], schedule(40, 400, 2), answers, MANY)
+    found = halve(["top", "bad", "random-25", "whole"], ["random-25", "whole"], plan(4, 2), answers, MANY)
     assert asked == [["top", "bad", "random-25", "whole"], ["top", "random-25", "whole"]]
     assert found.nominee == "top"
     assert [row["rung"] for row in found.rows()] == [1] * 4 + [2] * 3
@@ -212,7 +224,7 @@ def test_where_every_candidate_is_clearly_behind_all_of_the_data_there_is_nobody
         return {name: marks[name] for name in names}
 
     stay = ["random-25", "whole"]
-    assert halve(["top", *stay], stay, schedule(8, 400, 1), answers, MANY).nominee is None
+    assert halve(["top", *stay], stay, plan(3, 1), answers, MANY).nominee is None
 
 
 def outcome(chances: Mapping[str, float], cost: float = 0.4, questions: int = 400) -> Outcome:
