@@ -53,6 +53,7 @@ from curate.searching.halving import (
     parse_budget,
     spoken,
 )
+from curate.selection.explain import hint
 from curate.selection.ranking import SCORE_PREFIX, random_rows
 from curate.selection.rules import as_tuple
 from curate.selection.select import select
@@ -318,6 +319,7 @@ class Search:
             write_parquet(part.table, self.folder / f"{name}.parquet", part.manifest)
         scored = self.score()
         made = make(scored, self.scores, self.settings)
+        self.say_hint(scored)
         for name, why in made.left_out.items():
             self.say(f"without {name}: {why}")
         plan = replace(plan, candidates=len(made.candidates))
@@ -469,6 +471,13 @@ class Search:
         scoring.score(self.folder / "pool.parquet", by=self.missing, output=path, **self.score_options)
         return read(path)
 
+    def say_hint(self, scored: QATable) -> None:
+        """What to expect of selecting, from other data, where the classes of this one are known."""
+        half = Candidate("top", {"by": self.scores[0], "top": 0.5})
+        told = hint(half.chosen(scored).explanation.get("forecast"))
+        if told:
+            self.say(told)
+
     def climb(self, made: Made, plan: Plan) -> Halving:
         """Have the candidates trained and asked, rung by rung."""
         whole = self.experiment(made.tables, self.folder / "rungs", self.validating)
@@ -544,6 +553,8 @@ class Search:
 
     def described(self) -> dict[str, Any]:
         """What a search would do and take at most, if no candidate is dropped, after a minute of measuring."""
+        if not self.missing:
+            self.say_hint(self.parts.pool)
         pace = self.pace()
         plan = self.fitted(pace)
         seconds = self.seconds(plan, pace)

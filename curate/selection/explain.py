@@ -17,6 +17,7 @@ from curate.errors import setting
 from curate.selection.groups import (
     CLASS_COLUMN,
     KNOWN,
+    UNKNOWN,
     Groups,
     answer_frequency,
     answer_length,
@@ -95,12 +96,61 @@ class MixSample:
         factors = {role: own for role, own in groups.items() if role in ("relation", "pattern")}
         factors["answer_length"] = answer_length(groups["answers"])
         found["explained"] = _explained(scores[:: self.stride], before, factors)
-        if self._class and "relation" in groups and self.stride == 1:
-            known = np.isin(class_numbers(table[self._class]), KNOWN)
-            found["without_known"] = {
-                name: _without(groups["relation"], mask, known) for name, mask in {"pool": before, **after}.items()
-            }
+        if self._class and "relation" in groups:
+            classes = class_numbers(table[self._class])
+            found["forecast"] = forecast(classes[before], groups["relation"].codes[before], self.stride)
+            if self.stride == 1:
+                known = np.isin(classes, KNOWN)
+                found["without_known"] = {
+                    name: _without(groups["relation"], mask, known) for name, mask in {"pool": before, **after}.items()
+                }
         return found
+
+
+# A forecast, of numbers that benchmarks/forecast.py fits to the runs in benchmarks/results/forecast.csv.
+
+GAIN = (-2.8, 2.53)
+"""Points that the better known half is ahead of a random one: with one row a relation, and more with ten times as many.
+
+How much the model does not know says no more about the runs that were left out than their mean does, so it is not here.
+"""
+GAIN_ERROR = 3.1
+"""How far off the forecast was for runs that it was not fitted on, root mean square, in points."""
+FITTED = {"unknown": (0.001, 0.68), "per_relation": (20.0, 375.0)}
+"""The share of unknown facts, and the rows a relation, of those runs. Of other data nothing is said."""
+
+
+def forecast(classes: NDArray[np.int64], relations: NDArray[np.int32], stride: int = 1) -> dict[str, float] | None:
+    """What to expect of selecting: `gain` in points, of the better known half over a random one, and its `error`.
+
+    classes (N,) are numbers, -1 for none; relations (N,) codes, -1 for none; there are `stride` times as many rows.
+    None where classes or relations are missing, or the data is unlike the runs that tell.
+    """
+    if not len(classes) or (classes < 0).any() or (relations < 0).any():
+        return None
+    unknown = float((classes == UNKNOWN).mean())
+    per_relation = stride * len(relations) / len(np.unique(relations))
+    for value, (low, high) in zip((unknown, per_relation), FITTED.values(), strict=True):
+        if not low <= value <= high:
+            return None
+    gain = GAIN[0] + GAIN[1] * float(np.log10(per_relation))
+    return {"unknown": unknown, "per_relation": per_relation, "gain": gain, "error": GAIN_ERROR}
+
+
+def hint(expected: Mapping[str, float] | None) -> str:
+    """A forecast in words; empty where there is none."""
+    if expected is None:
+        return ""
+    gain, error = expected["gain"], expected["error"]
+    if abs(gain) <= error:
+        return (
+            "Whether selecting helps here cannot be told beforehand: runs on other data make it "
+            f"{gain:+.1f} points for the better known half over a random one, error ±{error:.1f}. Run curate search."
+        )
+    return (
+        f"A hint from runs on other data: likely {gain - error:+.1f} to {gain + error:+.1f} points for the better "
+        f"known half over a random one (error ±{error:.1f}). curate search measures it."
+    )
 
 
 def _without(groups: Groups, mask: Mask, known: Mask) -> list[str]:
@@ -316,5 +366,6 @@ def told(rules: Rules, summary: Mapping[str, Any], explanation: Mapping[str, Any
                 else [f"The mix of {' and that of '.join(stayed)} stayed as it was."]
             ),
             *found,
+            *filter(None, [hint(explanation.get("forecast"))]),
         ]
     )

@@ -271,6 +271,7 @@ def _rounded(sizes: Sequence[int], share: Fraction, taken: Sequence[int]) -> lis
 CLASS_COLUMN = "known_class"
 WORDS = ("highly", "maybe", "weakly", "unknown")
 """The classes that `known` tells, from the best known, as they are typed."""
+UNKNOWN = WORDS.index("unknown")
 KNOWN = (0, 1)
 """The numbers of those that a model knows: highly and maybe."""
 

@@ -50,6 +50,19 @@ def test_losses_columns_and_manifest_are_those_of_one_process(
     assert Path(f"{there}.manifest.json").read_text() == Path(f"{here}.manifest.json").read_text()
 
 
+def test_a_search_ends_with_what_one_process_finds(cluster: Any, tiny_model: Tiny, tmp_path: Path) -> None:
+    rows = [{"question": f"Colour of N{n}?", "answer": ["red", "blue"][n % 2], "views": n} for n in range(160)]
+    settings: dict[str, Any] = {"by": "column:views", "model": tiny_model("llama"), "device": "cpu", "questions": 0.5}
+    settings |= {"max_steps": 8, "batch_size": 4, "learning_rate": 1e-2, "rungs": 2, "confirm_seeds": 2}
+    (tmp_path / "own.yaml").write_text("best: {top: 30}")
+    settings |= {"candidates": tmp_path / "own.yaml", "sizes": (0.3,)}
+    here = curate.search(rows, output=tmp_path / "here", **settings)
+    there = curate.search(rows, output=tmp_path / "there", engine="ray", workers=2, **settings)
+    assert there.summary == here.summary
+    for name in ("recommended.parquet", "report.html"):
+        assert (there.folder / name).read_bytes() == (here.folder / name).read_bytes()
+
+
 def test_a_validation_has_the_numbers_of_one_process(cluster: Any, tiny_model: Tiny, tmp_path: Path) -> None:
     rows = [{"question": f"What is the colour of {n}?", "answer": "red" if n % 2 else "blue"} for n in range(12)]
     settings: dict[str, Any] = {"eval": rows, "model": tiny_model("llama"), "seeds": 1, "device": "cpu"}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import curate
 from curate.errors import ColumnError
+from curate.selection.explain import FITTED, GAIN, GAIN_ERROR, forecast, hint
 from tests.selection.rows import Rows
 
 RELATIONS = {"country": 6.0, "job": 3.0, "author": 0.0}
@@ -117,3 +120,46 @@ def test_the_command_says_it_in_a_paragraph_and_tables_of_80_columns(
     assert "To hold it fixed: --stratify-by relation." in paragraph
     content = json.loads(curate(*command.split(), "--json").stdout)
     assert any("--stratify-by relation" in note for note in content["notes"])
+
+
+def expected(unknown: float, per_relation: int, relations: int = 5) -> dict[str, float] | None:
+    """What is forecast of data with so many rows a relation, such a share of them not known."""
+    rows = per_relation * relations
+    classes = np.where(np.arange(rows) < unknown * rows, 3, 1)
+    return forecast(classes, np.arange(rows, dtype=np.int32) % relations)
+
+
+def test_a_forecast_grows_with_the_rows_of_a_relation_and_is_silent_outside_what_it_was_fitted_on() -> None:
+    few, many = expected(0.4, 30), expected(0.4, 300)
+    assert few and many and few["gain"] < many["gain"]
+    assert expected(0.4, 5) is None and expected(0.4, 5_000) is None, "rows"
+    assert expected(1.0, 100) is None, "classes"
+    assert forecast(np.full(100, -1), np.zeros(100, dtype=np.int32)) is None, "nothing is known of the classes"
+    assert forecast(np.full(100, 3), np.full(100, -1, dtype=np.int32)) is None, "nor of relations"
+
+
+def test_a_forecast_that_is_less_than_its_error_says_that_it_cannot_tell() -> None:
+    less = hint({"gain": 2.0, "error": 3.0})
+    assert "cannot be told" in less and "Run curate search" in less
+    assert "likely +1.0 to +7.0 points" in hint({"gain": 4.0, "error": 3.0})
+    assert hint(None) == ""
+
+
+def test_the_numbers_of_the_forecast_are_those_fitted_to_the_table_of_runs() -> None:
+    fitting = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "forecast.py"))
+    runs = fitting["read"]()
+    found, error = fitting["fit"](runs, "per_relation")
+    assert (*found.round(2), round(error, 1)) == (*GAIN, GAIN_ERROR)
+    for name, (low, high) in FITTED.items():
+        values = [float(run[name]) for run in runs]
+        assert (min(values), max(values)) == (low, high)
+
+
+def test_a_hint_stands_in_what_select_says_only_where_classes_and_relations_are_known(facts: Rows) -> None:
+    for row in facts:
+        row["relation"] = f"{row['relation']} {int(row['answer'].split()[1]) % 4}"  # 100 rows a relation
+    chosen = curate.select(facts, top=0.5)
+    assert chosen.told().endswith(hint(chosen.explanation["forecast"])) and "error ±" in chosen.told()
+    for name in ("known_class", "relation"):
+        less = [{key: value for key, value in row.items() if key != name} for row in facts]
+        assert "error ±" not in curate.select(less, top=0.5).told()
