@@ -16,6 +16,7 @@ import csv
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -33,7 +34,11 @@ def add(first: int, count: int) -> None:
     for seed in range(first, first + count):
         draw = np.random.default_rng(seed)
         relations, people = int(draw.choice([5, 10, 20, 40])), int(draw.choice([20, 50, 100]))
-        world = {"relations": relations, "finetuning_subjects": people, "alpha": float(draw.choice([0.5, 1.0, 1.5]))}
+        world: dict[str, Any] = {
+            "relations": relations,
+            "finetuning_subjects": people,
+            "alpha": float(draw.choice([0.5, 1.0, 1.5])),
+        }
         world |= {"answer_alpha": float(draw.choice([0.0, 1.0, 1.5])), "share": 0.5}
         steps = [round(n * relations / 20) for n in (100, 200, 500)]
         with tempfile.TemporaryDirectory() as folder:

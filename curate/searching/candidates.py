@@ -21,6 +21,7 @@ from curate.selection.select import Selection, choose
 from curate.settings import FinetuneConfig, SelectSettings, Settings, ValidateSettings, option, same
 
 WHOLE = "whole"
+RANDOM = "random-"
 
 ESTIMATORS = ("loss", "known")
 """What the data is scored by where it has no scores and nothing else is asked for."""
@@ -95,6 +96,11 @@ class Candidate:
         return Rules.of(SelectSettings.of(self.selection)).training[0]
 
 
+def stays(name: str) -> bool:
+    """Whether a candidate is never dropped: all of the data, and random parts of it."""
+    return name == WHOLE or name.startswith(RANDOM)
+
+
 LEAST = 8
 """Rows that a candidate needs."""
 MOST = 0.9
@@ -125,21 +131,23 @@ def defaults(data: QATable, scores: Sequence[str], settings: SearchSettings) -> 
                 Candidate(f"maybe-{percent}", {**by, "mix": "maybe=1", "size": rows}),
                 Candidate(f"mix-{percent}", {**by, "mix": MIX, "size": rows}),
             ]
-        parts.append(Candidate(f"random-{percent}", {**by, "random": rows}))
+        parts.append(Candidate(f"{RANDOM}{percent}", {**by, "random": rows}))
     most = round(MOST * len(data))
     found += [Candidate(f"most-{s}", {"by": s, **inside, "seed": settings.seed, "top": most}) for s in scores]
     return [*found, *parts, Candidate(WHOLE, {"by": scores[0], WHOLE: True, "seed": settings.seed})]
 
 
-def read_candidates(
-    path: str | Path, scores: Sequence[str], data: QATable, settings: SearchSettings
-) -> list[Candidate]:
-    """Those of a YAML file, and beside them random parts and all of the data; RecipeError for what cannot be meant.
+def asked_for(data: QATable, scores: Sequence[str], settings: SearchSettings) -> list[Candidate]:
+    """The default ones, or those of a YAML file and beside them random parts and all of the data.
 
-    Each is a name and settings of `curate select` that make one split: `top-third: {by: loss, top: 0.3}`.
+    Each in the file is a name and settings of `curate select` that make one split: `top-third: {by: loss, top: 0.3}`;
+    RecipeError for what cannot be meant.
     """
     import yaml
 
+    path, usual = settings.candidates, defaults(data, scores, settings)
+    if path is None:
+        return usual
     name = Path(path).name
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
@@ -150,8 +158,7 @@ def read_candidates(
     found = [_read(str(key.value), node, scores, name) for key, node in pairs]
     if not found:
         raise RecipeError(f"{name} names no candidate.", "NAME: {by: loss, top: 0.3}, a line each")
-    others = [c for c in defaults(data, scores, settings) if c.name.startswith("random-") or c.name == WHOLE]
-    return [*found, *(other for other in others if other.name not in {c.name for c in found})]
+    return [*found, *(c for c in usual if stays(c.name) and c.name not in {own.name for own in found})]
 
 
 def _read(candidate: str, node: Any, scores: Sequence[str], file: str) -> Candidate:
@@ -191,16 +198,14 @@ class Made:
 
 def make(data: QATable, scores: Sequence[str], settings: SearchSettings) -> Made:
     """All candidates of scored data. One of one's own that cannot be made is an error, others are left out."""
-    own = settings.candidates
-    asked = defaults(data, scores, settings) if own is None else read_candidates(own, scores, data, settings)
     tables, left_out, made = dict[str, pa.Table](), dict[str, str](), list[Candidate]()
-    for candidate in asked:
+    for candidate in asked_for(data, scores, settings):
         try:
             table = candidate.chosen(data).table(candidate.split)
             if table.num_rows < LEAST:
                 raise SelectionError(f"It has {table.num_rows} rows.", expected=f"at least {LEAST}")
         except CurateError as error:
-            if own is not None or candidate.name == WHOLE:
+            if settings.candidates is not None or candidate.name == WHOLE:
                 raise type(error)(f"{candidate.name}: {error.found}", error.expected, error.try_next) from error
             left_out[candidate.name] = error.found
             continue

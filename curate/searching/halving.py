@@ -13,9 +13,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,10 +159,6 @@ class Halving:
     rungs: Sequence[Rung]
     standings: Sequence[Standing]
     nominee: str | None
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a rung and candidate."""
-        return [asdict(standing) for standing in self.standings]
 
     def work(self, plan: Plan) -> Work:
         """What it took."""

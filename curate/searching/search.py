@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -30,13 +31,14 @@ from curate.records import Example
 from curate.report.page import search_page
 from curate.searching.candidates import (
     ESTIMATORS,
+    RANDOM,
     WHOLE,
     Candidate,
     Made,
     SearchSettings,
-    defaults,
+    asked_for,
     make,
-    read_candidates,
+    stays,
 )
 from curate.searching.halving import (
     NOTHING_LEFT,
@@ -338,7 +340,7 @@ class Search:
                 "sentence": outcome.sentence,
                 **{name: value for name, value in asdict(outcome).items() if name != "sentence"},
                 "nominee": halving.nominee,
-                "standings": halving.rows(),
+                "standings": [asdict(standing) for standing in halving.standings],
                 "candidates": [
                     {"candidate": c.name, "rows": made.tables[c.name].num_rows, "selection": dict(c.selection)}
                     for c in made.candidates
@@ -402,11 +404,9 @@ class Search:
     def whole_plan(self) -> Plan:
         """What is done without a budget."""
         said, config = self.settings, self.settings.config
-        scores, pool = self.scores, self.parts.pool
-        own = said.candidates
-        asked = defaults(pool, scores, said) if own is None else read_candidates(own, scores, pool, said)
+        pool = self.parts.pool
         return Plan(
-            candidates=len(asked),
+            candidates=len(asked_for(pool, self.scores, said)),
             steps=config.steps(len(pool)),
             batch_size=config.batch_size,
             questions=len(self.parts.search),
@@ -426,8 +426,9 @@ class Search:
         self.say("measuring for a minute how fast the model trains and answers")
         return measure(self.experiment({WHOLE: self.parts.pool}, self.folder, self.validating))
 
-    def tokens(self, work: Work) -> int:
-        """Tokens through the model: what trains once, questions with ten tokens of answer, the scoring."""
+    @cached_property
+    def lengths(self) -> tuple[float, float]:
+        """Tokens of an example that trains, and of a question with ten tokens of answer, in the mean."""
         tokenizer = load_tokenizer(self.model, self.settings.revision)
         inputs = self.experiment({WHOLE: self.parts.pool}, self.folder, self.validating).inputs
         template = inputs.template
@@ -437,8 +438,14 @@ class Search:
 
         solved = [template.zero_shot(e) + " " + (solution(template, e) or "") for e in inputs.arms[0].examples[:200]]
         asked = [template.zero_shot(e) for e in inputs.test.examples[:200]]
-        return round(work.trained * mean(solved) + work.answers * (mean(asked) + 10)) + self.scoring_tokens()
+        return mean(solved), mean(asked) + 10
 
+    def tokens(self, work: Work) -> int:
+        """Tokens through the model, those that are scored among them."""
+        trained, asked = self.lengths
+        return round(work.trained * trained + work.answers * asked) + self.scoring_tokens
+
+    @cached_property
     def scoring_tokens(self) -> int:
         """Tokens that are read to score the data."""
         if not self.missing:
@@ -450,9 +457,8 @@ class Search:
 
     def seconds(self, plan: Plan, pace: Pace) -> float:
         """How long a plan takes at most; a token that is scored takes a third of one that trains."""
-        step_tokens = self.tokens(Work(0, plan.batch_size, 0)) - self.scoring_tokens()
-        scoring_ = self.scoring_tokens() * pace.step / max(1, step_tokens) / TRAINED
-        return pace.seconds(plan.most, plan.batch_size) + scoring_
+        steps = self.scoring_tokens / (plan.batch_size * self.lengths[0])
+        return pace.seconds(plan.most, plan.batch_size) + steps * pace.step / TRAINED
 
     @property
     def score_options(self) -> dict[str, Any]:
@@ -586,14 +592,6 @@ def cost(plan: Plan, halving: Halving, found: Validation | None) -> dict[str, An
 
 def _counted(work: Work) -> dict[str, int]:
     return {"trainings": work.trainings, "trained": work.trained, "passes": work.passes}
-
-
-RANDOM = "random-"
-
-
-def stays(name: str) -> bool:
-    """Whether a candidate is never dropped: all of the data, and random parts of it."""
-    return name == WHOLE or name.startswith(RANDOM)
 
 
 def _inside(candidate: Candidate) -> dict[str, Any]:

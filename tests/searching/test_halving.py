@@ -215,7 +215,7 @@ def test_all_of_the_data_and_random_parts_stay_to_the_last_rung_and_are_no_nomin
     found = halve(["top", "bad", "random-25", "whole"], ["random-25", "whole"], plan(4, 2), answers, MANY)
     assert asked == [["top", "bad", "random-25", "whole"], ["top", "random-25", "whole"]]
     assert found.nominee == "top"
-    assert [row["rung"] for row in found.rows()] == [1] * 4 + [2] * 3
+    assert [standing.rung for standing in found.standings] == [1] * 4 + [2] * 3
 
 
 def test_where_every_candidate_is_clearly_behind_all_of_the_data_there_is_nobody_to_confirm() -> None:
