@@ -215,14 +215,26 @@ def test_a_dry_run_tells_trainings_tokens_and_time_and_a_budget_makes_the_plan_f
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(halving, "MEASURED", 1.0)
-    words = ["search", data, "--model", tiny_model("llama"), "-o", "new", *OPTIONS.split(), "--dry-run", "--json"]
+    words = [
+        "search",
+        data,
+        "--model",
+        tiny_model("llama"),
+        "-o",
+        "new",
+        *OPTIONS.split(),
+        "--max-steps",
+        240,
+        "--dry-run",
+        "--json",
+    ]
     plan = json.loads(curate(*words).stdout)
     assert not (tmp_path / "new").exists()
-    assert plan["candidates"] == 5 and plan["steps"] == 24 and plan["examples_seen"] == 96
+    assert plan["candidates"] == 5 and plan["steps"] == 240 and plan["examples_seen"] == 960
     assert plan["trainings"] == 5 * 2 * 2 + 3 * 2
     assert plan["tokens"] > 0 and plan["seconds"] > 0
     fitted = json.loads(curate(*words, "--budget-tokens", round(0.7 * plan["tokens"])).stdout)
-    assert fitted["steps"] < 24 and fitted["tokens"] <= 0.7 * plan["tokens"]
+    assert fitted["steps"] < 240 and fitted["tokens"] <= 0.7 * plan["tokens"]
     nothing = curate(*words, "--budget-tokens", 100)
     assert nothing.exit_code == 1 and "fits nothing: the smallest plan takes" in nothing.stderr
     hurried = curate(*words, "--budget", "1s")
