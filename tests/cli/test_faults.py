@@ -33,7 +33,10 @@ from pathlib import Path
 import torch, peft, transformers, matplotlib.pyplot
 import curate.scoring, curate.selection, curate.validation.validate
 from curate.cli.app import main
+from tests import blank
 curate.scoring.CHUNK = 4
+undrawn = blank.figures()  # drawing takes as long as all else
+undrawn.__enter__()
 
 def start(words):
     child = os.fork()  # libraries are loaded, so that a signal meets the work

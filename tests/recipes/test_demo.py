@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -74,6 +75,7 @@ def test_finetuning_on_well_known_facts_beats_finetuning_on_obscure_ones(world: 
         model=world / "model",
         output=tmp_path / "run",
         seeds=1,
+        knowledge=False,
         config=resolve("world").finetuning,
     )
     accuracy = {row["arm"]: row["accuracy"] for row in result.arm_rows()}
@@ -82,10 +84,17 @@ def test_finetuning_on_well_known_facts_beats_finetuning_on_obscure_ones(world: 
     assert difference.low > 0
 
 
-def test_every_step_of_the_demo_is_a_command_that_can_be_typed(
-    curate: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def few_questions(world: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled world has its model and 300 questions of each kind."""
+    small = tmp_path_factory.mktemp("world")
+    shutil.copytree(world, small, dirs_exist_ok=True)
+    for name in ("train.parquet", "test.parquet"):
+        pq.write_table(pq.read_table(world / name).slice(0, 300), small / name)
+    monkeypatch.setattr("curate.recipes.run.local_path", lambda name: str(small))
+
+
+def test_every_step_of_the_demo_is_a_command_that_can_be_typed(curate: Callable[..., Any], few_questions: None) -> None:
     commands: list[str] = []
     few_steps = FinetuneConfig(learning_rate=1e-3, batch_size=32, max_steps=2)
     _, agreement = run_demo(Path("demo"), seeds=1, config=few_steps, show_command=commands.append)
