@@ -51,7 +51,7 @@ def main() -> None:
         print(f"| {row['arm']} | {row['n_train']:,} | {100 * row['accuracy']:.1f} ", end="")
         print(f"| {at['rung']} | {100 * at['accuracy']:.1f} |")
     print(
-        f"\n{summary['sentence']}\nBy the counted work {summary['cost']['share']:.0%} of validating all in full;",
+        f"\n{summary['sentence']}\n{summary['cost']['share']:.0%} of the examples of validating all in full;",
         end=" ",
     )
     print(f"{searched:.0f} s of processor time beside {took:.0f} s (0 where it had been done before).")
