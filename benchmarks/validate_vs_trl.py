@@ -45,7 +45,7 @@ from curate.validation.finetune import finetuned
 from curate.validation.trainer import Trained, Training
 
 WORLD = Path(curate.__file__).parent / "world"
-CASES = (("world", 400, 300), ("3M", 240, 300), ("34M", 64, 96))
+CASES = (("world", 1000, 600), ("3M", 1000, 600), ("34M", 160, 300))
 """Model, examples it is finetuned on, questions it is asked."""
 CONFIG = FinetuneConfig(learning_rate=1e-3, batch_size=16, epochs=2, held_out=0)
 SHOTS = 5
@@ -204,7 +204,7 @@ def compare(size: str, train: Sequence[Example], test: Sequence[Example], rounds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of examples and questions")
     parser.add_argument("--models", nargs="*", default=[size for size, _, _ in CASES])
     parser.add_argument("-o", "--output", type=Path)
