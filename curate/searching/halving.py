@@ -45,6 +45,9 @@ Answers = Callable[[Sequence[str], Rung], Marks]
 
 FEW = 30
 """Questions at least at the first rung."""
+LEAST = 0.1
+"""Where the best candidate is not right as often, none is dropped: who leads then has only learned sooner what an answer
+looks like."""
 SHARE = 0.25
 """What the rungs may train together, as a share of training every candidate to the end with the search's seeds.
 
@@ -134,7 +137,8 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A candidate at a rung (from 1): its accuracy, how far it is from the best one (0 or less, with its 95% interval),
-    and whether that is `clear`, its interval below 0. It is `dropped` then, unless it is one of those that stay.
+    and whether that is `clear`, its interval below 0. It is `dropped` then, unless it is one of those that stay, or the
+    best is below LEAST.
 
     Against the luckiest of many equals, one or another is clearly behind by chance: that costs nothing, they are equal.
     """
@@ -185,10 +189,12 @@ def halve(
 def standings_at(number: int, marks: Marks, clusters: NDArray[np.int64], stay: Sequence[str]) -> list[Standing]:
     """How every candidate stands beside the best one of a rung."""
     best = max(marks, key=lambda name: marks[name].mean())
+    told = marks[best].mean() >= LEAST
     found = [Standing(number, best, float(marks[best].mean()), 0.0, 0.0, 0.0, clear=False, dropped=False)]
     for d in compare_arms(marks, [(name, best) for name in marks if name != best], clusters, pooled=True):
         accuracy, clear = float(marks[d.a].mean()), d.high < 0
-        found.append(Standing(number, d.a, accuracy, d.difference, d.low, d.high, clear, clear and d.a not in stay))
+        dropped = clear and told and d.a not in stay
+        found.append(Standing(number, d.a, accuracy, d.difference, d.low, d.high, clear, dropped))
     return sorted(found, key=lambda standing: list(marks).index(standing.candidate))
 
 

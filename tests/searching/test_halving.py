@@ -204,6 +204,11 @@ def test_a_candidate_is_dropped_for_a_clear_difference_and_never_for_its_rank() 
     assert not clear["a"].dropped and (clear["a"].behind, clear["a"].low, clear["a"].high) == (0, 0, 0)
 
 
+def test_nobody_is_dropped_while_hardly_a_question_is_answered() -> None:
+    early = {s.candidate: s for s in standings_at(1, drawn({"a": 0.07, "late": 0.0, "whole": 0.02}), MANY, ["whole"])}
+    assert early["late"].clear and not early["late"].dropped
+
+
 def test_all_of_the_data_and_random_parts_stay_to_the_last_rung_and_are_no_nominees_when_clearly_behind() -> None:
     asked = []
 
