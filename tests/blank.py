@@ -8,7 +8,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
-BLANK = {"png": b"\x89PNG\r\n\x1a\n", "svg": b'<svg viewBox="0 0 1 1"></svg>'}
+LONG = 100_000
+"""Bytes of a figure: those that cost nothing must not fit on a full disk either."""
+BLANK = {"png": b"\x89PNG\r\n\x1a\n" + bytes(LONG), "svg": b'<svg viewBox="0 0 1 1">' + b" " * LONG + b"</svg>"}
 
 
 @contextmanager

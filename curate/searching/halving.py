@@ -46,8 +46,7 @@ Answers = Callable[[Sequence[str], Rung], Marks]
 FEW = 30
 """Questions at least at the first rung."""
 LEAST = 0.1
-"""Where the best candidate is not right as often, none is dropped: who leads then has only learned sooner what an answer
-looks like."""
+"""Where the best candidate is right less often none is dropped: it has only learned sooner what an answer is."""
 SHARE = 0.25
 """What the rungs may train together, as a share of training every candidate to the end with the search's seeds.
 
